@@ -1,0 +1,100 @@
+# Makefile - builds, tests and installs iis-poller. One plain makefile, products in build/.
+#
+#   make                     the four programs
+#   make demo                installs what the build needs, builds, shows one job from Kafka to Kafka
+#   make check               installs what the tests need, builds, runs every test
+#   make install DESTDIR= PREFIX=/usr/local
+#   make SANITIZE=address,undefined | SANITIZE=thread      the same under build-address,undefined/ ...
+
+VERSION := 0.1.0
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+CC ?= gcc
+PKG_CONFIG ?= pkg-config
+SANITIZE ?=
+B := build$(if $(SANITIZE),-$(SANITIZE))
+
+comma := ,
+WARN := -Wall -Wextra -Werror -Wformat=2 -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
+	-Wpointer-arith -Wwrite-strings -Wundef -Wvla -Wcast-qual -Wnull-dereference -Wimplicit-fallthrough
+HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection=full -fPIE
+LDHARDEN := -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
+ifeq ($(SANITIZE),)
+OPT := -O2 -g -D_FORTIFY_SOURCE=2
+else
+OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -DSANITIZED=1
+LDHARDEN += -fsanitize=$(SANITIZE)
+# gcc 12 sees null dereferences in code that the sanitizer itself added
+WARN += -Wno-null-dereference -Wno-format-truncation
+endif
+CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -I. -I$(B) $(WARN) $(HARDEN) $(OPT) -MMD -MP -DVERSION='"$(VERSION)"' \
+	-DLIBEXECDIR='"$(PREFIX)/libexec/iis-poller"' $(CFLAGS)
+
+# What each program links; pkg-config names. The layering test holds these lists against ldd.
+LIBS_COMMON := json-c yaml-0.1 libcrypto libseccomp
+LIBS_MASTER := rdkafka
+LIBS_HTTP := libmicrohttpd
+pc = $(shell $(PKG_CONFIG) --libs $(1) 2>/dev/null)
+
+COMMON := $(patsubst %.c,$(B)/%.o,$(wildcard common/*.c))
+MASTER := $(patsubst %.c,$(B)/%.o,$(filter-out master/main.c,$(wildcard master/*.c)))
+CTL := $(patsubst %.c,$(B)/%.o,$(filter-out master/ctl/main.c,$(wildcard master/ctl/*.c)))
+HTTP := $(patsubst %.c,$(B)/%.o,$(filter-out master/http/main.c,$(wildcard master/http/*.c)))
+WORKER := $(patsubst %.c,$(B)/%.o,$(filter-out worker/main.c,$(wildcard worker/*.c worker/source/*.c)))
+PROGRAMS := $(B)/iis-pollerd $(B)/iis-poller-worker $(B)/iis-poller-http $(B)/iis-pollerctl
+UNITS := $(patsubst t/unit/%.c,$(B)/t/unit/%.t,$(wildcard t/unit/*.c))
+TOOLS := $(patsubst t/lib/%.c,$(B)/t/lib/%,$(wildcard t/lib/*.c))
+
+all: $(PROGRAMS)
+
+$(B)/iis-pollerd: $(B)/master/main.o $(B)/libmaster.a $(B)/libcommon.a
+	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+$(B)/iis-poller-worker: $(B)/worker/main.o $(B)/libworker.a $(B)/libcommon.a
+	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_COMMON))
+$(B)/iis-poller-http: $(B)/master/http/main.o $(B)/libhttp.a $(B)/libcommon.a
+	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_HTTP) $(LIBS_COMMON))
+$(B)/iis-pollerctl: $(B)/master/ctl/main.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
+	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+
+$(B)/libcommon.a: $(COMMON)
+$(B)/libmaster.a: $(MASTER)
+$(B)/libctl.a: $(CTL)
+$(B)/libhttp.a: $(HTTP)
+$(B)/libworker.a: $(WORKER)
+$(B)/%.a:
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -c -o $@ $<
+
+# Both binaries of one build carry the same id; a worker of another build is refused.
+SOURCES := $(sort $(wildcard common/*.[ch] common/*.def master/*.[ch] master/*.def master/*/*.[ch] worker/*.[ch] worker/source/*.[ch]))
+$(B)/common/build_id.o: $(SOURCES)
+$(B)/common/build_id.o: CFLAGS += -DBUILD_ID='"$(shell cat $(SOURCES) | sha256sum | cut -c1-16)$(SANITIZE)"'
+
+# A unit's name says what it links: common_*, master_*, ctl_*, http_*, worker_*.
+$(B)/t/unit/common_%.t: $(B)/t/unit/common_%.o $(B)/libcommon.a
+	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_COMMON))
+$(B)/t/unit/master_%.t: $(B)/t/unit/master_%.o $(B)/libmaster.a $(B)/libcommon.a
+	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+$(B)/t/unit/ctl_%.t: $(B)/t/unit/ctl_%.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
+	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+$(B)/t/unit/http_%.t: $(B)/t/unit/http_%.o $(B)/libhttp.a $(B)/libcommon.a
+	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_HTTP) $(LIBS_COMMON))
+$(B)/t/unit/worker_%.t: $(B)/t/unit/worker_%.o $(B)/libworker.a $(B)/libcommon.a
+	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_COMMON))
+# Helper programs of the tests (mock broker, evil worker, ...).
+$(B)/t/lib/%: $(B)/t/lib/%.o $(B)/libmaster.a $(B)/libcommon.a
+	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+
+units: $(UNITS)
+tools: $(TOOLS)
+
+clean:
+	rm -rf build build-*
+
+.PHONY: all units tools clean
+.SECONDARY:
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,151 @@
+/*
+ * job.h - the job model: what a message of the polling queue says, checked and made canonical.
+ *
+ * job_parse is the only way in. It runs the strict scanner (json.h) first, so that json-c never sees what RFC 8259
+ * forbids, then walks the fields of job.def and sources.def. Each field is honoured, refused by name, or, where it is
+ * unknown, refused or listed as a warning (jobs.unknown_fields). The daemon, iis-pollerctl push and the tests share it.
+ */
+#ifndef COMMON_JOB_H
+#define COMMON_JOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+#include "common/cursor.h"
+#include "common/err.h"
+#include "common/filter.h"
+
+enum source_type {
+#define SOURCE(id, name, aliases, role, state, help) SOURCE_##id,
+#define FIELD(src, id, name, aliases, kind, def, range, flags, help)
+#define ATTR(src, id, name, kind, help)
+#include "common/sources.def"
+	SOURCE__MAX
+};
+
+#define SOURCE_COMMON (-1)          /* the `source` of FIELD rows that all types share */
+
+enum worker_role { ROLE_LOCAL, ROLE_NETWORK, ROLE_CREDENTIALS, ROLE__MAX };
+
+enum source_field {               /* one number for each FIELD row: SF_COMMON_PATH, SF_DUMMY_FILES, ... */
+#define SOURCE(id, name, aliases, role, state, help)
+#define FIELD(src, id, name, aliases, kind, def, range, flags, help) SF_##src##_##id,
+#define ATTR(src, id, name, kind, help)
+#include "common/sources.def"
+	SF__MAX
+};
+
+enum source_attr {                /* one number for each ATTR row: SA_LOCAL_INODE, ... */
+#define SOURCE(id, name, aliases, role, state, help)
+#define FIELD(src, id, name, aliases, kind, def, range, flags, help)
+#define ATTR(src, id, name, kind, help) SA_##src##_##id,
+#include "common/sources.def"
+	SA__MAX
+};
+
+/* STR: text without NUL, CR, LF; INT; BOOL; DUR (ms); SIZE (bytes); TIME (ns); ENUM (index into range's words);
+ * STRS: array of strings; MAP: object of strings; DBL in thousandths. */
+enum field_kind { KIND_STR, KIND_INT, KIND_BOOL, KIND_DUR, KIND_SIZE, KIND_TIME, KIND_ENUM, KIND_STRS, KIND_DBL };
+
+#define FIELD_SECRET 1   /* masked everywhere, wiped after use */
+#define FIELD_FAULT 2    /* refused unless dummy.allow_faults */
+#define FIELD_LATER 4    /* known, but served by a later version: refused by name */
+#define FIELD_MASTER 8   /* read by the master; not sent to the worker */
+
+struct source_row {
+	const char *name, *aliases;   /* aliases: space separated, "" for none */
+	enum worker_role role;
+	bool later;                   /* refused by name */
+	const char *help;
+};
+struct field_row {
+	int source;                   /* enum source_type, or -1: common to all */
+	const char *name, *aliases;
+	enum field_kind kind;
+	const char *def;              /* default as text; "" none */
+	const char *range;            /* "min..max" for numbers, words separated by '|' for ENUM, max length for STR */
+	unsigned flags;
+	const char *help;
+};
+struct attr_row { int source; const char *name; bool is_int; const char *help; };
+extern const struct source_row source_rows[SOURCE__MAX];
+extern const struct field_row field_rows[SF__MAX];
+extern const struct attr_row attr_rows[SA__MAX];
+/* by name or alias; -1 */
+int source_by_name(const char *name);
+
+struct field_value {
+	bool set;                     /* given by the job or filled by the default */
+	int64_t i;                    /* INT, BOOL, DUR, SIZE, TIME, ENUM, DBL */
+	char *s;                      /* STR; owned */
+	struct strlist l;             /* STRS; owned */
+};
+
+struct source_conf {
+	enum source_type type;
+	char *source_id;              /* the job's name for it, or type + "-" + 12 hex digits of the canonical address' SHA-256 */
+	char *canonical;              /* the canonical address without secrets, e.g. "local:/srv/in"; part of source_id */
+	struct field_value v[SF__MAX];
+};
+
+enum job_priority { PRIORITY_HIGH, PRIORITY_NORMAL, PRIORITY_LOW, PRIORITY__MAX };
+enum job_publish { PUBLISH_ATOMIC, PUBLISH_STREAM };
+
+#define JOB_SOURCES_MAX 64
+#define JOB_WARNINGS_MAX 32
+
+struct job {
+	char *job_id;
+	char *org_id;
+	struct source_conf *sources;
+	size_t n_sources;
+	struct filter_spec filter;
+	enum job_priority priority;
+	int64_t timeout_ms;           /* -1: the configured default */
+	int64_t scheduled_at_ns;      /* TIME_UNKNOWN: at once */
+	int64_t created_at_ns;        /* TIME_UNKNOWN */
+	enum job_publish publish;
+	char *metadata;               /* the object as compact JSON text, re-serialised by us; "{}" by default */
+	size_t metadata_n;
+	struct strlist warnings;
+	char *masked;                 /* the whole job as compact JSON, secrets replaced by "***", api_keys left out: for dead letters */
+};
+
+struct job_limits {               /* what the settings say; see config.def */
+	size_t message_max;           /* bytes of the whole message */
+	size_t metadata_max;
+	size_t source_max;            /* bytes of one source's configuration */
+	int64_t timeout_max_ms;
+	bool reject_unknown;
+	bool allow_faults;            /* dummy.allow_faults */
+	const char *dummy_root;       /* absolute, for dummy paths */
+	const struct strlist *local_roots; /* absolute, canonical; a local path must lie under one */
+};
+
+/*
+ * NULL with err: class (INVALID_JOB, UNKNOWN_SOURCE, UNSUPPORTED, POLICY), text, JSON pointer, byte position where known.
+ * On failure *id_out and *org_out (if not NULL) get job_id and org_id where the message was a valid JSON object that held
+ * valid ones (caller frees), and *masked_out the masked job if it was valid JSON; else NULL.
+ */
+struct job *job_parse(const char *p, size_t n, const struct job_limits *, char **id_out, char **org_out,
+    char **masked_out, struct err *);
+void job_free(struct job *);
+
+const char *job_priority_name(enum job_priority);
+/* "dummy", ... ; the one type of all its sources, or "mixed" */
+const char *job_source_label(const struct job *);
+
+/* For the schema of local and dummy paths: which root of l holds path (textually, by components; path absolute,
+ * normalised)? NULL: none. *rest: the part below it, "." for the root itself. */
+const char *path_under(const struct strlist *l, const char *path, const char **rest);
+/* Lexical: absolute, no ".", no "//", no trailing '/'. ".." components, NUL: NULL with err. base: for relative ones. Caller frees. */
+char *path_normalise(const char *path, const char *base, struct err *);
+
+/* The part of a JOB frame that describes the source: type and the fields that are set (not FIELD_MASTER). */
+void source_conf_encode(const struct source_conf *, struct buf *);
+int source_conf_decode(struct source_conf *, struct cursor *);
+void source_conf_release(struct source_conf *);
+
+#endif

@@ -1,0 +1,90 @@
+/*
+ * task.h - payloads of the frames HELLO, SETUP, READY, JOB, DONE, PROGRESS and LOG.
+ *
+ * A struct and an encoder and decoder each; decoders are bounded and must end exactly at the end of the payload.
+ */
+#ifndef COMMON_TASK_H
+#define COMMON_TASK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+#include "common/err.h"
+#include "common/filter.h"
+#include "common/ipc.h"
+#include "common/job.h"
+#include "common/log.h"
+
+struct setup {                      /* master to worker, once */
+	enum worker_role role;
+	enum log_level log_level;
+	struct strlist roots;           /* directories the worker may read (absolute): local roots and the dummy root */
+	int64_t spool_max;              /* bytes; RLIMIT_FSIZE */
+	int64_t memory_max;             /* bytes; RLIMIT_DATA */
+	int64_t cpu_max_s;              /* seconds of CPU for the whole life of the worker; 0: none */
+	int64_t open_files;             /* RLIMIT_NOFILE */
+	bool allow_faults;              /* dummy.allow_faults */
+};
+void setup_init(struct setup *);
+void setup_release(struct setup *);
+void setup_encode(const struct setup *, struct buf *);
+int setup_decode(struct setup *, const void *p, size_t n, struct err *);
+
+struct task_spec {                  /* JOB: what one worker does for one source of one job */
+	struct source_conf source;
+	struct filter_spec filter;
+	enum job_publish publish;       /* ATOMIC: FILES frames go to the spool; STREAM: to the socket */
+	uint32_t attempt;               /* from 1 */
+	int64_t deadline_ms;            /* ms from now; for the worker's own timeouts; the master enforces it */
+	int64_t now_ns;                 /* the time ages are measured from: one for all attempts of the job */
+	int64_t entries_max;            /* limit of listed entries; 0 none */
+	char root[4097];                /* local, dummy: the configured root (absolute) */
+	char below[4097];               /* local, dummy: path below it, "." for the root itself */
+};
+void task_spec_init(struct task_spec *);
+void task_spec_release(struct task_spec *);
+void task_spec_encode(const struct task_spec *, struct buf *);
+int task_spec_decode(struct task_spec *, const void *p, size_t n, struct err *);
+
+#define TASK_UNREADABLE_MAX 16
+enum task_phase { PHASE_START, PHASE_OPEN, PHASE_LIST, PHASE_CLOSE, PHASE__MAX };
+const char *task_phase_name(enum task_phase);
+
+struct task_unreadable { char path[512]; char reason[128]; }; /* path: bytes, cut; not NUL inside */
+
+struct task_done {                  /* DONE: the worker's account */
+	enum err_class cls;             /* OK, or why it failed; only classes a worker may report (task.c has the list) */
+	char text[ERR_TEXT_MAX];
+	enum task_phase phase;          /* where it stood at the end */
+	uint64_t listed, matched, skipped;
+	uint64_t unreadable;            /* entries the source refused; the first of them named below */
+	bool truncated;                 /* max_files cut it */
+	char peer[256];                 /* address of the server; "" for local sources */
+	uint64_t spool_bytes;           /* length of what was written to the spool */
+	uint64_t phase_us[PHASE__MAX];
+	struct task_unreadable named[TASK_UNREADABLE_MAX];
+	uint32_t n_named;
+};
+void task_done_encode(const struct task_done *, struct buf *);
+int task_done_decode(struct task_done *, const void *p, size_t n, struct err *);
+
+struct hello { uint32_t version; char build_id[65]; };
+void hello_encode(struct buf *);                      /* our own */
+int hello_decode(struct hello *, const void *p, size_t n, struct err *);
+
+struct ready { char sandbox[512]; };                  /* what is active, for people: "rlimits no_new_privs ..." */
+void ready_encode(const struct ready *, struct buf *);
+int ready_decode(struct ready *, const void *p, size_t n, struct err *);
+
+struct progress { uint64_t listed, matched; };
+void progress_encode(const struct progress *, struct buf *);
+int progress_decode(struct progress *, const void *p, size_t n, struct err *);
+
+#define TASK_LOG_FIELDS 16
+void log_frame_encode(struct buf *, enum log_level, const char *event, const struct log_field *, size_t n);
+/* Logs the line through log_event with slot and pid added in front; event and keys must be [a-z0-9_]+, strings are
+ * bounded. -1: illegal. */
+int log_frame_relay(const void *p, size_t n, int slot, int pid, struct err *);
+
+#endif
