@@ -1,0 +1,407 @@
+/*
+ * master.h - the role header of the master: what its rooms show one another, grouped by file name.
+ *
+ * One struct master a process, one thread (the loop). Every pointer named below is owned by the room it is grouped
+ * under. What a room calls in another is declared there; nothing else is shared.
+ */
+#ifndef MASTER_MASTER_H
+#define MASTER_MASTER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include "common/buf.h"
+#include "common/config.h"
+#include "common/err.h"
+#include "common/ipc.h"
+#include "common/job.h"
+#include "common/jsonw.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/record.h"
+#include "common/task.h"
+#include "master/metrics.h"
+
+struct master;
+struct jobrec;
+struct task;
+struct slot;
+
+/* ---- main.c ------------------------------------------------------------------------------------------------- */
+
+enum master_phase { MASTER_STARTING, MASTER_RUNNING, MASTER_DRAINING, MASTER_STOPPED };
+
+struct master {
+	struct loop *loop;
+	struct config_set set;          /* what is in force */
+	struct config *cfg;             /* = &set.c */
+	struct config_args args;        /* how it was read; SIGHUP reads it again */
+	enum master_phase phase;
+	bool demo;                      /* --demo: embedded broker, temporary state */
+	char *libexec;                  /* directory of the other programs of this build */
+	int64_t started_ns;             /* CLOCK_REALTIME */
+	int64_t started_ms;             /* loop time */
+	int64_t last_reload_ns;         /* last attempt */
+	bool last_reload_ok;
+	uint32_t config_generation;     /* 1 + successful reloads */
+
+	struct jobs *jobs;
+	struct sched *sched;
+	struct pool *pool;
+	struct consumer *consumer;
+	struct publisher *publisher;
+	struct httpd *httpd;            /* NULL when http.enabled is false */
+	struct control *control;
+	struct journal *journal;
+	struct demo *demo_broker;       /* NULL but in --demo */
+};
+
+/* Begins a graceful stop (the second call a hard one); from signals and from the admin tool. */
+void master_stop(struct master *, const char *why);
+/* SIGHUP: reads, validates, swaps. 0, or -1 with the first error; the old configuration stays in force then. */
+int master_reload(struct master *, struct err *);
+/* May be NULL: nothing wrong. Else one sentence why the poller is not ready (first reason found). */
+const char *master_not_ready(const struct master *);
+
+/* ---- jobs.c: one record per job, its states, its end ------------------------------------------------------------ */
+
+struct origin {                     /* where a job's message stands in the polling queue */
+	int32_t partition;
+	int64_t offset;
+	uint32_t epoch;                 /* assignment of the partition, counted by consume.c; stale ones are dropped */
+};
+
+struct message {                    /* consume.c → jobs.c; all borrowed for the call */
+	struct origin origin;
+	const void *key;
+	size_t key_n;
+	const void *payload;
+	size_t n;
+	int64_t timestamp_ms;           /* -1 unknown */
+	const char *traceparent;        /* NULL, or a checked W3C traceparent */
+};
+
+enum task_state { TASK_NEW, TASK_QUEUED, TASK_RUNNING, TASK_PUBLISHING, TASK_RETRY, TASK_DONE, TASK_DEAD, TASK__MAX };
+
+/* One delivery report for each record sent with it; must outlive them. */
+enum delivery { DELIVERY_OK, DELIVERY_TOO_LARGE, DELIVERY_HOLD };
+struct ticket { void (*delivered)(struct ticket *, enum delivery, const char *why); };
+
+struct verdict {                    /* how the worker of a task died; zeros where it did not */
+	int pid, signal, exit_code, syscall;
+	double cpu_seconds;
+	int64_t max_rss_bytes;
+	enum task_phase phase;
+	char stderr_tail[512];
+};
+
+struct task {                       /* one source of one job */
+	struct jobrec *job;             /* borrowed: owns this */
+	size_t index;                   /* of job->job->sources */
+	enum task_state state;          /* changed by task_set_state alone */
+	uint64_t wire;                  /* id in frames; new at each attempt */
+	uint32_t attempt;               /* from 1; the one running, or the last */
+	uint32_t charged;               /* attempts that used the budget */
+	uint32_t crashes;               /* worker deaths of class ALONE at this task */
+	uint32_t holds;                 /* replays that Kafka's trouble caused */
+	bool alone;                     /* next attempt in a fresh worker, alone */
+	bool cancel;                    /* an operator, a revoke or the drain deadline wants it to end */
+	struct slot *slot;              /* while RUNNING, and while its spool is read */
+	struct err error;               /* last attempt's; class OK: none */
+	struct task_done done;          /* last attempt's account */
+	struct verdict verdict;
+	struct event_ctx *events;       /* while RUNNING or PUBLISHING */
+	struct ticket ticket;           /* its events' */
+	uint32_t pending;               /* events sent, not yet reported */
+	uint64_t published;             /* acknowledged, this attempt */
+	bool held;                      /* an event of this attempt was not taken by Kafka: replay */
+	bool too_large;                 /* an event of this attempt is larger than Kafka takes */
+	bool listed_all;                /* DONE came and every record was sent */
+	bool streamed_before;           /* an earlier attempt in stream mode has published something */
+	int64_t queued_ms, began_ms;    /* loop time: last queued, last begun */
+	struct timer timer;             /* not-before and retry */
+	TAILQ_ENTRY(task) entry;        /* schedule.c's queue */
+};
+
+struct jobrec {
+	uint64_t id;
+	struct origin origin;
+	char *key;                      /* of the message; NULL none */
+	size_t key_n;
+	char *job_id, *org_id;          /* NULL where the message did not tell */
+	char *masked;                   /* masked job JSON, or NULL */
+	struct job *job;                /* NULL: not valid; parse_error says why */
+	struct err parse_error;
+	char traceparent[64];           /* "" none */
+	size_t bytes;                   /* of the message */
+	char payload_sha256[65];        /* set where the job could not be parsed */
+	int64_t received_ns, started_ns, finished_ns; /* CLOCK_REALTIME; started 0 until a worker had it */
+	int64_t received_ms, started_ms;
+	struct task *tasks;
+	size_t n_tasks, tasks_left;
+	bool finishing;                 /* terminal records are on their way */
+	bool cancelled;                 /* by an operator */
+	bool revoked;                   /* its partition was lost: nothing more is published or committed */
+	int refs;                       /* tasks with pending events, timers, slots: freed when revoked and 0 */
+	struct ticket ticket;           /* terminal records' */
+	uint32_t pending;
+	bool held;                      /* a terminal record was not taken: sent again */
+	struct timer timer;             /* to send them again */
+	TAILQ_ENTRY(jobrec) entry;      /* jobs.c's list, in order of arrival */
+};
+
+enum job_outcome { OUTCOME_COMPLETED, OUTCOME_PARTIAL, OUTCOME_FAILED, OUTCOME_CANCELLED, OUTCOME__MAX };
+
+struct jobs *jobs_new(struct master *);
+void jobs_free(struct jobs *);
+/* Room for one more job of this size (jobs.queue_max, jobs.queue_bytes; false while draining)? consume.c asks before each message. */
+bool jobs_room(const struct jobs *);
+/* Takes a message for good: it ends as its records in Kafka, whatever is wrong with it. */
+void jobs_accept(struct jobs *, const struct message *);
+/* The partition was taken away (epoch: the assignment that ended): its jobs are dropped, their late results too. */
+void jobs_revoke(struct jobs *, int32_t partition, uint32_t epoch);
+/* 0, or -1: no such job. By job_id; every job that carries it. Returns the number. */
+size_t jobs_cancel(struct jobs *, const char *job_id);
+size_t jobs_count(const struct jobs *);
+size_t jobs_bytes(const struct jobs *);
+/* First job in order of arrival, then TAILQ_NEXT(j, entry). */
+struct jobrec *jobs_first(const struct jobs *);
+void task_set_state(struct master *, struct task *, enum task_state);
+const char *task_state_name(enum task_state);
+const char *job_outcome_name(enum job_outcome); /* "completed", ... */
+/* Of a job whose tasks have all ended. */
+enum job_outcome job_outcome(const struct jobrec *);
+/* The error that stands for the whole job, or NULL: parse error, else the first failed source's. */
+const struct err *job_error(const struct jobrec *);
+/* dispatch.c: the attempt has ended (class in t->error) with all its events reported. */
+void jobs_task_ended(struct master *, struct task *);
+
+/* ---- schedule.c: which task next ----------------------------------------------------------------------------------- */
+
+struct sched *sched_new(struct master *);
+void sched_free(struct sched *);
+void sched_push(struct sched *, struct task *);
+void sched_remove(struct sched *, struct task *);
+/* The next task for an idle worker (fresh: it has served none); NULL: none that fits. */
+struct task *sched_pop(struct sched *, bool fresh);
+size_t sched_depth(const struct sched *, enum job_priority);
+
+/* ---- dispatch.c: tasks to workers, frames to events ---------------------------------------------------------------- */
+
+/* Gives queued tasks to idle workers; called after every round of the loop. */
+void dispatch_run(struct master *);
+/* A frame of a worker, already checked by ipc_check; 0, or -1 with the rule it breaks. */
+int dispatch_frame(struct master *, struct slot *, const struct frame *, struct err *);
+/* The worker of this slot has died and its socket is drained; verdict filled. */
+void dispatch_worker_died(struct master *, struct slot *, const struct err *why, const struct verdict *);
+/* publish.c: there is room again. */
+void dispatch_room(struct master *);
+/* Stops a task that is running (t->cancel is set by the caller). */
+void dispatch_cancel(struct master *, struct task *);
+
+/* ---- pool.c, spawn.c: slots and processes ------------------------------------------------------------------------------ */
+
+enum death_cause { DEATH_CLEAN, DEATH_CONFIG, DEATH_RESOURCE, DEATH_CRASH, DEATH_SANDBOX, DEATH_CPU, DEATH_MEMORY, DEATH_DEADLINE,
+	DEATH_PROTOCOL, DEATH_KILLED, DEATH_START, DEATH_RECYCLED, DEATH_CANCELLED, DEATH_EXIT, DEATH__MAX };
+const char *death_cause_name(enum death_cause);
+
+struct death {                      /* kept for `iis-pollerctl crashes` */
+	int64_t at_ns;
+	int slot;
+	uint32_t generation;
+	enum death_cause cause;
+	struct verdict verdict;
+	char job_id[256], org_id[129], source_type[16];
+	char text[256];                 /* one sentence */
+};
+#define DEATHS_KEPT 64
+
+struct slot {
+	struct master *m;
+	int index;                      /* from 0 */
+	uint32_t generation;            /* one more at each spawn */
+	enum worker_state state;        /* changed by slot_set_state alone */
+	pid_t pid;                      /* 0: none */
+	int pidfd, fd, spool_fd, err_fd;
+	struct watch *w_sock, *w_pid, *w_err;
+	struct timer timer;             /* READY deadline, kill steps, back-off */
+	struct timer deadline;          /* the task's; stands still while reading is paused */
+	int64_t deadline_left;          /* ms, while paused */
+	struct task *task;
+	uint64_t tasks_served;
+	uint64_t tasks_max;             /* this worker's own recycling point */
+	int64_t started_ms, since_ms;   /* of the process; of the state */
+	int64_t spawned_us;             /* CLOCK_MONOTONIC, for the time to READY */
+	unsigned failures;              /* deaths before READY in a row */
+	bool paused;                    /* not read: Kafka has no room */
+	bool retire;                    /* is replaced when idle */
+	enum death_cause killed_for;    /* why we kill it; DEATH_CLEAN: we do not */
+	int kill_step;                  /* 0 none, 1 cancel or stop sent, 2 TERM sent, 3 KILL sent */
+	uint64_t listed, matched;       /* from PROGRESS */
+	int64_t spool_at, spool_end;    /* reading of the spool; end -1: not reading */
+	char sandbox[512];
+	struct buf err_line;            /* stderr, up to the newline */
+	char err_tail[512];
+	struct rusage usage;
+};
+
+struct pool *pool_new(struct master *);
+int pool_start(struct pool *, struct err *);
+void pool_free(struct pool *);
+size_t pool_size(const struct pool *);         /* slots in use: workers.count, or what the descriptor limit allows */
+struct slot *pool_slot(const struct pool *, size_t i);
+size_t pool_in_state(const struct pool *, enum worker_state);
+/* An idle, sound worker; fresh: one that has served nothing (a new one is made when there is none). NULL none now. */
+struct slot *pool_idle(struct pool *, bool fresh);
+/* deaths, newest first; NULL past the end */
+const struct death *pool_death(const struct pool *, size_t i);
+uint64_t pool_restarts(const struct pool *);
+/* STOP to the idle, end for all; pool_empty tells when. hard: KILL at once. */
+void pool_stop(struct pool *, bool hard);
+bool pool_empty(const struct pool *);
+void slot_set_state(struct slot *, enum worker_state);
+const char *worker_state_name(enum worker_state);
+/* Begins to end this worker: cancel frame or STOP, then TERM, then KILL. now: KILL at once. */
+void slot_kill(struct slot *, enum death_cause, bool now);
+/* Pauses or resumes reading the worker's socket, and its deadline with it. */
+void slot_pause(struct slot *, bool paused);
+/* Finished with its task: idle again, or replaced. */
+void slot_release(struct slot *);
+
+struct spawn_spec {                 /* spawn.c: one child; everything it inherits is named here */
+	const char *path;
+	const char *const *argv;
+	int socket_fd, spool_fd, listen_fd, stderr_fd; /* become 3, 4, 5 and 1+2; -1: none */
+};
+/* posix_spawn + pidfd. 0, or -1 (ERR_SYSTEM). Only from the main thread (parent-death signal). */
+int spawn_child(const struct spawn_spec *, pid_t *pid, int *pidfd, struct err *);
+/* A SEQPACKET pair: mine non-blocking, both close-on-exec. */
+int spawn_socketpair(int *mine, int *theirs, struct err *);
+/* <workers.path>, or NAME beside this program, or in LIBEXECDIR. Caller frees; NULL with err. */
+char *spawn_find(const struct master *, const char *setting, const char *name, struct err *);
+
+/* ---- kafka.c: what consumer, producer and the admin tool share ------------------------------------------------------ */
+
+/* (declared in master/kafka.h, since it needs rdkafka.h) */
+
+/* ---- consume.c ------------------------------------------------------------------------------------------------------ */
+
+struct consumer *consumer_new(struct master *);
+int consumer_start(struct consumer *, struct err *);
+void consumer_free(struct consumer *);         /* bounded, also with a hung broker */
+/* jobs.c: there may be room again; reads on. */
+void consumer_kick(struct consumer *);
+/* The job's outcome is durable: its offset may be committed. Stale epochs are dropped. */
+void consumer_completed(struct consumer *, const struct origin *);
+/* Stop taking jobs (drain); the group is left by consumer_close. */
+void consumer_stop(struct consumer *);
+/* Final commit, leave the group; calls back consumer_closed() (bool) within its own 5 s bound. */
+void consumer_close(struct consumer *);
+bool consumer_closed(const struct consumer *);
+bool consumer_joined(const struct consumer *); /* the group has given us an assignment (it may be empty) */
+/* NULL: fine. Else why nothing is consumed: brokers away, topic missing or forbidden (rule 14), held by ... */
+const char *consumer_trouble(const struct consumer *);
+struct partition_view {             /* for status, lag, metrics */
+	int32_t partition;
+	int64_t frontier;               /* committed or to be committed next: everything below is done */
+	int64_t next;                   /* highest taken + 1 */
+	int64_t done_beyond;            /* done at or above the frontier */
+	int64_t unfinished;
+	int64_t high;                   /* high watermark last seen; -1 unknown */
+	int64_t committed;              /* last acknowledged commit; -1 none yet */
+	bool paused;
+};
+size_t consumer_partitions(const struct consumer *, struct partition_view *out, size_t max);
+
+/* ---- publish.c -------------------------------------------------------------------------------------------------------- */
+
+enum out_topic { OUT_EVENTS, OUT_RESULTS, OUT_DLQ, OUT__MAX };
+
+struct out_header { const char *name; const void *value; size_t n; };
+#define OUT_HEADERS_MAX 20
+struct out_record {                 /* event.c fills it, publish.c sends it; reused */
+	struct buf key;
+	bool has_key;
+	struct buf value;
+	struct buf text;                /* holds the headers' values */
+	struct out_header h[OUT_HEADERS_MAX];
+	size_t n_headers;
+};
+void out_record_init(struct out_record *);
+void out_record_release(struct out_record *);
+
+struct publisher *publisher_new(struct master *);
+int publisher_start(struct publisher *, struct err *);
+void publisher_free(struct publisher *);       /* purges what is left; bounded */
+/* Room for n more records now? Always true while nothing is outstanding. */
+bool publish_room(const struct publisher *, size_t n);
+/* Copies and queues the record. 0; or -1 and no report will come: ERR_MESSAGE_TOO_LARGE, ERR_KAFKA (held). */
+int publish_send(struct publisher *, enum out_topic, const struct out_record *, struct ticket *, struct err *);
+size_t publish_outstanding(const struct publisher *);
+bool publisher_up(const struct publisher *);   /* a broker connection is up and no fatal error is being mended */
+const char *publisher_trouble(const struct publisher *); /* NULL: fine */
+const char *out_topic_name(const struct config *, enum out_topic);
+
+/* ---- event.c: records to JSON -------------------------------------------------------------------------------------------- */
+
+struct event_ctx;                   /* the constant parts of one task's events */
+struct event_ctx *event_ctx_new(const struct config *, const struct task *);
+void event_ctx_free(struct event_ctx *);
+/* One file event: value, key, headers. out is cleared first. */
+void event_write(struct event_ctx *, const struct record *, struct out_record *out);
+/* The terminal record of a job whose tasks have all ended. */
+void result_write(const struct config *, const struct jobrec *, struct out_record *out);
+/* Its dead letter; falls back to the headers and the pointer to the original when larger than kafka.message_max. */
+void dead_letter_write(const struct config *, const struct jobrec *, struct out_record *out);
+void result_id(const struct config *, const struct origin *, char out[37]);
+
+/* ---- status.c, httpd.c: pages and the child that serves them --------------------------------------------------------- */
+
+struct httpd *httpd_new(struct master *);
+int httpd_start(struct httpd *, struct err *); /* binds; a taken port is an error that names it */
+void httpd_stop(struct httpd *);
+bool httpd_empty(const struct httpd *);        /* its child has ended */
+void httpd_free(struct httpd *);
+const char *httpd_url(const struct httpd *);   /* "http://127.0.0.1:7093" */
+/* Renderers, shared with control.c. */
+void status_json(struct master *, struct buf *);
+void status_html(struct master *, struct buf *);
+void status_health(struct master *, struct buf *, int *http_status);
+void status_refresh_metrics(struct master *);  /* sets the gauges that are read off the rooms */
+
+/* ---- control.c: the admin socket ------------------------------------------------------------------------------------------ */
+
+struct control *control_new(struct master *);
+int control_start(struct control *, struct err *); /* another master on the socket: ERR_CONFIG that names it */
+void control_free(struct control *);
+
+/* ---- notify.c ----------------------------------------------------------------------------------------------------------------- */
+
+/* sd_notify(3)'s datagram to $NOTIFY_SOCKET; nothing where it is not set. */
+void notify_send(const char *state);
+/* WATCHDOG_USEC / 2 in ms, or 0 */
+int64_t notify_watchdog_ms(void);
+
+/* ---- journal.c: DESIGN.md rule 11 -------------------------------------------------------------------------------------------- */
+
+struct journal *journal_open(const char *dir, struct err *);
+void journal_close(struct journal *);
+/* What the master has in hand now; journal_clear when it is through. Nesting is not needed. */
+void journal_hold(struct journal *, const struct origin *);
+void journal_clear(struct journal *);
+/* Deaths of the master while it had this message in hand (before this process). */
+unsigned journal_deaths(const struct journal *, int32_t partition, int64_t offset);
+/* The job has ended: forget it. */
+void journal_forget(struct journal *, int32_t partition, int64_t offset);
+
+/* ---- demo.c: the embedded broker ---------------------------------------------------------------------------------------------- */
+
+struct demo *demo_start(const struct config *, struct err *); /* creates the topics */
+const char *demo_bootstrap(const struct demo *);
+void demo_stop(struct demo *);
+
+#endif
