@@ -50,9 +50,12 @@ enum { IPC_FD = 3, IPC_SPOOL_FD = 4, IPC_LISTEN_FD = 5 };
 
 /* Begins a frame in b (cleared): room for the header; then append the payload; then ipc_finish writes the header. */
 void ipc_begin(struct buf *b, enum msg_type, uint32_t generation, uint64_t task);
+/* Is the payload within its message's bounds? For senders of foreign content (JOB, SETUP), before ipc_finish. */
+bool ipc_fits(const struct buf *b);
 /* Completes the header in place. Aborts when the payload is out of the message's own bounds (our bug). */
 void ipc_finish(struct buf *b);
-/* Sends one finished frame: 1 sent, 0 would block, -1 error (errno; EPIPE: the other side is gone). MSG_NOSIGNAL. */
+/* Sends one finished frame: 1 sent, 0 would block, -1 error (errno; EPIPE: the other side is gone). MSG_NOSIGNAL; never
+ * blocks, whatever the descriptor's flags. */
 int ipc_send(int fd, const struct buf *b);
 /* Receives one frame into buf (IPC_FRAME_MAX + 1 bytes): 1 and *f, 0 nothing there now, -1 end of file or a read error
  * (err class OK: end of file; SYSTEM: errno), -2 a frame that is wrong in itself (ERR_WORKER_PROTOCOL). flags: MSG_DONTWAIT or 0. */

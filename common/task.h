@@ -66,6 +66,8 @@ struct task_done {                  /* DONE: the worker's account */
 	struct task_unreadable named[TASK_UNREADABLE_MAX];
 	uint32_t n_named;
 };
+/* May a worker end a task with this class? (Not with those that are the master's own verdicts.) */
+bool task_class_allowed(enum err_class);
 void task_done_encode(const struct task_done *, struct buf *);
 int task_done_decode(struct task_done *, const void *p, size_t n, struct err *);
 
