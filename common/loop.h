@@ -21,12 +21,15 @@ typedef void timer_fn(void *arg);
 
 struct timer {        /* embedded in its owner; timer_init before anything else */
 	int64_t due;      /* loop ms */
+	uint64_t seq;     /* among equals the one set first fires first */
 	size_t slot;      /* place in the heap + 1; 0: not armed */
 	timer_fn *fn;
 	void *arg;
 };
 
+/* NULL with errno */
 struct loop *loop_new(void);
+/* Frees the watchers that are left as well and disarms the timers; not within a callback. */
 void loop_free(struct loop *);
 /* Runs until loop_stop. */
 void loop_run(struct loop *);
@@ -37,12 +40,14 @@ int64_t loop_now(struct loop *);
 /* Called after every round; for work that callbacks have put off (reaping, scheduling). */
 void loop_set_after(struct loop *, void (*fn)(void *arg), void *arg);
 
+/* NULL with errno where the descriptor cannot be watched (a regular file: EPERM). */
 struct watch *loop_watch(struct loop *, int fd, uint32_t events, watch_fn *fn, void *arg);
 void loop_watch_set(struct watch *, uint32_t events);
 /* Removes and sets *w to NULL; the descriptor stays open: its owner closes it. NULL is fine. */
 void loop_unwatch(struct loop *, struct watch **w);
 
 void timer_init(struct timer *, timer_fn *fn, void *arg);
+/* Sets or sets anew; 0 or less: in the next round. */
 void timer_set(struct loop *, struct timer *, int64_t ms_from_now);
 void timer_cancel(struct loop *, struct timer *);
 bool timer_armed(const struct timer *);
