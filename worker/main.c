@@ -1,0 +1,225 @@
+/*
+ * main.c - iis-poller-worker: start, sandbox, then one task after the other until the master says STOP or is gone.
+ *
+ * Started by the master alone: descriptor 0 is /dev/null, 1 and 2 a pipe that the master reads, 3 the frame socket,
+ * 4 the spool. The only file of the worker that ends the process (but for faults that a test's job asks dummy.c for).
+ * Exit codes: 0 told to end, or the master is gone; 64 started by hand; 70 the master broke the protocol; 71 the
+ * system refused something; 78 master and worker are of different builds.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "worker/worker.h"
+#include "common/log.h"
+#include "common/sandbox.h"
+#include "common/units.h"
+#include "common/xalloc.h"
+#include "common/banned.h"
+
+static struct channel channel;
+
+static void __attribute__((noreturn))
+out_of_memory(size_t wanted)
+{
+	dprintf(STDERR_FILENO, "iis-poller-worker: out of memory (%zu bytes wanted)\n", wanted);
+	_exit(EX_OSERR);
+}
+
+static int __attribute__((format(printf, 2, 3)))
+die(int code, const char *fmt, ...)
+{
+	char text[ERR_TEXT_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	dprintf(STDERR_FILENO, "iis-poller-worker: %s\n", text);
+	return code;
+}
+
+static int
+usage(int fd, int code)
+{
+	dprintf(fd,
+	    "usage: iis-poller-worker --help | --version\n"
+	    "\n"
+	    "Lists sources for iis-pollerd, which starts it with its own descriptors. See iis-poller-worker(8).\n");
+	return code;
+}
+
+/* The frame socket, and who is at its other end; 0 where there is none. */
+static pid_t
+master_pid(void)
+{
+	struct ucred peer;
+	int type = 0, domain = 0;
+	socklen_t n = sizeof(type);
+
+	if (getsockopt(IPC_FD, SOL_SOCKET, SO_TYPE, &type, &n) < 0 || type != SOCK_SEQPACKET)
+		return 0;
+	n = sizeof(domain);
+	if (getsockopt(IPC_FD, SOL_SOCKET, SO_DOMAIN, &domain, &n) < 0 || domain != AF_UNIX)
+		return 0;
+	n = sizeof(peer);
+	if (getsockopt(IPC_FD, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
+		return 0;
+	return peer.pid;
+}
+
+/* The code that the end of the conversation stands for. */
+static int
+end_code(const struct channel *ch, const struct err *e)
+{
+	if (ch->gone)
+		return EX_OK;
+	return die(ch->broken ? EX_SOFTWARE : EX_OSERR, "%s", e->text);
+}
+
+static int
+receive_setup(struct channel *ch, struct setup *setup)
+{
+	struct err e = ERR_INIT;
+	struct frame f;
+	int r = channel_recv(ch, &f, &e);
+
+	if (r <= 0)
+		return end_code(ch, &e) == EX_OK ? -1 : EX_CONFIG;
+	if (f.type == MSG_STOP)
+		return -1;
+	if (f.type != MSG_SETUP)
+		return die(EX_CONFIG, "the master sent %s where SETUP was due", ipc_name(f.type));
+	if (setup_decode(setup, f.payload, f.n, &e))
+		return die(EX_CONFIG, "%s", e.text);
+	return 0;
+}
+
+static int
+say_ready(struct channel *ch, const struct sandbox *s, struct err *e)
+{
+	struct ready ready = { "" };
+
+	if (sandbox_enter(s, ready.sandbox, sizeof(ready.sandbox), e))
+		return -1;
+	ready_encode(&ready, channel_begin(ch, MSG_READY));
+	return channel_send(ch, e);
+}
+
+/* The lowest free descriptor tells whether a task left some open. */
+static bool
+descriptors_leaked(void)
+{
+	int fd = dup(STDIN_FILENO);
+
+	if (fd >= 0)
+		close(fd);
+	return fd != IPC_SPOOL_FD + 1;
+}
+
+static int
+serve(struct channel *ch, struct emit *m, const struct setup *setup)
+{
+	struct err e = ERR_INIT;
+	enum err_class cls;
+	struct frame f;
+	int r;
+
+	while (!ch->stop) {
+		r = channel_recv(ch, &f, &e);
+		if (r <= 0)
+			return end_code(ch, &e);
+		if (f.type == MSG_STOP)
+			return EX_OK;
+		if (f.type != MSG_JOB)
+			return die(EX_SOFTWARE, "the master sent %s where JOB was due", ipc_name(f.type));
+		if (run_task(ch, m, setup, &f, &cls, &e))
+			return end_code(ch, &e);
+		if (descriptors_leaked()) {
+			LOG0(LOG_WARN, "worker_descriptors_leaked");
+			return die(EX_OSERR, "the last task left descriptors open; a fresh worker takes over");
+		}
+	}
+	return EX_OK;
+}
+
+static int
+work(struct channel *ch, struct sandbox *s, struct setup *setup)
+{
+	struct err e = ERR_INIT;
+	struct emit m;
+	int code;
+
+	hello_encode(channel_begin(ch, MSG_HELLO));
+	if (channel_send(ch, &e))
+		return end_code(ch, &e);
+	code = receive_setup(ch, setup);
+	if (code)
+		return code < 0 ? EX_OK : code;
+	log_set_level(setup->log_level);
+	log_set_sink(channel_log, ch);
+	/* Read the zone's files now: later there may be no leave to. */
+	tzset();
+	s->file_max = setup->spool_max;
+	s->data_max = setup->memory_max;
+	s->cpu_max_s = setup->cpu_max_s;
+	s->open_files = setup->open_files;
+	if (say_ready(ch, s, &e))
+		return end_code(ch, &e);
+	emit_init(&m, ch);
+	code = serve(ch, &m, setup);
+	emit_release(&m);
+	return code;
+}
+
+/* "--worker SLOT GENERATION"; the slot only shows in ps(1). */
+static int
+parse_args(int argc, char **argv, uint32_t *generation)
+{
+	int64_t slot, g;
+
+	if (argc != 4 || strcmp(argv[1], "--worker") || units_int(argv[2], &slot) || slot < 0 ||
+	    units_int(argv[3], &g) || g < 0 || g > UINT32_MAX)
+		return -1;
+	*generation = (uint32_t)g;
+	return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct sandbox s = { .keep_fds = IPC_SPOOL_FD + 1 };
+	struct setup setup;
+	struct err e = ERR_INIT;
+	uint32_t generation;
+	int code;
+
+	if (argc == 2 && !strcmp(argv[1], "--help"))
+		return usage(STDOUT_FILENO, EX_OK);
+	if (argc == 2 && !strcmp(argv[1], "--version")) {
+		dprintf(STDOUT_FILENO, "iis-poller-worker %s (%s)\n", VERSION, ipc_build_id);
+		return EX_OK;
+	}
+	if (parse_args(argc, argv, &generation))
+		return usage(STDERR_FILENO, EX_USAGE);
+	s.parent_pid = master_pid();
+	if (!s.parent_pid)
+		return die(EX_USAGE, "descriptor 3 is not the master's socket: this program is started by iis-pollerd only");
+	xalloc_set_handler(out_of_memory);
+	log_init("iis-poller-worker");
+	if (sandbox_prepare(&s, &e))
+		return die(EX_OSERR, "%s", e.text);
+	channel_init(&channel, IPC_FD, generation);
+	setup_init(&setup);
+	code = work(&channel, &s, &setup);
+	log_set_sink(NULL, NULL);
+	channel_release(&channel);
+	setup_release(&setup);
+	return code;
+}

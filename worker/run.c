@@ -1,0 +1,253 @@
+/*
+ * run.c - one task, from its JOB frame to its DONE: find the source, open, list, match, emit, account.
+ *
+ * main.c calls run_task; the sources call the rest while they list. Whatever goes wrong in a listing ends in DONE with
+ * its class; only a lost master leaves a task without an answer. The deadline is the master's: here is no timer.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "worker/worker.h"
+#include "common/log.h"
+#include "common/xalloc.h"
+#include "common/banned.h"
+
+#define POLL_ENTRIES 256
+#define POLL_NS 50000000
+#define FLUSH_NS 200000000
+#define PROGRESS_NS 1000000000
+
+int64_t
+run_clock(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+}
+
+int64_t
+run_int(const struct run *r, enum source_field f)
+{
+	return r->task->source.v[f].i;
+}
+
+const char *
+run_str(const struct run *r, enum source_field f)
+{
+	const char *s = r->task->source.v[f].s;
+
+	return s ? s : "";
+}
+
+static int
+send_progress(struct run *r, struct err *e)
+{
+	struct progress g = { r->done.listed, r->done.matched };
+
+	progress_encode(&g, channel_begin(r->ch, MSG_PROGRESS));
+	return channel_send(r->ch, e);
+}
+
+/* Listens, lets slow listings show, tells how far it is. */
+static int
+turn(struct run *r, int64_t now, struct err *e)
+{
+	r->since_poll = 0;
+	r->polled_ns = now;
+	if (channel_poll(r->ch, 0, e))
+		return -1;
+	if (r->task->publish == PUBLISH_STREAM && now - r->flushed_ns >= FLUSH_NS) {
+		r->flushed_ns = now;
+		if (emit_flush(r->emit, e))
+			return -1;
+	}
+	if (now - r->progress_ns >= PROGRESS_NS) {
+		r->progress_ns = now;
+		return send_progress(r, e);
+	}
+	return 0;
+}
+
+int
+run_turn(struct run *r, struct err *e)
+{
+	int64_t now;
+
+	/* The clock costs less than the system call, but is not free either: every 16th entry. */
+	if (++r->since_poll % 16)
+		return 0;
+	now = run_clock();
+	if (r->since_poll < POLL_ENTRIES && now - r->polled_ns < POLL_NS)
+		return 0;
+	return turn(r, now, e);
+}
+
+int
+run_wait(struct run *r, int64_t until_ns, struct err *e)
+{
+	int64_t now;
+
+	while ((now = run_clock()) < until_ns) {
+		int64_t left = until_ns - now, next;
+
+		if (turn(r, now, e))
+			return -1;
+		next = r->progress_ns + PROGRESS_NS - now;
+		if (r->emit->count && r->task->publish == PUBLISH_STREAM)
+			next = FLUSH_NS;
+		if (next < left)
+			left = next;
+		if (channel_poll(r->ch, (int)((left + 999999) / 1000000), e))
+			return -1;
+	}
+	return 0;
+}
+
+int
+run_listed(struct run *r, struct err *e)
+{
+	r->done.listed++;
+	if (r->task->entries_max && r->done.listed > (uint64_t)r->task->entries_max)
+		return err_set(e, ERR_LIMIT, "more than %lld entries", (long long)r->task->entries_max);
+	return run_turn(r, e);
+}
+
+void
+run_skipped(struct run *r)
+{
+	r->done.skipped++;
+}
+
+int
+run_emit(struct run *r, struct record *rec, struct err *e)
+{
+	if (r->task->filter.max_files && r->done.matched >= (uint64_t)r->task->filter.max_files) {
+		r->done.truncated = true;
+		run_skipped(r);
+		return RUN_STOP;
+	}
+	if (emit_add(r->emit, rec, e))
+		return RUN_FAILED;
+	r->done.matched++;
+	return RUN_GO_ON;
+}
+
+int
+run_unreadable(struct run *r, const char *path, size_t n, const char *reason, struct err *e)
+{
+	struct task_done *d = &r->done;
+
+	if (run_int(r, SF_COMMON_ON_UNREADABLE) == 1)
+		return err_set(e, ERR_AUTH, "%.*s: %s", n > 512 ? 512 : (int)n, path, reason);
+	d->unreadable++;
+	if (d->n_named < TASK_UNREADABLE_MAX) {
+		struct task_unreadable *u = &d->named[d->n_named++];
+
+		snprintf(u->path, sizeof(u->path), "%.*s", (int)(n < sizeof(u->path) ? n : sizeof(u->path) - 1), path);
+		snprintf(u->reason, sizeof(u->reason), "%s", reason);
+	}
+	return 0;
+}
+
+/* Each phase ends where the next begins. */
+static void
+enter_phase(struct run *r, enum task_phase phase, int64_t *since)
+{
+	int64_t now = run_clock();
+
+	r->done.phase_us[r->done.phase] += (uint64_t)(now - *since) / 1000;
+	r->done.phase = phase;
+	*since = now;
+}
+
+static int
+list(struct run *r, int64_t *since, struct err *e)
+{
+	const struct source *s = source_find(r->task->source.type);
+	struct conn *conn;
+	int rc;
+
+	if (!s)
+		return err_set(e, ERR_UNSUPPORTED, "source type %s is not served by this worker",
+		    source_rows[r->task->source.type].name);
+	enter_phase(r, PHASE_OPEN, since);
+	conn = s->open(r, e);
+	if (!conn)
+		return -1;
+	enter_phase(r, PHASE_LIST, since);
+	rc = s->list(conn, r, e);
+	if (!rc)
+		rc = emit_flush(r->emit, e);
+	if (!rc)
+		enter_phase(r, PHASE_CLOSE, since);
+	s->close(conn);
+	return rc;
+}
+
+/* A class of our own libraries that is not a worker's to report (a pattern the master took and we do not) is a bug. */
+static void
+account(struct run *r, int rc, const struct err *e)
+{
+	struct task_done *d = &r->done;
+
+	if (!rc)
+		d->spool_bytes = r->emit->spool_bytes;
+	else
+		emit_discard(r->emit);
+	d->cls = !rc ? ERR_OK : task_class_allowed(e->cls) && e->cls != ERR_OK ? e->cls : ERR_INTERNAL;
+	if (rc)
+		snprintf(d->text, sizeof(d->text), "%s", e->text);
+}
+
+static void
+run_begin(struct run *r, struct channel *ch, struct emit *m, const struct setup *setup, const struct task_spec *t)
+{
+	memset(r, 0, sizeof(*r));
+	r->setup = setup;
+	r->task = t;
+	r->ch = ch;
+	r->emit = m;
+	r->flushed_ns = r->polled_ns = r->progress_ns = run_clock();
+}
+
+int
+run_task(struct channel *ch, struct emit *m, const struct setup *setup, const struct frame *f, enum err_class *cls,
+    struct err *e)
+{
+	struct task_spec task;
+	struct run r;
+	struct err why = ERR_INIT;
+	int64_t since = run_clock();
+	int rc;
+
+	ch->task = f->task;
+	ch->busy = true;
+	ch->cancelled = false;
+	/* A JOB that cannot be read is the master's fault, and no answer to it would be understood. */
+	if (task_spec_decode(&task, f->payload, f->n, e)) {
+		ch->broken = true;
+		return -1;
+	}
+	run_begin(&r, ch, m, setup, &task);
+	rc = emit_start(m, task.publish, &why);
+	if (!rc) {
+		r.filter = filter_new(&task.filter, task.now_ns, &why);
+		rc = r.filter ? list(&r, &since, &why) : -1;
+	}
+	account(&r, rc, &why);
+	enter_phase(&r, r.done.phase, &since);
+	filter_free(r.filter);
+	task_spec_release(&task);
+	*cls = r.done.cls;
+	rc = -1;
+	if (ch->gone || ch->broken) {
+		*e = why;
+	} else {
+		task_done_encode(&r.done, channel_begin(ch, MSG_DONE));
+		rc = channel_send(ch, e);
+	}
+	ch->busy = ch->cancelled = false;
+	return rc;
+}
