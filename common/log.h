@@ -51,7 +51,11 @@ enum log_level log_get_level(void);
 void log_set_format(enum log_format);
 /* Lines of one event name a second before the rest are dropped and counted ("log_suppressed"); 0 = no limit. */
 void log_set_rate(unsigned per_second);
-/* Opens path for append and logs there from now on; NULL: descriptor 2. Reopen with the same path on USR1. 0 or -1 with errno. */
+/* Writes the log_suppressed and log_dropped lines that are due; otherwise they wait for a later event. Call it every
+ * second or so, and before the end. */
+void log_tick(void);
+/* A closed pipe must not kill the program: main.c ignores SIGPIPE.
+ * Opens path for append and logs there from now on; NULL: descriptor 2. Reopen with the same path on USR1. 0 or -1 with errno. */
 int log_open(const char *path);
 /* Replaces the sink: gets level, event name and fields (a worker's frames; tests). NULL restores it. */
 void log_set_sink(void (*sink)(void *arg, enum log_level, const char *event, const struct log_field *, size_t n), void *arg);
