@@ -117,6 +117,7 @@ struct task {                       /* one source of one job */
 	struct event_ctx *events;       /* while RUNNING or PUBLISHING */
 	struct ticket ticket;           /* its events' */
 	uint32_t pending;               /* events sent, not yet reported */
+	uint64_t sent;                  /* events given to publish.c, this attempt */
 	uint64_t published;             /* acknowledged, this attempt */
 	bool held;                      /* an event of this attempt was not taken by Kafka: replay */
 	bool too_large;                 /* an event of this attempt is larger than Kafka takes */
@@ -128,6 +129,7 @@ struct task {                       /* one source of one job */
 };
 
 struct jobrec {
+	struct master *m;
 	uint64_t id;
 	struct origin origin;
 	char *key;                      /* of the message; NULL none */
@@ -146,10 +148,10 @@ struct jobrec {
 	bool finishing;                 /* terminal records are on their way */
 	bool cancelled;                 /* by an operator */
 	bool revoked;                   /* its partition was lost: nothing more is published or committed */
-	int refs;                       /* tasks with pending events, timers, slots: freed when revoked and 0 */
 	struct ticket ticket;           /* terminal records' */
 	uint32_t pending;
 	bool held;                      /* a terminal record was not taken: sent again */
+	bool small_records;             /* one was too large: metadata, warnings and names are left out */
 	struct timer timer;             /* to send them again */
 	TAILQ_ENTRY(jobrec) entry;      /* jobs.c's list, in order of arrival */
 };
@@ -177,6 +179,9 @@ const char *job_outcome_name(enum job_outcome); /* "completed", ... */
 enum job_outcome job_outcome(const struct jobrec *);
 /* The error that stands for the whole job, or NULL: parse error, else the first failed source's. */
 const struct err *job_error(const struct jobrec *);
+struct master *jobs_master(const struct jobrec *);
+/* dispatch.c: a worker has taken the task's next attempt. */
+void jobs_task_started(struct master *, struct task *);
 /* dispatch.c: the attempt has ended (class in t->error) with all its events reported. */
 void jobs_task_ended(struct master *, struct task *);
 
@@ -188,6 +193,8 @@ void sched_push(struct sched *, struct task *);
 void sched_remove(struct sched *, struct task *);
 /* The next task for an idle worker (fresh: it has served none); NULL: none that fits. */
 struct task *sched_pop(struct sched *, bool fresh);
+/* A task waits for a worker that has served none. */
+bool sched_wants_fresh(const struct sched *);
 size_t sched_depth(const struct sched *, enum job_priority);
 
 /* ---- dispatch.c: tasks to workers, frames to events ---------------------------------------------------------------- */
@@ -200,6 +207,8 @@ int dispatch_frame(struct master *, struct slot *, const struct frame *, struct 
 void dispatch_worker_died(struct master *, struct slot *, const struct err *why, const struct verdict *);
 /* publish.c: there is room again. */
 void dispatch_room(struct master *);
+/* A spool waits to be read and there is room: the loop must not sleep. */
+bool dispatch_reading(const struct master *);
 /* Stops a task that is running (t->cancel is set by the caller). */
 void dispatch_cancel(struct master *, struct task *);
 
@@ -242,7 +251,10 @@ struct slot {
 	enum death_cause killed_for;    /* why we kill it; DEATH_CLEAN: we do not */
 	int kill_step;                  /* 0 none, 1 cancel or stop sent, 2 TERM sent, 3 KILL sent */
 	uint64_t listed, matched;       /* from PROGRESS */
+	int64_t chatter_ms;             /* LOG and PROGRESS frames are counted from here, for a second */
+	unsigned chatter;
 	int64_t spool_at, spool_end;    /* reading of the spool; end -1: not reading */
+	uint32_t spool_generation;      /* of the worker that wrote it */
 	char sandbox[512];
 	struct buf err_line;            /* stderr, up to the newline */
 	char err_tail[512];
@@ -260,6 +272,10 @@ struct slot *pool_idle(struct pool *, bool fresh);
 /* deaths, newest first; NULL past the end */
 const struct death *pool_death(const struct pool *, size_t i);
 uint64_t pool_restarts(const struct pool *);
+/* A worker refused to run (exit 78): no more are started. */
+bool pool_broken(const struct pool *);
+/* Every worker is replaced, one at a time: what SETUP tells them has changed. */
+void pool_refresh(struct pool *);
 /* STOP to the idle, end for all; pool_empty tells when. hard: KILL at once. */
 void pool_stop(struct pool *, bool hard);
 bool pool_empty(const struct pool *);

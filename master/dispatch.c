@@ -1,0 +1,460 @@
+/*
+ * dispatch.c - tasks to workers, and workers' frames to events. Called by the loop (dispatch_run), pool.c and publish.c.
+ *
+ * Whatever a worker sends is hostile until checked here, record by record, before anything of the frame is published.
+ * Back-pressure is one chain: without room in the producer neither a socket nor a spool is read. An attempt has ended
+ * when its DONE (or its worker's death) is known and every event it sent has been reported; only then jobs.c decides.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/xalloc.h"
+#include "master/master.h"
+#include "common/banned.h"
+
+/* Records of one frame at most: a record takes at least 60 bytes. */
+#define FRAME_RECORDS_MAX 1200
+/* Spool frames handled for one slot in one round of the loop. */
+#define SPOOL_FRAMES_A_ROUND 4
+
+static struct out_record out;       /* reused by every event: the loop is one thread */
+
+static void
+events_delivered(struct ticket *ticket, enum delivery d, const char *why)
+{
+	struct task *t = (struct task *)((char *)ticket - offsetof(struct task, ticket));
+	struct master *m = jobs_master(t->job);
+
+	t->pending--;
+	switch (d) {
+	case DELIVERY_OK:
+		t->published++;
+		metric_add(METRIC_FILES_PUBLISHED, 1, "success", NULL);
+		break;
+	case DELIVERY_TOO_LARGE:
+		t->too_large = true;
+		metric_add(METRIC_FILES_PUBLISHED, 1, "error", NULL);
+		break;
+	case DELIVERY_HOLD:
+		if (!t->held)
+			LOG(LOG_WARN, "events_held", LS("job_id", t->job->job_id), LS("reason", why));
+		t->held = true;
+		metric_add(METRIC_FILES_PUBLISHED, 1, "error", NULL);
+		break;
+	}
+	if (t->listed_all && !t->pending)
+		jobs_task_ended(m, t);
+}
+
+/* ---- starting a task ---------------------------------------------------------------------------------------------- */
+
+/* The configured root that holds the path, and the path below it; dummy's generator needs none. */
+static int
+place(struct master *m, const struct source_conf *c, struct task_spec *spec, struct err *e)
+{
+	const char *path = c->v[SF_COMMON_PATH].s, *rest;
+	struct strlist dummy = { .n = 0 };
+	const struct strlist *roots = &m->cfg->local_roots;
+	const char *root;
+
+	if (!path)
+		return 0;
+	if (c->type == SOURCE_DUMMY) {
+		strlist_add(&dummy, m->cfg->dummy_path);
+		roots = &dummy;
+	}
+	root = path_under(roots, path, &rest);
+	if (!root)
+		err_set(e, ERR_POLICY, "%s is not below %s", path,
+		    c->type == SOURCE_DUMMY ? "dummy.data_path" : "any of local.allowed_roots");
+	else if (strlen(root) >= sizeof(spec->root) || strlen(rest) >= sizeof(spec->below))
+		{ root = NULL; err_set(e, ERR_LIMIT, "the path is longer than %zu bytes", sizeof(spec->root) - 1); }
+	else {
+		memcpy(spec->root, root, strlen(root) + 1);
+		memcpy(spec->below, rest, strlen(rest) + 1);
+	}
+	strlist_release(&dummy);
+	return root ? 0 : -1;
+}
+
+static int64_t
+deadline_of(const struct master *m, const struct job *j)
+{
+	return j->timeout_ms >= 0 ? j->timeout_ms : m->cfg->timeout_job;
+}
+
+/* The JOB frame; the parts of the job's own structures are lent to spec for the encoding. */
+static int
+encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b, struct err *e)
+{
+	const struct job *j = t->job->job;
+	struct task_spec spec;
+
+	task_spec_init(&spec);
+	spec.source = j->sources[t->index];
+	spec.filter = j->filter;
+	spec.publish = j->publish;
+	spec.attempt = t->attempt;
+	spec.deadline_ms = deadline_of(m, j);
+	spec.now_ns = t->job->received_ns;
+	spec.entries_max = m->cfg->jobs_entries_max;
+	if (place(m, &spec.source, &spec, e) < 0)
+		return -1;
+	ipc_begin(b, MSG_JOB, generation, t->wire);
+	task_spec_encode(&spec, b);
+	if (b->len > IPC_HEADER + 65000)
+		return err_set(e, ERR_LIMIT, "patterns, filters and source take %zu bytes together; a worker is given at most 65000",
+		    b->len - IPC_HEADER);
+	ipc_finish(b);
+	return 0;
+}
+
+static void
+attempt_begin(struct master *m, struct task *t, struct slot *s)
+{
+	t->slot = s;
+	t->error = (struct err)ERR_INIT;
+	t->done = (struct task_done){ .cls = ERR_OK };
+	t->verdict = (struct verdict){ .pid = 0 };
+	t->pending = 0;
+	t->sent = t->published = 0;
+	t->held = t->too_large = t->listed_all = false;
+	t->began_ms = loop_now(m->loop);
+	t->ticket.delivered = events_delivered;
+	event_ctx_free(t->events);
+	t->events = event_ctx_new(m->cfg, t);
+	s->task = t;
+	s->spool_end = -1;
+	slot_set_state(s, WORKER_BUSY);
+	timer_set(m->loop, &s->deadline, deadline_of(m, t->job->job));
+	jobs_task_started(m, t);
+	task_set_state(m, t, TASK_RUNNING);
+}
+
+/* The attempt ends here and now, without a worker. */
+static void
+fail_at_once(struct master *m, struct task *t, const struct err *e)
+{
+	t->error = *e;
+	t->done = (struct task_done){ .cls = e->cls };
+	t->published = t->sent = 0;
+	t->listed_all = true;
+	jobs_task_ended(m, t);
+}
+
+static void
+start(struct master *m, struct task *t, struct slot *s)
+{
+	static uint64_t wire;
+	struct buf b = BUF_INIT;
+	struct err e = ERR_INIT;
+
+	t->attempt++;
+	t->wire = ++wire;
+	if (encode_job(m, t, s->generation, &b, &e) < 0) {
+		fail_at_once(m, t, &e);
+	} else if (ipc_send(s->fd, &b) != 1) {
+		/* The worker is gone; its death is on the way. The task has lost nothing but a moment. */
+		t->attempt--;
+		sched_push(m->sched, t);
+		slot_kill(s, DEATH_KILLED, true);
+	} else {
+		attempt_begin(m, t, s);
+	}
+	buf_release(&b);
+}
+
+/* ---- events ----------------------------------------------------------------------------------------------------------- */
+
+static bool
+unwanted(const struct task *t)
+{
+	return t->cancel || t->job->revoked || t->held;
+}
+
+static void
+publish_record(struct master *m, struct task *t, const struct record *r)
+{
+	struct err e = ERR_INIT;
+
+	event_write(t->events, r, &out);
+	t->sent++;
+	t->pending++;
+	if (publish_send(m->publisher, OUT_EVENTS, &out, &t->ticket, &e) == 0)
+		return;
+	t->pending--;
+	if (e.cls == ERR_MESSAGE_TOO_LARGE)
+		t->too_large = true;
+	else
+		t->held = true;
+	metric_add(METRIC_FILES_PUBLISHED, 1, "error", NULL);
+}
+
+/* The whole frame is checked before its first record is published. */
+static int
+files(struct master *m, struct task *t, const struct frame *f, struct err *e)
+{
+	enum source_type type = t->job->job->sources[t->index].type;
+	struct cursor c, again;
+	struct record r;
+	uint32_t n;
+
+	cursor_init(&c, f->payload, f->n);
+	n = cursor_u32(&c);
+	again = c;
+	if (!n || n > FRAME_RECORDS_MAX)
+		return err_set(e, ERR_WORKER_PROTOCOL, "FILES with a count of %u", n);
+	for (uint32_t i = 0; i < n; i++)
+		if (record_decode(&r, &c, type, e) < 0)
+			return -1;
+	if (!cursor_end(&c))
+		return err_set(e, ERR_WORKER_PROTOCOL, "FILES with %zu bytes after its %u records", cursor_left(&c), n);
+	for (uint32_t i = 0; i < n && !unwanted(t); i++) {
+		record_decode(&r, &again, type, e);
+		publish_record(m, t, &r);
+	}
+	return 0;
+}
+
+/* ---- the end of an attempt ------------------------------------------------------------------------------------------------ */
+
+static void
+account(struct task *t)
+{
+	const char *type = source_rows[t->job->job->sources[t->index].type].name;
+
+	metric_add(METRIC_FILES_PROCESSED, (double)t->done.matched, "matched", type);
+	metric_add(METRIC_FILES_PROCESSED, (double)t->done.skipped, "skipped", type);
+	metric_add(METRIC_FILES_PROCESSED, (double)t->done.unreadable, "error", type);
+	metric_observe(METRIC_JOB_PHASE, (double)t->done.phase_us[PHASE_OPEN] / 1e6, "open");
+	metric_observe(METRIC_JOB_PHASE, (double)t->done.phase_us[PHASE_LIST] / 1e6, "list");
+}
+
+/* No more records come: the worker is free, and the attempt ends when all its events are reported. */
+static void
+all_sent(struct master *m, struct task *t)
+{
+	struct slot *s = t->slot;
+
+	t->slot = NULL;
+	t->listed_all = true;
+	if (s)
+		slot_release(s);
+	if (t->pending)
+		task_set_state(m, t, TASK_PUBLISHING);
+	else
+		jobs_task_ended(m, t);
+}
+
+static void
+broken_spool(struct master *m, struct slot *s, const struct err *e)
+{
+	struct task *t = s->task;
+
+	metric_add(METRIC_FRAMES_REFUSED, 1, NULL, NULL);
+	LOG(LOG_ERROR, "spool_refused", LI("slot", s->index), LS("job_id", t->job->job_id), LS("rule", e->text));
+	t->error = *e;
+	snprintf(s->err_tail, sizeof(s->err_tail), "%s", e->text);
+	slot_kill(s, DEATH_PROTOCOL, true);
+	all_sent(m, t);
+}
+
+/* One frame of the spool: 1 read, 0 at its end, -1 it is not what DONE said. */
+static int
+spool_frame(struct master *m, struct slot *s, struct err *e)
+{
+	static uint8_t page[IPC_FRAME_MAX];
+	struct task *t = s->task;
+	struct frame f;
+	size_t used;
+	ssize_t n;
+
+	if (s->spool_at == s->spool_end) {
+		if (t->sent != t->done.matched && !unwanted(t) && !t->too_large)
+			return err_set(e, ERR_WORKER_PROTOCOL, "DONE said %llu files, the spool holds %llu",
+			    (unsigned long long)t->done.matched, (unsigned long long)t->sent);
+		return 0;
+	}
+	n = pread(s->spool_fd, page, sizeof(page), s->spool_at);
+	if (n < 0)
+		return err_errno(e, ERR_SYSTEM, "cannot read the spool");
+	if (n > s->spool_end - s->spool_at)
+		n = (ssize_t)(s->spool_end - s->spool_at);
+	if (ipc_parse(page, (size_t)n, &f, &used, e) != 1)
+		return -1;
+	if (f.type != MSG_FILES || f.task != t->wire || f.generation != s->spool_generation)
+		return err_set(e, ERR_WORKER_PROTOCOL, "the spool holds a frame that is not this task's");
+	if (files(m, t, &f, e) < 0)
+		return -1;
+	s->spool_at += (int64_t)used;
+	return 1;
+}
+
+static void
+spool_step(struct master *m, struct slot *s)
+{
+	struct err e = ERR_INIT;
+	int r = 1;
+
+	journal_hold(m->journal, &s->task->job->origin);
+	for (int i = 0; i < SPOOL_FRAMES_A_ROUND && r == 1 && publish_room(m->publisher, FRAME_RECORDS_MAX); i++)
+		r = unwanted(s->task) ? 0 : spool_frame(m, s, &e);
+	if (r < 0)
+		broken_spool(m, s, &e);
+	else if (r == 0)
+		all_sent(m, s->task);
+	journal_clear(m->journal);
+}
+
+static int
+done(struct master *m, struct slot *s, const struct frame *f, struct err *e)
+{
+	struct task *t = s->task;
+	bool atomic = t->job->job->publish == PUBLISH_ATOMIC;
+
+	if (task_done_decode(&t->done, f->payload, f->n, e) < 0)
+		return -1;
+	if (t->done.matched > t->done.listed || (!atomic && !unwanted(t) && !t->too_large && t->done.matched != t->sent))
+		return err_set(e, ERR_WORKER_PROTOCOL, "DONE said %llu of %llu files, %llu came", (unsigned long long)t->done.matched,
+		    (unsigned long long)t->done.listed, (unsigned long long)t->sent);
+	if ((int64_t)t->done.spool_bytes < 0 || (int64_t)t->done.spool_bytes > m->cfg->spool_max || (!atomic && t->done.spool_bytes))
+		return err_set(e, ERR_WORKER_PROTOCOL, "DONE with a spool of %llu bytes", (unsigned long long)t->done.spool_bytes);
+	if (t->done.cls != ERR_OK)
+		err_set(&t->error, t->done.cls, "%s", t->done.text);
+	/* It obeyed the cancel frame: the reason is ours. */
+	if (t->done.cls == ERR_CANCELLED && s->killed_for == DEATH_DEADLINE)
+		err_set(&t->error, ERR_TIMEOUT, "not listed within the deadline of %lld ms (%llu entries so far)",
+		    (long long)deadline_of(m, t->job->job), (unsigned long long)t->done.listed);
+	else if (t->done.cls == ERR_CANCELLED && !t->cancel)
+		return err_set(e, ERR_WORKER_PROTOCOL, "DONE cancelled, but nobody had cancelled");
+	timer_cancel(m->loop, &s->deadline);
+	s->deadline_left = 0;
+	account(t);
+	if (atomic && t->done.cls == ERR_OK && t->done.spool_bytes && !unwanted(t)) {
+		s->spool_at = 0;
+		s->spool_end = (int64_t)t->done.spool_bytes;
+		s->spool_generation = s->generation;
+		task_set_state(m, t, TASK_PUBLISHING);
+	} else if (atomic && t->done.cls == ERR_OK && t->done.matched && !unwanted(t)) {
+		return err_set(e, ERR_WORKER_PROTOCOL, "DONE with files and an empty spool");
+	} else {
+		all_sent(m, t);
+	}
+	return 0;
+}
+
+int
+dispatch_frame(struct master *m, struct slot *s, const struct frame *f, struct err *e)
+{
+	struct task *t = s->task;
+	struct progress p;
+	int ret;
+
+	if (!t || f->task != t->wire)
+		return err_set(e, ERR_WORKER_PROTOCOL, "%s for a task that is not this worker's", ipc_name(f->type));
+	/* After DONE the task is ours alone. */
+	if (s->spool_end >= 0)
+		return err_set(e, ERR_WORKER_PROTOCOL, "%s after DONE", ipc_name(f->type));
+	journal_hold(m->journal, &t->job->origin);
+	switch (f->type) {
+	case MSG_FILES:
+		ret = t->job->job->publish == PUBLISH_STREAM ? files(m, t, f, e)
+		    : err_set(e, ERR_WORKER_PROTOCOL, "FILES on the socket of an atomic job");
+		break;
+	case MSG_DONE:
+		ret = done(m, s, f, e);
+		break;
+	case MSG_PROGRESS:
+		ret = progress_decode(&p, f->payload, f->n, e);
+		if (ret == 0) {
+			s->listed = p.listed;
+			s->matched = p.matched;
+		}
+		break;
+	default:
+		ret = err_set(e, ERR_WORKER_PROTOCOL, "%s is not a frame of a task", ipc_name(f->type));
+	}
+	journal_clear(m->journal);
+	return ret;
+}
+
+void
+dispatch_worker_died(struct master *m, struct slot *s, const struct err *why, const struct verdict *v)
+{
+	struct task *t = s->task;
+
+	t->verdict = *v;
+	t->slot = NULL;
+	s->task = NULL;
+	if (t->cancel)
+		err_set(&t->error, ERR_CANCELLED, "cancelled; %s", why->text);
+	else
+		t->error = *why;
+	t->listed_all = true;
+	if (t->pending)
+		task_set_state(m, t, TASK_PUBLISHING);
+	else
+		jobs_task_ended(m, t);
+}
+
+void
+dispatch_cancel(struct master *m, struct task *t)
+{
+	(void)m;
+	/* Once DONE is in, the spool reader sees t->cancel by itself. */
+	if (t->slot && t->slot->spool_end < 0)
+		slot_kill(t->slot, DEATH_CANCELLED, false);
+}
+
+/* ---- the loop ------------------------------------------------------------------------------------------------------------- */
+
+static void
+resume_readers(struct master *m)
+{
+	for (size_t i = 0; i < pool_size(m->pool); i++) {
+		struct slot *s = pool_slot(m->pool, i);
+
+		if (!publish_room(m->publisher, FRAME_RECORDS_MAX))
+			return;
+		if (s->paused)
+			slot_pause(s, false);
+	}
+}
+
+void
+dispatch_room(struct master *m)
+{
+	resume_readers(m);
+}
+
+bool
+dispatch_reading(const struct master *m)
+{
+	if (!publish_room(m->publisher, FRAME_RECORDS_MAX))
+		return false;
+	for (size_t i = 0; i < pool_size(m->pool); i++)
+		if (pool_slot(m->pool, i)->spool_end >= 0)
+			return true;
+	return false;
+}
+
+void
+dispatch_run(struct master *m)
+{
+	struct slot *s;
+	struct task *t;
+
+	for (size_t i = 0; i < pool_size(m->pool); i++) {
+		s = pool_slot(m->pool, i);
+		if (s->spool_end >= 0)
+			spool_step(m, s);
+	}
+	if (m->phase != MASTER_RUNNING)
+		return;
+	while ((s = pool_idle(m->pool, false)) && (t = sched_pop(m->sched, !s->tasks_served)))
+		start(m, t, s);
+	if (sched_wants_fresh(m->sched) && (s = pool_idle(m->pool, true)) && (t = sched_pop(m->sched, true)))
+		start(m, t, s);
+}

@@ -1,0 +1,188 @@
+/*
+ * schedule.c - which task next: priority first, and a fair turn for each tenant within it.
+ *
+ * Of every SCHED_ROUND turns one is the low queue's and three may be the normal queue's, whatever waits above them:
+ * a saturated high queue slows the others and never stops them. All other turns go to the highest queue that has
+ * something. Within a priority tenants take turns, each with a queue of its own in order of arrival. A task that
+ * crashed a worker needs a fresh one and waits apart. Owns no task; jobs.c does.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include <uthash.h>
+
+#include "common/xalloc.h"
+#include "master/master.h"
+#include "common/banned.h"
+
+#define SCHED_ROUND 10
+
+TAILQ_HEAD(taskq, task);
+
+struct tenant {
+	char *name;
+	struct taskq tasks;
+	size_t n;
+	TAILQ_ENTRY(tenant) turn;       /* in its queue's ring while it has tasks */
+	UT_hash_handle hh;
+};
+
+struct queue {
+	TAILQ_HEAD(, tenant) turns;     /* first: whose turn it is */
+	struct tenant *by_name;
+	size_t n;
+};
+
+struct sched {
+	struct queue q[PRIORITY__MAX];
+	struct taskq alone;             /* need a fresh worker */
+	size_t n_alone[PRIORITY__MAX];
+	unsigned turn;
+};
+
+struct sched *
+sched_new(struct master *m)
+{
+	struct sched *s = xcalloc(1, sizeof(*s));
+
+	(void)m;
+	for (int p = 0; p < PRIORITY__MAX; p++)
+		TAILQ_INIT(&s->q[p].turns);
+	TAILQ_INIT(&s->alone);
+	return s;
+}
+
+static void
+tenant_drop(struct queue *q, struct tenant *t)
+{
+	TAILQ_REMOVE(&q->turns, t, turn);
+	HASH_DEL(q->by_name, t);
+	free(t->name);
+	free(t);
+}
+
+void
+sched_free(struct sched *s)
+{
+	struct tenant *t;
+
+	if (!s)
+		return;
+	for (int p = 0; p < PRIORITY__MAX; p++)
+		while ((t = TAILQ_FIRST(&s->q[p].turns)))
+			tenant_drop(&s->q[p], t);
+	free(s);
+}
+
+static struct tenant *
+tenant_of(struct queue *q, const char *name, bool make)
+{
+	struct tenant *t;
+
+	HASH_FIND_STR(q->by_name, name, t);
+	if (t || !make)
+		return t;
+	t = xcalloc(1, sizeof(*t));
+	t->name = xstrdup(name);
+	TAILQ_INIT(&t->tasks);
+	HASH_ADD_KEYPTR(hh, q->by_name, t->name, strlen(t->name), t);
+	TAILQ_INSERT_TAIL(&q->turns, t, turn);
+	return t;
+}
+
+void
+sched_push(struct sched *s, struct task *t)
+{
+	enum job_priority p = t->job->job->priority;
+	struct tenant *tn;
+
+	if (t->alone) {
+		TAILQ_INSERT_TAIL(&s->alone, t, entry);
+		s->n_alone[p]++;
+		return;
+	}
+	tn = tenant_of(&s->q[p], t->job->org_id, true);
+	TAILQ_INSERT_TAIL(&tn->tasks, t, entry);
+	tn->n++;
+	s->q[p].n++;
+}
+
+static void
+take(struct queue *q, struct tenant *tn, struct task *t)
+{
+	TAILQ_REMOVE(&tn->tasks, t, entry);
+	q->n--;
+	if (--tn->n == 0) {
+		tenant_drop(q, tn);
+		return;
+	}
+	TAILQ_REMOVE(&q->turns, tn, turn);
+	TAILQ_INSERT_TAIL(&q->turns, tn, turn);
+}
+
+void
+sched_remove(struct sched *s, struct task *t)
+{
+	enum job_priority p = t->job->job->priority;
+	struct tenant *tn;
+
+	if (t->alone) {
+		TAILQ_REMOVE(&s->alone, t, entry);
+		s->n_alone[p]--;
+		return;
+	}
+	tn = tenant_of(&s->q[p], t->job->org_id, false);
+	if (!tn)
+		BUG("a queued task without its tenant");
+	take(&s->q[p], tn, t);
+}
+
+/* The queue whose turn it is, or the highest that has something. */
+static struct queue *
+whose_turn(struct sched *s)
+{
+	static const enum job_priority reserved[SCHED_ROUND] = {
+		[2] = PRIORITY_NORMAL, [5] = PRIORITY_NORMAL, [8] = PRIORITY_NORMAL, [9] = PRIORITY_LOW,
+	};
+	struct queue *q = &s->q[reserved[s->turn % SCHED_ROUND]];
+
+	if (!q->n)
+		for (q = s->q; q < s->q + PRIORITY__MAX && !q->n; q++)
+			;
+	if (q == s->q + PRIORITY__MAX)
+		return NULL;
+	s->turn++;
+	return q;
+}
+
+struct task *
+sched_pop(struct sched *s, bool fresh)
+{
+	struct queue *q;
+	struct tenant *tn;
+	struct task *t;
+
+	if (fresh && (t = TAILQ_FIRST(&s->alone))) {
+		sched_remove(s, t);
+		return t;
+	}
+	q = whose_turn(s);
+	if (!q)
+		return NULL;
+	tn = TAILQ_FIRST(&q->turns);
+	t = TAILQ_FIRST(&tn->tasks);
+	take(q, tn, t);
+	return t;
+}
+
+bool
+sched_wants_fresh(const struct sched *s)
+{
+	return !TAILQ_EMPTY(&s->alone);
+}
+
+size_t
+sched_depth(const struct sched *s, enum job_priority p)
+{
+	return s->q[p].n + s->n_alone[p];
+}

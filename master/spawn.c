@@ -1,0 +1,167 @@
+/*
+ * spawn.c - starts a child: socketpair, posix_spawn, pidfd. Called by pool.c and httpd.c, from the main thread only.
+ *
+ * Never fork without exec: librdkafka's threads do not survive it, and a forked child would see every tenant's
+ * secrets. What a child inherits is named in one place: the descriptors of struct spawn_spec and `environment` below.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/xalloc.h"
+#include "master/master.h"
+#include "common/banned.h"
+
+/* Children read nothing from the environment; the C library needs these few, the sanitizers theirs. */
+static const char *const inherited[] = { "PATH", "TZ", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS" };
+
+/* Above all numbers that posix_spawn's dup2 targets use, so that one never overwrites another's source. */
+#define SAFE_FD 16
+
+int
+spawn_socketpair(int *mine, int *theirs, struct err *e)
+{
+	int sv[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
+		return err_errno(e, ERR_SYSTEM, "cannot make a socket pair for a child");
+	if (fcntl(sv[0], F_SETFL, O_NONBLOCK) < 0) {
+		err_errno(e, ERR_SYSTEM, "cannot make a child's socket non-blocking");
+		close(sv[0]);
+		close(sv[1]);
+		return -1;
+	}
+	*mine = sv[0];
+	*theirs = sv[1];
+	return 0;
+}
+
+static char **
+environment(void)
+{
+	char **env = xcalloc(ARRAY_LEN(inherited) + 2, sizeof(*env));
+	size_t n = 0;
+
+	env[n++] = xstrdup("LC_ALL=C");
+	for (size_t i = 0; i < ARRAY_LEN(inherited); i++) {
+		const char *v = getenv(inherited[i]);
+
+		if (v)
+			env[n++] = xasprintf("%s=%s", inherited[i], v);
+	}
+	return env;
+}
+
+static void
+environment_free(char **env)
+{
+	for (size_t i = 0; env[i]; i++)
+		free(env[i]);
+	free(env);
+}
+
+/* Moves the child's descriptors out of the way of 0..5 and plans the dup2 of each. */
+static int
+plan_fds(posix_spawn_file_actions_t *fa, const struct spawn_spec *s, int moved[4])
+{
+	const struct { int fd, to; } plan[] = {
+		{ s->socket_fd, IPC_FD }, { s->spool_fd, IPC_SPOOL_FD }, { s->listen_fd, IPC_LISTEN_FD }, { s->stderr_fd, 2 },
+	};
+	int last = 2;
+
+	posix_spawn_file_actions_addopen(fa, 0, "/dev/null", O_RDONLY, 0);
+	for (size_t i = 0; i < ARRAY_LEN(plan); i++) {
+		if (plan[i].fd < 0) {
+			/* A hole would let a later descriptor slip into a number that means something. */
+			if (plan[i].to < IPC_LISTEN_FD && plan[i].to > 2)
+				posix_spawn_file_actions_addopen(fa, plan[i].to, "/dev/null", O_RDONLY, 0);
+			continue;
+		}
+		moved[i] = fcntl(plan[i].fd, F_DUPFD_CLOEXEC, SAFE_FD);
+		if (moved[i] < 0)
+			return -1;
+		posix_spawn_file_actions_adddup2(fa, moved[i], plan[i].to);
+		if (plan[i].to > last)
+			last = plan[i].to;
+	}
+	if (s->stderr_fd >= 0)
+		posix_spawn_file_actions_adddup2(fa, moved[3], 1);
+	else
+		posix_spawn_file_actions_addopen(fa, 1, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_addclosefrom_np(fa, last + 1 > IPC_SPOOL_FD + 1 ? last + 1 : IPC_SPOOL_FD + 1);
+	return 0;
+}
+
+int
+spawn_child(const struct spawn_spec *s, pid_t *pid, int *pidfd, struct err *e)
+{
+	posix_spawn_file_actions_t fa;
+	posix_spawnattr_t attr;
+	sigset_t none, all;
+	int moved[4] = { -1, -1, -1, -1 }, rc, ret = -1;
+	char **env = environment();
+	union { const char *const *in; char *const *out; } argv = { .in = s->argv };
+
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawn_file_actions_init(&fa);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setsigdefault(&attr, &all);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	if (plan_fds(&fa, s, moved) < 0) {
+		err_errno(e, ERR_SYSTEM, "no descriptor left for a child");
+		goto out;
+	}
+	rc = posix_spawn(pid, s->path, &fa, &attr, argv.out, env);
+	if (rc) {
+		errno = rc;
+		err_errno(e, ERR_SYSTEM, "cannot start %s", s->path);
+		goto out;
+	}
+	/* Race-free: only this loop reaps, so the number cannot have been used again. */
+	*pidfd = (int)syscall(SYS_pidfd_open, *pid, 0);
+	if (*pidfd < 0) {
+		err_errno(e, ERR_SYSTEM, "cannot watch process %d", (int)*pid);
+		kill(*pid, SIGKILL);
+		goto out;
+	}
+	ret = 0;
+out:
+	for (size_t i = 0; i < ARRAY_LEN(moved); i++)
+		if (moved[i] >= 0)
+			close(moved[i]);
+	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&fa);
+	environment_free(env);
+	return ret;
+}
+
+char *
+spawn_find(const struct master *m, const char *setting, const char *name, struct err *e)
+{
+	const char *const dirs[] = { m->libexec, LIBEXECDIR };
+
+	if (*setting) {
+		if (access(setting, X_OK) == 0)
+			return xstrdup(setting);
+		err_errno(e, ERR_CONFIG, "cannot run %s", setting);
+		return NULL;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+		char *path = xasprintf("%s/%s", dirs[i], name);
+
+		if (access(path, X_OK) == 0)
+			return path;
+		free(path);
+	}
+	err_set(e, ERR_CONFIG, "%s is neither in %s nor in %s: is the installation complete?", name, m->libexec, LIBEXECDIR);
+	return NULL;
+}
