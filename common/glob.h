@@ -5,7 +5,13 @@
  * as it is. Works on bytes; '?' and classes take one byte, or one whole well-formed UTF-8 character. A pattern
  * without '/' is matched against the name, one with '/' against the path relative to the source's root (a leading
  * '/' only anchors it there). An unclosed [ or {, a trailing backslash, NUL, CR or LF, or more than GLOB_MAX bytes is an
- * error with a position. Braces are alternatives inside the automaton, never expanded, so no pattern explodes.
+ * error with a position, and so are an empty pattern and a range that runs backwards. Braces are alternatives inside
+ * the automaton, never expanded, so no pattern explodes.
+ *
+ * A whole component '**' stands for any number of directories, none too: put before '/x.csv' it matches x.csv at the
+ * top as well, and a, '**', b matches a/b. At the end, dir/** matches everything below dir at any depth, but not dir
+ * itself. No class and no '?' matches '/'. A name is read as characters: a byte that is not part of well-formed UTF-8
+ * is one character of its own, which only stars, '?', a negated class and the same byte in the pattern match.
  */
 #ifndef COMMON_GLOB_H
 #define COMMON_GLOB_H
