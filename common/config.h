@@ -57,10 +57,11 @@ struct config_error {
 	char *file;          /* path, "environment", or "command line" */
 	int line, column;    /* from 1; 0 where there is none */
 	char *text;          /* "unknown key \"prot\" in kafka (did you mean \"port\"?)" */
-	char *source;        /* the source line without its newline, or NULL */
+	char *source;        /* the source line without its newline (long ones: the part around column), or NULL */
+	int source_column;   /* where the caret stands in source, from 1 */
 };
 
-struct config_origin { char *file; int line; }; /* "default", path, "environment NAME", "command line" */
+struct config_origin { char *file; int line, column; }; /* "default", path, "environment NAME", "command line" */
 
 struct config_set {      /* a config, where each value is from, and what was wrong */
 	struct config c;
@@ -85,6 +86,9 @@ struct config_args {
 /* Reads it all: defaults < file, then its conf.d/ *.yaml beside it in name order < environment < command line.
  * 0 when right; -1 when errors were collected. set is filled either way; config_set_release frees. */
 int config_load(struct config_set *set, const struct config_args *);
+/* The same with the file's text given (name is shown in errors); no file and no conf.d is looked for. */
+int config_load_text(struct config_set *set, const char *name, const char *text, size_t n,
+    const struct config_args *);
 void config_set_release(struct config_set *);
 /* file:line:column: text, the line, a caret; for every error. */
 void config_print_errors(const struct config_set *, FILE *);
@@ -96,6 +100,11 @@ void config_print(const struct config_set *, bool changed_only, struct buf *);
 void config_json(const struct config_set *, bool changed_only, struct buf *);
 /* The commented conf/iis-poller.yaml, from the list alone. */
 void config_template(struct buf *);
+/* The SETTINGS and ENVIRONMENT lists of iis-poller.yaml(5) as mdoc. */
+void config_mdoc(struct buf *);
+void config_mdoc_environment(struct buf *);
+/* true when the value of this librdkafka property must never be shown */
+bool config_property_secret(const char *name);
 /* After a reload: names of changed settings that need a restart, comma separated, appended; returns their number. */
 int config_restart_needed(const struct config *old, const struct config *new_, struct buf *names);
 /* Replaces the RELOAD settings of dst by those of src; the rest stays. */
