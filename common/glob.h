@@ -9,8 +9,8 @@
  * the automaton, never expanded, so no pattern explodes.
  *
  * A whole component '**' stands for any number of directories, none too: put before '/x.csv' it matches x.csv at the
- * top as well, and a, '**', b matches a/b. At the end, dir/** matches everything below dir at any depth, but not dir
- * itself. No class and no '?' matches '/'. A name is read as characters: a byte that is not part of well-formed UTF-8
+ * top as well, and a, '**', b matches a/b. At the end, after dir and a slash, it matches everything below dir at any
+ * depth, but not dir itself. No class and no '?' matches '/'. A name is read as characters: a byte that is not part of well-formed UTF-8
  * is one character of its own, which only stars, '?', a negated class and the same byte in the pattern match.
  */
 #ifndef COMMON_GLOB_H
