@@ -420,4 +420,11 @@ struct demo *demo_start(const struct config *, struct err *); /* creates the top
 const char *demo_bootstrap(const struct demo *);
 void demo_stop(struct demo *);
 
+/* ---- demo_run.c: what --demo changes and says ------------------------------------------------------------------------------- */
+
+/* Temporary directory (caller frees and removes), embedded broker, settings. */
+int demo_prepare(struct master *, char **dir, struct err *);
+void demo_greet(const struct master *);
+void demo_dir_remove(const char *dir);
+
 #endif
