@@ -46,7 +46,9 @@ PROGRAMS := $(B)/iis-pollerd $(B)/iis-poller-worker $(B)/iis-poller-http $(B)/ii
 UNITS := $(patsubst t/unit/%.c,$(B)/t/unit/%.t,$(wildcard t/unit/*.c))
 TOOLS := $(patsubst t/lib/%.c,$(B)/t/lib/%,$(wildcard t/lib/*.c))
 
-all: $(PROGRAMS)
+MAN := $(patsubst man/%.in,$(B)/man/%,$(wildcard man/*.in)) $(patsubst man/%,$(B)/man/%,$(filter-out %.in %.c,$(wildcard man/*.[0-9])))
+
+all: $(PROGRAMS) $(MAN)
 
 $(B)/iis-pollerd: $(B)/master/main.o $(B)/libmaster.a $(B)/libcommon.a
 	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
@@ -90,12 +92,64 @@ $(B)/t/unit/worker_%.t: $(B)/t/unit/worker_%.o $(B)/libworker.a $(B)/libcommon.a
 $(B)/t/lib/%: $(B)/t/lib/%.o $(B)/libmaster.a $(B)/libcommon.a
 	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 
+# Manuals: a page with @MARKERS@ gets the lists of the program itself.
+$(B)/man/gen: $(B)/man/gen.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
+	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+$(B)/man/%: man/%.in $(B)/man/gen
+	$(B)/man/gen $< >$@.new && mv $@.new $@
+$(B)/man/%: man/%
+	@mkdir -p $(@D)
+	cp $< $@
+
+# Benchmarks (t/bench) print ratios; they are not tests.
+BENCHES := $(patsubst t/bench/%.c,$(B)/t/bench/%,$(wildcard t/bench/*.c))
+$(B)/t/bench/%: $(B)/t/bench/%.o $(B)/libworker.a $(B)/libmaster.a $(B)/libcommon.a
+	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+bench: all $(BENCHES)
+	@for b in $(BENCHES); do echo "== $$b"; $$b || exit 1; done
+
 units: $(UNITS)
 tools: $(TOOLS)
+
+need-build:
+	@conf/need conf/packages.build
+need-test:
+	@conf/need conf/packages.build conf/packages.test
+
+# The sub-make looks for libraries that need-* may just have installed.
+demo: need-build
+	@$(MAKE) --no-print-directory -s all
+	@conf/demo $(B)
+
+check: need-test
+	@$(MAKE) --no-print-directory -s all units tools
+	BUILD=$(B) prove -e '' $(PROVE) $(TESTS)
+TESTS ?= t/*.t $(UNITS)
+PROVE ?= -j2
+
+# The same tests of the parts that are ours, under valgrind.
+check-valgrind: need-test
+	@$(MAKE) --no-print-directory -s all units tools
+	CK_FORK=no prove -e 'valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --child-silent-after-fork=yes' $(filter-out $(VALGRIND_NOT),$(UNITS))
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/iis-poller
+	install -m 755 $(B)/iis-pollerd $(DESTDIR)$(PREFIX)/sbin/
+	install -m 755 $(B)/iis-pollerctl $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(B)/iis-poller-worker $(B)/iis-poller-http $(DESTDIR)$(PREFIX)/libexec/iis-poller/
+	for page in $(MAN); do s=$${page##*.}; install -d $(DESTDIR)$(PREFIX)/share/man/man$$s; \
+		install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$s/; done
+	install -d $(DESTDIR)$(PREFIX)/share/iis-poller/schemas $(DESTDIR)$(SYSCONFDIR)/iis-poller/conf.d
+	install -m 644 conf/schemas/*.json $(DESTDIR)$(PREFIX)/share/iis-poller/schemas/
+	install -m 644 conf/iis-poller.yaml $(DESTDIR)$(PREFIX)/share/iis-poller/
+	test -e $(DESTDIR)$(SYSCONFDIR)/iis-poller/iis-poller.yaml || \
+		install -m 640 conf/iis-poller.yaml $(DESTDIR)$(SYSCONFDIR)/iis-poller/
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 644 conf/completion/iis-pollerctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/iis-pollerctl
 
 clean:
 	rm -rf build build-*
 
-.PHONY: all units tools clean
+.PHONY: all units tools bench need-build need-test demo check check-valgrind install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
