@@ -202,7 +202,8 @@ offsets_half(const struct offsets *o)
 {
 	int64_t span = o->end - o->frontier;
 
-	return span <= OFFSETS_SPAN_BITMAP / 2 || (o->holes <= OFFSETS_HOLES_MAX / 2 && span <= OFFSETS_SPAN_MAX / 2);
+	return !o->open || span <= OFFSETS_SPAN_BITMAP / 2 ||
+	    (o->holes <= OFFSETS_HOLES_MAX / 2 && span <= OFFSETS_SPAN_MAX / 2);
 }
 
 int64_t
@@ -378,7 +379,7 @@ text_decode(const char *p, size_t n, struct buf *out)
 		buf_add(&padded, p, n);
 		while (padded.len % 4)
 			buf_putc(&padded, '=');
-		good = base64_decode(padded.p, padded.len, out) == 0;
+		good = base64_decode(out, padded.p, padded.len) == 0;
 	}
 	buf_release(&padded);
 	return good;
