@@ -17,7 +17,7 @@ KEYS = {"event_id", "job_id", "source_type", "file_path", "file_name", "file_siz
 SECRET = "hunter2-must-not-leak"
 
 
-def readme_job(t, w):
+def readme_job(t, w, d):
     j = {"job_id": "job_123", "source_config": {"source_type": "dummy", "path": "./dummy_data"}, "file_pattern": "*.csv",
          "priority": "normal", "metadata": {}}
     w.push(j, headers=[("traceparent", TRACE.encode())])
@@ -63,7 +63,7 @@ def readme_job(t, w):
     return {x["event_id"] for x in e}
 
 
-def metadata(t, w):
+def metadata(t, w, d):
     meta = {"a": [1, 2.5, None, True, {"b": "x"}], "gr\u00fc\u00df": "\U0001f4c4 \"q\" \\ \u2028 <&>", "n": -9007199254740993, "e": {}, "s": ""}
     r, e, _ = w.run(generated(2), metadata=meta, org_id="tenant-7")
     t.is_(r["metadata"], meta, "metadata comes back in the terminal record")
@@ -89,7 +89,7 @@ def versions(t, w, d):
     os.unlink(path)
 
 
-def several_sources(t, w):
+def several_sources(t, w, d):
     r, e, dl = w.run([{"source_type": "dummy", "path": "./dummy_data", "source_id": "real"}, generated(5, source_id="made"),
                       {"source_type": "local", "path": w.root + "/none", "source_id": "gone"}])
     t.is_((r["event_type"], r["matched"], r["published"]), ("job.partial", 8, 8), "one of three sources fails: partial")
@@ -105,7 +105,7 @@ def several_sources(t, w):
     t.is_((r["event_type"], len(e), len(dl) >= 1), ("job.failed", 0, True), "all fail: failed")
 
 
-def publishing(t, w):
+def publishing(t, w, d):
     r, e, dl = w.run(generated(1000, fail_after=600, error="permanent"))
     t.is_((r["event_type"], r["published"], len(e), len(dl)), ("job.failed", 0, 0, 1), "atomic: a failed listing publishes nothing")
     t.is_(r["error"]["class"], "permanent", "its class is in the terminal record")
@@ -119,7 +119,7 @@ def publishing(t, w):
     t.is_((r["event_type"], r["published"], len({x["event_id"] for x in e}), len(e)), ("job.completed", 20000, 20000, 20000), "atomic of 20,000")
 
 
-def retries(t, w):
+def retries(t, w, d):
     r, e, dl = w.run(generated(10, error="transient", fail_after=5, fault_attempts=2))
     t.is_((r["event_type"], r["attempt"], len(e), len(dl)), ("job.completed", 3, 10, 0), "transient twice: completed at the third attempt")
     t.is_({x["attempt"] for x in e}, {3}, "its events tell the attempt")
@@ -196,7 +196,7 @@ def cancelled(t, w, d):
     t.ok(code not in (0, 64, 70) and "no-such-job" in str(out) + err, "cancel of an unknown job fails and names it", code, out, err)
 
 
-def times(t, w):
+def times(t, w, d):
     at = rfc3339(1.5)
     r, e, _ = w.run(generated(1), scheduled_at=at)
     t.ok(r["event_type"] == "job.completed" and r["started_at"] >= at, "scheduled_at: not before", r["started_at"], at)
@@ -211,7 +211,7 @@ def times(t, w):
     t.is_(r["event_type"], "job.completed", "younger: served")
 
 
-def fields(t, w):
+def fields(t, w, d):
     r, e, _ = w.run(generated(1), no_such_field=1)
     t.ok(r["event_type"] == "job.completed" and "no_such_field" in json.dumps(r["warnings"]), "an unknown field is a warning", r.raw)
     r, e, _ = w.run({"type": "dummy", "count": 4})
@@ -259,14 +259,13 @@ def main(t):
     w = World(MockBroker(t), event_partitions=4)
     w.root = folder()
     d = Daemon(w, {"local.allowed_roots": [w.root], "jobs.max_age": "1h"}, wrap=wrap)
-    for part in (readme_job, metadata, lambda t, w: versions(t, w, d), several_sources, publishing, retries,
-                 lambda t, w: endings(t, w, d), lambda t, w: deadlines(t, w, d), lambda t, w: cancelled(t, w, d), times, fields,
-                 lambda t, w: event_keys(t, w, d)):
-        t.part(getattr(part, "__name__", ""))
+    for part in (readme_job, metadata, versions, several_sources, publishing, retries, endings, deadlines, cancelled, times,
+                 fields, event_keys):
+        t.part(part.__name__)
         try:
-            part(t, w)
+            part(t, w, d)
         except Timeout as e:
-            t.ok(False, "%s ends" % part, e, *d.raw[-10:])
+            t.ok(False, "%s ends" % part.__name__, e, *d.raw[-10:])
 
     pushed = sum(1 for _ in w.reader("jobs").drain())
     results = w.reader("results").drain()
