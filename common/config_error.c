@@ -178,6 +178,18 @@ config_error(struct config_reader *r, const char *file, int line, int column, co
 		}
 }
 
+/* Takes the last error back: the next one explains it better. */
+void
+config_error_drop(struct config_set *set)
+{
+	struct config_error *e = &set->errors[--set->n_errors];
+
+	free(e->file);
+	free(e->text);
+	free(e->source);
+	memset(e, 0, sizeof(*e));
+}
+
 /* Places errors[first..] in the order of the file, for they were found in two passes. */
 void
 config_error_sort(struct config_set *set, size_t first)
@@ -231,6 +243,26 @@ distance(const char *a, const char *b)
 	return rows[na % 3][nb];
 }
 
+/* "pasword" for "password_file": near to one of the words a name is made of. */
+static bool
+part_near(const char *word, const char *candidate)
+{
+	char part[WORD_MAX + 1];
+
+	while (*candidate) {
+		size_t n = strcspn(candidate, "_");
+
+		if (n >= 4 && n < sizeof(part)) {
+			memcpy(part, candidate, n);
+			part[n] = '\0';
+			if (distance(word, part) <= 1)
+				return true;
+		}
+		candidate += n + (candidate[n] == '_');
+	}
+	return false;
+}
+
 const char *
 config_nearest(const char *word, const char *const *candidates, size_t n)
 {
@@ -255,6 +287,9 @@ config_nearest(const char *word, const char *const *candidates, size_t n)
 	for (size_t i = 0; i < n && !best && len >= 4; i++)
 		if (strcasestr(candidates[i], word) || (strlen(candidates[i]) >= 4 &&
 		    strcasestr(word, candidates[i])))
+			best = candidates[i];
+	for (size_t i = 0; i < n && !best && len >= 4; i++)
+		if (part_near(word, candidates[i]))
 			best = candidates[i];
 	return best;
 }

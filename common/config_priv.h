@@ -76,6 +76,7 @@ void config_quote(struct buf *, const char *text); /* in double quotes, cut when
 /* config_error.c */
 void config_error(struct config_reader *, const char *file, int line, int column, const char *fmt,
     ...) __attribute__((format(printf, 5, 6)));
+void config_error_drop(struct config_set *);
 void config_error_sort(struct config_set *, size_t first);
 /* The nearest of the candidates, or NULL where none is near enough. */
 const char *config_nearest(const char *word, const char *const *candidates, size_t n);

@@ -32,6 +32,8 @@ struct walk {
 	yaml_parser_t parser;
 	yaml_event_t ev;
 	bool have_ev;
+	yaml_mark_t merged;        /* start of the last event, if that was a plain text of several lines */
+	bool have_merged;
 	bool seen[CONFIG__MAX];
 	struct strlist seen_sections;
 };
@@ -218,6 +220,7 @@ syntax_mark(const struct walk *w)
 	const yaml_parser_t *p = &w->parser;
 
 	if (p->context && (!strcmp(p->context, "while scanning a simple key") ||
+	    !strncmp(p->context, "while scanning an a", 19) || /* alias, anchor */
 	    !strcmp(p->context, "while scanning a quoted scalar") ||
 	    (strstr(p->context, "flow") && p->problem_mark.index >= w->clean.len)))
 		return p->context_mark;
@@ -258,13 +261,42 @@ syntax_text(const char *problem)
 	return problem ? problem : "not YAML";
 }
 
+/*
+ * A line without its colon, or one indented too far, runs into the line beside it, and libyaml stumbles only
+ * over the second line's colon. Says which it was, in place of what was said about the merged text.
+ */
+static bool
+merged_lines(struct walk *w)
+{
+	yaml_mark_t at = w->parser.problem_mark, from = w->merged;
+	const char *p = buf_str(&w->clean);
+	struct config_set *set = w->r->set;
+	struct config_error *last;
+
+	if (!w->have_merged || at.line <= from.line || !w->parser.problem ||
+	    strcmp(w->parser.problem, "mapping values are not allowed in this context"))
+		return false;
+	for (size_t i = 0; i < at.line && p; i++)
+		p = strchr(p, '\n') + 1;
+	at.column = strspn(p, " ");
+	last = set->n_errors ? &set->errors[set->n_errors - 1] : NULL;
+	if (last && !strcmp(last->file, w->t->name) && last->line == (int)from.line + 1 &&
+	    last->column == column_at(w, from))
+		config_error_drop(set);
+	if (at.column == from.column)
+		tell(w, from, "syntax: a \":\" is missing behind this key");
+	else
+		tell(w, at, "syntax: this line is not indented like the one before");
+	return true;
+}
+
 static void
 syntax_error(struct walk *w)
 {
 	w->dead = true;
 	if (w->parser.error == YAML_MEMORY_ERROR)
 		BUG("out of memory in libyaml");
-	if (!w->tabs)
+	if (!w->tabs && !merged_lines(w))
 		tell(w, syntax_mark(w), "syntax: %s", syntax_text(w->parser.problem));
 }
 
@@ -317,6 +349,10 @@ next(struct walk *w)
 		return false;
 	}
 	w->have_ev = true;
+	w->merged = w->ev.start_mark;
+	w->have_merged = w->ev.type == YAML_SCALAR_EVENT &&
+	    w->ev.data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+	    w->ev.end_mark.line > w->ev.start_mark.line;
 	refuse_extras(w);
 	if (w->ev.type == YAML_MAPPING_START_EVENT || w->ev.type == YAML_SEQUENCE_START_EVENT)
 		w->depth++;
