@@ -508,6 +508,7 @@ jobs_accept(struct jobs *j, const struct message *msg)
 	rec->key = msg->key ? xmemdup0(msg->key, msg->key_n) : NULL;
 	rec->key_n = msg->key_n;
 	rec->bytes = msg->n + sizeof(*rec);
+	rec->payload_n = msg->n;
 	rec->received_ns = clock_real_ns();
 	rec->received_ms = loop_now(m->loop);
 	rec->parse_error = (struct err)ERR_INIT;

@@ -139,7 +139,8 @@ struct jobrec {
 	struct job *job;                /* NULL: not valid; parse_error says why */
 	struct err parse_error;
 	char traceparent[64];           /* "" none */
-	size_t bytes;                   /* of the message */
+	size_t bytes;                   /* what it takes of jobs.queue_bytes */
+	size_t payload_n;               /* bytes of the message */
 	char payload_sha256[65];        /* set where the job could not be parsed */
 	int64_t received_ns, started_ns, finished_ns; /* CLOCK_REALTIME; started 0 until a worker had it */
 	int64_t received_ms, started_ms;

@@ -235,6 +235,7 @@ metrics_init(void)
 		if (!source_rows[i].later)
 			init_sources(source_rows[i].name, true);
 	init_sources("mixed", false);
+	init_sources("none", false);    /* not even parsed */
 	init_classes();
 	for (int i = 0; i < WORKER__MAX; i++)
 		metric_set(METRIC_WORKERS, 0, worker_state_name((enum worker_state)i), NULL);

@@ -1,0 +1,336 @@
+/*
+ * event.c - one file of a listing to one record of the events topic: JSON value, key, headers.
+ *
+ * dispatch.c calls it for every record of every worker, a million times in a row: what is the same for a whole task
+ * is written once, when the task begins, and times are put together from a date that is kept. What the record holds
+ * has been checked by record_decode; its bytes are still foreign and leave here escaped only. Never fails.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/escape.h"
+#include "common/units.h"
+#include "common/uuid.h"
+#include "common/xalloc.h"
+#include "master/event_priv.h"
+#include "common/banned.h"
+
+#define NS_PER_S INT64_C(1000000000)
+#define NS_PER_DAY (86400 * NS_PER_S)
+#define EVENT_TYPE "com.iis.poller.file.discovered.v1"
+#define HEADER_TEXT 256          /* two ids and a time */
+
+enum event_key { KEY_FILE_URL, KEY_JOB_ID, KEY_ORG_ID, KEY_NONE }; /* the words of topics.event_key */
+
+struct day { int64_t number; char text[16]; };  /* "2026-01-02T", kept: files come in runs of days */
+
+struct event_ctx {
+	struct buf head;                /* ,"job_id":... up to the source's type */
+	struct buf tail;                /* ,"metadata":... to the closing brace, but for processed_at */
+	struct buf ce_source;
+	char *job_id, *org_id;
+	char traceparent[64];
+	enum event_key key;
+	bool generated;                 /* dummy's generator: there is no such file */
+	struct uuid_part id[4];         /* org, source, path, version; the first two are of the task */
+	char *identity;                 /* owns id[1] */
+	struct day mtime_day, now_day;
+};
+
+static const char *const precisions[MTIME__MAX] = {
+	[MTIME_NS] = "ns", [MTIME_S] = "s", [MTIME_MIN] = "min", [MTIME_DAY] = "day",
+};
+
+/* What tells sources apart in event_id: local files are named by their path alone, others by their address, too. */
+static char *
+identity(const struct source_conf *c)
+{
+	bool here = source_rows[c->type].role == ROLE_LOCAL;
+
+	return xstrdup(here ? source_rows[c->type].name : c->canonical);
+}
+
+struct event_ctx *
+event_ctx_new(const struct config *cfg, const struct task *t)
+{
+	const struct jobrec *rec = t->job;
+	const struct source_conf *c = &rec->job->sources[t->index];
+	struct event_ctx *x = xcalloc(1, sizeof(*x));
+	struct jsonw j;
+
+	x->job_id = xstrdup(rec->job_id);
+	x->org_id = xstrdup(rec->org_id);
+	memcpy(x->traceparent, rec->traceparent, sizeof(x->traceparent));
+	x->key = (enum event_key)cfg->event_key;
+	x->generated = c->type == SOURCE_DUMMY && c->v[SF_DUMMY_FILES].set;
+	x->identity = identity(c);
+	x->id[0] = (struct uuid_part){ x->org_id, strlen(x->org_id) };
+	x->id[1] = (struct uuid_part){ x->identity, strlen(x->identity) };
+	x->mtime_day.number = x->now_day.number = INT64_MIN;
+	ce_source(&x->ce_source, x->org_id, c->source_id);
+
+	/* Both are written as objects of their own and lose their first brace. */
+	jsonw_init(&j, &x->head);
+	jsonw_object(&j, NULL);
+	jsonw_str(&j, "job_id", x->job_id);
+	jsonw_str(&j, "org_id", x->org_id);
+	jsonw_str(&j, "source_type", source_rows[c->type].name);
+	jsonw_str(&j, "source_id", c->source_id);
+	x->head.p[0] = ',';
+	jsonw_init(&j, &x->tail);
+	jsonw_object(&j, NULL);
+	jsonw_raw(&j, "metadata", rec->job->metadata, rec->job->metadata_n);
+	jsonw_int(&j, "attempt", t->attempt);
+	jsonw_int(&j, "schema_version", 1);
+	jsonw_str(&j, "event_type", "file.discovered");
+	jsonw_time(&j, "discovered_at", clock_real_ns());
+	jsonw_end_object(&j);
+	x->tail.p[0] = ',';
+	return x;
+}
+
+void
+event_ctx_free(struct event_ctx *x)
+{
+	if (!x)
+		return;
+	buf_release(&x->head);
+	buf_release(&x->tail);
+	buf_release(&x->ce_source);
+	free(x->job_id);
+	free(x->org_id);
+	free(x->identity);
+	free(x);
+}
+
+/* ---- small parts --------------------------------------------------------------------------------------------------- */
+
+static char *
+put_digits(char *p, uint64_t v, int n)
+{
+	for (int i = n - 1; i >= 0; i--) {
+		p[i] = (char)('0' + v % 10);
+		v /= 10;
+	}
+	return p + n;
+}
+
+/* As units_time_text, without printf; digits: 0, 3 or 9. */
+static size_t
+time_text(struct day *d, int64_t ns, int digits, char out[UNITS_TEXT])
+{
+	int64_t number = ns / NS_PER_DAY - (ns % NS_PER_DAY < 0), rest = ns - number * NS_PER_DAY, s = rest / NS_PER_S;
+	char *p = out;
+
+	if (d->number != number) {
+		char whole[UNITS_TEXT];
+		size_t n;
+
+		units_time_text(ns, 0, whole);
+		n = strcspn(whole, "T") + 1;
+		if (n >= sizeof(d->text))
+			BUG("a date is longer than a date");
+		memcpy(d->text, whole, n);
+		d->text[n] = '\0';
+		d->number = number;
+	}
+	while (d->text[p - out]) {
+		*p = d->text[p - out];
+		p++;
+	}
+	p = put_digits(p, (uint64_t)(s / 3600), 2);
+	*p++ = ':';
+	p = put_digits(p, (uint64_t)(s / 60 % 60), 2);
+	*p++ = ':';
+	p = put_digits(p, (uint64_t)(s % 60), 2);
+	if (digits) {
+		*p++ = '.';
+		p = put_digits(p, (uint64_t)(rest % NS_PER_S) / (digits == 3 ? 1000000 : 1), digits);
+	}
+	*p++ = 'Z';
+	*p = '\0';
+	return (size_t)(p - out);
+}
+
+/* The last component; a path that ends in '/' keeps it. */
+static const char *
+name_of(const struct record *r, size_t *n)
+{
+	const char *slash = memrchr(r->path, '/', r->path_n - 1);
+	const char *name = slash ? slash + 1 : r->path;
+
+	*n = (size_t)(r->path + r->path_n - name);
+	return name;
+}
+
+/* ".csv" of "a.CSV"; nothing of "a", ".profile", "a.". */
+static void
+write_file_type(struct jsonw *j, const char *name, size_t n)
+{
+	size_t from = 0;
+	const char *dot;
+	char lower[256];
+
+	while (from < n && name[from] == '.')
+		from++;
+	dot = memrchr(name + from, '.', n - from);
+	n = dot ? (size_t)(name + n - dot) : 0;
+	if (n < 2 || n > sizeof(lower)) {
+		jsonw_null(j, "file_type");
+		return;
+	}
+	for (size_t i = 0; i < n; i++)
+		lower[i] = (char)(dot[i] >= 'A' && dot[i] <= 'Z' ? dot[i] + ('a' - 'A') : dot[i]);
+	jsonw_strn(j, "file_type", lower, n);
+}
+
+static void
+file_url(const struct event_ctx *x, const struct record *r, struct buf *b)
+{
+	const char *p = r->path;
+	size_t n = r->path_n;
+
+	buf_puts(b, x->generated ? "dummy:///" : "file:///");
+	while (n && *p == '/') {
+		p++;
+		n--;
+	}
+	escape_url_path(b, p, n);
+}
+
+static void
+write_attrs(struct jsonw *j, const struct record *r)
+{
+	jsonw_object(j, "source");
+	for (size_t i = 0; i < r->n_attrs; i++) {
+		const struct record_attr *a = &r->attrs[i];
+		const char *name = attr_rows[a->id].name;
+
+		if (a->is_int)
+			jsonw_int(j, name, a->i);
+		else
+			jsonw_strn(j, name, a->s, a->n);
+	}
+	jsonw_end_object(j);
+}
+
+static void
+write_opt(struct jsonw *j, const char *key, const char *s, size_t n)
+{
+	if (s)
+		jsonw_strn(j, key, s, n);
+	else
+		jsonw_null(j, key);
+}
+
+/*
+ * What makes it another version of the same file. A date of a listing changes its form as the file ages ("Jan 2 15:04"
+ * becomes "Jan 2 2024"): only its day holds.
+ */
+static void
+event_id(struct event_ctx *x, const struct record *r, char out[UUID_TEXT])
+{
+	char text[80];
+	bool coarse = r->precision == MTIME_MIN || r->precision == MTIME_DAY;
+	uint64_t when = (uint64_t)r->mtime_ns;
+	char *p = text;
+
+	x->id[2] = (struct uuid_part){ r->path, r->path_n };
+	if (r->version) {
+		x->id[3] = (struct uuid_part){ r->version, r->version_n };
+		uuid5(uuid_ns_poller, x->id, 4, out);
+		return;
+	}
+	if (coarse)
+		when = (uint64_t)(r->mtime_ns / NS_PER_DAY - (r->mtime_ns % NS_PER_DAY < 0));
+	/* Fixed width; a NUL in front: no version id begins with one. */
+	*p++ = '\0';
+	*p++ = r->precision == MTIME_NONE ? '-' : coarse ? 'd' : r->precision == MTIME_S ? 's' : 'n';
+	p = put_digits(p, r->precision == MTIME_NONE ? 0 : when, 20);
+	*p++ = r->size < 0 ? '-' : '+';
+	p = put_digits(p, r->size < 0 ? 0 : (uint64_t)r->size, 20);
+	x->id[3] = (struct uuid_part){ text, (size_t)(p - text) };
+	uuid5(uuid_ns_poller, x->id, 4, out);
+}
+
+/* ---- the event ------------------------------------------------------------------------------------------------------- */
+
+static void
+write_file(struct event_ctx *x, struct jsonw *j, const struct record *r, const struct buf *url)
+{
+	size_t name_n;
+	const char *name = name_of(r, &name_n);
+	char when[UNITS_TEXT];
+
+	jsonw_strn(j, "file_path", r->path, r->path_n);
+	if (!r->utf8) {
+		struct buf b64 = BUF_INIT;
+
+		base64_encode(&b64, r->path, r->path_n);
+		jsonw_strn(j, "file_path_b64", b64.p, b64.len);
+		buf_release(&b64);
+	}
+	jsonw_strn(j, "file_name", name, name_n);
+	jsonw_strn(j, "relative_path", r->path + r->rel_off, r->path_n - r->rel_off);
+	if (r->size < 0)
+		jsonw_null(j, "file_size");
+	else
+		jsonw_int(j, "file_size", r->size);
+	write_file_type(j, name, name_n);
+	jsonw_strn(j, "file_url", url->p, url->len);
+	write_opt(j, "checksum", r->checksum, r->checksum_n);
+	jsonw_str(j, "checksum_algorithm", r->checksum_algorithm[0] ? r->checksum_algorithm : NULL);
+	jsonw_str(j, "checksum_origin", r->checksum_origin[0] ? r->checksum_origin : NULL);
+	if (r->precision == MTIME_NONE) {
+		jsonw_null(j, "modified_at");
+	} else {
+		size_t n = time_text(&x->mtime_day, r->mtime_ns, r->precision == MTIME_NS ? 9 : 0, when);
+
+		jsonw_strn(j, "modified_at", when, n);
+	}
+	jsonw_str(j, "modified_precision", precisions[r->precision]);
+	jsonw_bool(j, "is_symlink", r->is_symlink);
+	write_opt(j, "link_target", r->link_target, r->link_target_n);
+	write_attrs(j, r);
+}
+
+static void
+write_headers(const struct event_ctx *x, const char *id, const char *now, struct out_record *out)
+{
+	out_header_text(out, "event_id", id, UUID_TEXT - 1);
+	out_header(out, "job_id", x->job_id, strlen(x->job_id));
+	out_header(out, "org_id", x->org_id, x->id[0].n);
+	out_ce(out, id, x->ce_source.p, x->ce_source.len, EVENT_TYPE, now);
+	if (x->traceparent[0])
+		out_header(out, "traceparent", x->traceparent, strlen(x->traceparent));
+}
+
+void
+event_write(struct event_ctx *x, const struct record *r, struct out_record *out)
+{
+	char id[UUID_TEXT], now[UNITS_TEXT];
+	size_t now_n = time_text(&x->now_day, clock_real_ns(), 3, now);
+	struct jsonw j;
+
+	out_begin(out, HEADER_TEXT);
+	/* The URL is written into the key's buffer first: it is the key by default. */
+	file_url(x, r, &out->key);
+	event_id(x, r, id);
+	jsonw_init(&j, &out->value);
+	jsonw_object(&j, NULL);
+	jsonw_strn(&j, "event_id", id, UUID_TEXT - 1);
+	buf_add(&out->value, x->head.p, x->head.len);
+	write_file(x, &j, r, &out->key);
+	jsonw_strn(&j, "processed_at", now, now_n);
+	buf_add(&out->value, x->tail.p, x->tail.len);
+	write_headers(x, id, now, out);
+
+	out->has_key = x->key != KEY_NONE;
+	if (x->key == KEY_FILE_URL)
+		return;
+	buf_clear(&out->key);
+	if (x->key == KEY_JOB_ID)
+		buf_puts(&out->key, x->job_id);
+	else if (x->key == KEY_ORG_ID)
+		buf_puts(&out->key, x->org_id);
+}
