@@ -1,9 +1,9 @@
 /*
  * config.c - the list of settings made from config.def, and the order in which values are read.
  *
- * config_load is called by every program's main and at SIGHUP: defaults, the file, conf.d beside it, the
- * environment, the command line, then the rules between settings. It collects errors and goes on; it
- * never prints, never exits, and touches nothing but the config_set it is given.
+ * config_load is called by every program's main and at SIGHUP: defaults, the file, conf.d beside
+ * it, the environment, the command line, then the rules between settings. It collects errors and
+ * goes on; it never prints, never exits, and touches nothing but the config_set it is given.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -1,8 +1,9 @@
 /*
- * config_check.c - rules that hold between settings, and about the secret file that one of them names.
+ * config_check.c - rules that hold between settings, and about the secret file that one of them
+ * names.
  *
- * Runs after everything was read, on the effective values, so that a conflict between a file and the
- * environment is seen too. Each error stands where the later of the two values came from.
+ * Runs after everything was read, on the effective values, so that a conflict between a file and
+ * the environment is seen too. Each error stands where the later of the two values came from.
  */
 #include <errno.h>
 #include <stdarg.h>

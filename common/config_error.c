@@ -1,8 +1,9 @@
 /*
- * config_error.c - what is said about a wrong setting: collected, with its place, line, caret and hint.
+ * config_error.c - what is said about a wrong setting: collected, with its place, line, caret and
+ * hint.
  *
- * Errors beyond CONFIG_ERRORS_MAX are only counted. Source lines are kept raw (escaped when shown), cut
- * around the column, and never with the value of something that looks like a secret.
+ * Errors beyond CONFIG_ERRORS_MAX are only counted. Source lines are kept raw (escaped when
+ * shown), cut around the column, and never with the value of something that looks like a secret.
  */
 #include <ctype.h>
 #include <stdarg.h>
@@ -38,7 +39,10 @@ indent_of(const char *line, size_t n)
 	return i;
 }
 
-/* Wider than config_property_secret: here the name may be misspelt, and hiding too much costs nothing. */
+/*
+ * Wider than config_property_secret: here the name may be misspelt, and hiding too much costs
+ * nothing.
+ */
 static bool
 looks_secret(const char *line, size_t n)
 {
@@ -218,7 +222,10 @@ min3(int a, int b, int c)
 	return m < c ? m : c;
 }
 
-/* Optimal string alignment: insert, delete, change, swap of neighbours; upper and lower case alike. */
+/*
+ * Optimal string alignment: insert, delete, change, swap of neighbours; upper and lower case
+ * alike.
+ */
 static int
 distance(const char *a, const char *b)
 {
@@ -232,7 +239,8 @@ distance(const char *a, const char *b)
 
 		now[0] = i;
 		for (int j = 1; j <= nb; j++) {
-			int x = tolower((unsigned char)a[i - 1]), y = tolower((unsigned char)b[j - 1]);
+			int x = tolower((unsigned char)a[i - 1]);
+			int y = tolower((unsigned char)b[j - 1]);
 
 			now[j] = min3(before[j] + 1, now[j - 1] + 1, before[j - 1] + (x != y));
 			if (i > 1 && j > 1 && x == tolower((unsigned char)b[j - 2]) &&

@@ -1,8 +1,8 @@
 /*
  * config_print.c - the settings shown: -T as YAML, JSON, the commented file, the manual's lists.
  *
- * Everything here derives from config_rows and a config_set; values whose property name tells of a secret
- * are "***". The YAML is itself a file that config_load reads to the same values.
+ * Everything here derives from config_rows and a config_set; values whose property name tells of a
+ * secret are "***". The YAML is itself a file that config_load reads to the same values.
  */
 #include <ctype.h>
 #include <stdlib.h>
@@ -19,6 +19,7 @@
 #endif
 
 #define MASK "***"
+#define MDOC_WIDTH 78
 
 static bool
 is_text(enum config_id id)
@@ -320,25 +321,35 @@ config_template(struct buf *b)
 
 /* --- the manual --- */
 
-/* mdoc text: each sentence on a line of its own, nothing taken for a request. */
+/* mdoc text: lines of whole words, each sentence on its own, nothing taken for a request. */
 static void
 put_mdoc(struct buf *b, const char *s)
 {
-	bool start = true;
+	size_t column = 0;
 
-	for (; *s; s++) {
-		if (start && (*s == '.' || *s == '\''))
-			buf_puts(b, "\\&");
-		start = false;
-		if (*s == '\\') {
-			buf_puts(b, "\\e");
-		} else if (*s == '.' && s[1] == ' ') {
-			buf_puts(b, ".\n");
-			s++;
-			start = true;
-		} else {
-			buf_putc(b, *s);
+	while (*s) {
+		size_t n = strcspn(s, " ");
+
+		if (column && column + 1 + n > MDOC_WIDTH) {
+			buf_putc(b, '\n');
+			column = 0;
 		}
+		if (column)
+			buf_putc(b, ' ');
+		else if (*s == '.' || *s == '\'')
+			buf_puts(b, "\\&");
+		for (size_t i = 0; i < n; i++)
+			if (s[i] == '\\')
+				buf_puts(b, "\\e");
+			else
+				buf_putc(b, s[i]);
+		column += n + 1;
+		s += n;
+		if (*s && s[-1] == '.') {
+			buf_putc(b, '\n');
+			column = 0;
+		}
+		s += strspn(s, " ");
 	}
 	buf_putc(b, '\n');
 }

@@ -35,7 +35,8 @@ extern const struct config_setting config_settings[CONFIG__MAX];
 /* The earlier service's environment names; NULL where it had none. */
 extern const char *const config_old_env[CONFIG__MAX];
 
-struct config_text {           /* one file, kept until reading ends, for the source lines of errors */
+/* One file, kept until reading ends, for the source lines of errors. */
+struct config_text {
 	char *name;
 	char *text;
 	size_t len;
@@ -57,7 +58,10 @@ int config_find(const char *key);              /* "section.key" → id or -1 */
 bool config_section_known(const char *name);
 const char *config_key_name(enum config_id);   /* the part after the section */
 
-/* config_value.c: text to field and back. why gets "5ms is out of range (100ms..1d)", without the key. */
+/*
+ * config_value.c: text to field and back. why gets "5ms is out of range (100ms..1d)", without the
+ * key.
+ */
 int config_put(struct config *, enum config_id, const char *text, struct buf *why);
 int config_list_put(struct config *, enum config_id, const char *text, struct buf *why);
 int config_map_put(struct config *, enum config_id, const char *name, const char *value,
@@ -65,7 +69,8 @@ int config_map_put(struct config *, enum config_id, const char *name, const char
 void config_list_clear(struct config *, enum config_id);
 /* Splits "a,b\,c" at its bare commas. */
 void config_split(const char *text, struct strlist *out);
-void config_value_text(const struct config *, enum config_id, struct buf *); /* not for list and map */
+/* Not for lists and maps. */
+void config_value_text(const struct config *, enum config_id, struct buf *);
 void config_range_text(enum config_id, char *out, size_t n);
 bool config_value_same(const struct config *, const struct config *, enum config_id);
 void config_value_swap(struct config *, struct config *, enum config_id);

@@ -1,8 +1,9 @@
 /*
  * config_value.c - one setting's value: from text to its field, strictly, and back.
  *
- * Used by the file, environment and command line readers and by every dump. A refused text leaves the
- * field as it was and says why in words that fit behind "section.key: ". Reads no file, knows no order.
+ * Used by the file, environment and command line readers and by every dump. A refused text leaves
+ * the field as it was and says why in words that fit behind "section.key: ". Reads no file, knows
+ * no order.
  */
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -69,7 +70,10 @@ refuse(struct buf *why, const char *text, const char *what)
 
 /* --- texts --- */
 
-/* What YAML can hold and a log can show: UTF-8 without controls; lines and tabs where several are meant. */
+/*
+ * What YAML can hold and a log can show: UTF-8 without controls; lines and tabs where several are
+ * meant.
+ */
 static const char *
 text_fault(const char *s, bool lines)
 {
@@ -183,7 +187,9 @@ group_fault(const char *s)
 	return NULL;
 }
 
-/* Absolute, without "//", "/./", "/../" or an ending "/": what is compared must have one spelling. */
+/*
+ * Absolute, without "//", "/./", "/../" or an ending "/": what is compared must have one spelling.
+ */
 static const char *
 root_fault(const char *s)
 {

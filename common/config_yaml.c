@@ -1,10 +1,10 @@
 /*
  * config_yaml.c - one YAML file into the settings, by libyaml's events alone.
  *
- * The text is looked through first (bytes that are no text, tabs), so that libyaml sees only what it can
- * place; then sections and keys are walked. libyaml's document loader is never used: it is quadratic in
- * nesting and would expand aliases. Every mistake goes to config_error and the walk goes on; only broken
- * syntax and too deep nesting end it.
+ * The text is looked through first (bytes that are no text, tabs), so that libyaml sees only what
+ * it can place; then sections and keys are walked. libyaml's document loader is never used: it is
+ * quadratic in nesting and would expand aliases. Every mistake goes to config_error and the walk
+ * goes on; only broken syntax and too deep nesting end it.
  */
 #include <stdarg.h>
 #include <stdlib.h>
@@ -32,7 +32,7 @@ struct walk {
 	yaml_parser_t parser;
 	yaml_event_t ev;
 	bool have_ev;
-	yaml_mark_t merged;        /* start of the last event, if that was a plain text of several lines */
+	yaml_mark_t merged;        /* where the last event began, a text of several lines */
 	bool have_merged;
 	bool seen[CONFIG__MAX];
 	struct strlist seen_sections;
@@ -213,7 +213,9 @@ tell(struct walk *w, yaml_mark_t m, const char *fmt, ...)
 
 /* --- syntax --- */
 
-/* The end of a file is no help; where the thing began that is still open, or lacks its colon, is. */
+/*
+ * The end of a file is no help; where the thing began that is still open, or lacks its colon, is.
+ */
 static yaml_mark_t
 syntax_mark(const struct walk *w)
 {
@@ -234,7 +236,8 @@ syntax_text(const char *problem)
 		{ "found character that cannot start any token",
 			"a value cannot begin with this character; put it in quotes" },
 		{ "mapping values are not allowed in this context",
-			"a \":\" is not expected here; look at the indentation, or put the value in quotes" },
+			"a \":\" is not expected here; look at the indentation, or "
+			"put the value in quotes" },
 		{ "did not find expected key",
 			"a key is expected here; look at the indentation and at the line before" },
 		{ "could not find expected ':'", "a \":\" is missing behind this key" },
@@ -252,7 +255,8 @@ syntax_text(const char *problem)
 		{ "did not find expected node content", "a value is missing here" },
 		{ "found undefined tag handle", "a tag (!name) is not allowed" },
 		{ "did not find expected alphabetic or numeric character",
-			"an alias (*name) or anchor (&name) is not allowed; put the value in quotes" },
+			"an alias (*name) or anchor (&name) is not allowed; "
+			"put the value in quotes" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
@@ -262,8 +266,9 @@ syntax_text(const char *problem)
 }
 
 /*
- * A line without its colon, or one indented too far, runs into the line beside it, and libyaml stumbles only
- * over the second line's colon. Says which it was, in place of what was said about the merged text.
+ * A line without its colon, or one indented too far, runs into the line beside it, and libyaml
+ * stumbles only over the second line's colon. Says which it was, in place of what was said about
+ * the merged text.
  */
 static bool
 merged_lines(struct walk *w)
@@ -413,7 +418,10 @@ kind(const struct walk *w)
 	    w->ev.type == YAML_SEQUENCE_START_EVENT ? "a list" : "one value";
 }
 
-/* The next key of a mapping as a fresh string; NULL at its end. Keys that are no words are told and passed. */
+/*
+ * The next key of a mapping as a fresh string; NULL at its end. Keys that are no words are told
+ * and passed.
+ */
 static char *
 next_key(struct walk *w, yaml_mark_t *where)
 {
@@ -483,7 +491,8 @@ style_wrong(struct walk *w, enum config_id id)
 		tell(w, w->ev.start_mark, "%s: the text holds a NUL", config_rows[id].key);
 		return true;
 	}
-	if (!is_plain(w) && (type == CONFIG_T_INT || type == CONFIG_T_BOOL || type == CONFIG_T_DBL)) {
+	if (!is_plain(w) &&
+	    (type == CONFIG_T_INT || type == CONFIG_T_BOOL || type == CONFIG_T_DBL)) {
 		tell(w, w->ev.start_mark, "%s: %s is wanted, not a text; remove the quotes",
 		    config_rows[id].key, wanted(id));
 		return true;
@@ -534,7 +543,8 @@ take_list(struct walk *w, enum config_id id)
 		if (w->ev.type == YAML_ALIAS_EVENT)
 			continue;
 		if (w->ev.type != YAML_SCALAR_EVENT || is_null(w) || has_nul(w)) {
-			tell(w, w->ev.start_mark, "%s: an entry must be a text", config_rows[id].key);
+			tell(w, w->ev.start_mark, "%s: an entry must be a text",
+			    config_rows[id].key);
 			skip(w);
 		} else if (config_list_put(&w->r->set->c, id, scalar(w), &why) < 0) {
 			tell(w, w->ev.start_mark, "%s: %s", config_rows[id].key, buf_str(&why));

@@ -1,8 +1,8 @@
 /*
  * yaml.c - fuzz target: a settings file of any bytes.
  *
- * Built by the fuzzing job with -fsanitize=fuzzer; reads no file and no environment. Whatever is accepted
- * must print as a file that is accepted again.
+ * Built by the fuzzing job with -fsanitize=fuzzer; reads no file and no environment. Whatever is
+ * accepted must print as a file that is accepted again.
  */
 #include <stddef.h>
 #include <stdint.h>

@@ -1,8 +1,8 @@
 /*
  * common_config.c - settings: the corpus of wrong files, precedence, reload, and what is printed.
  *
- * Every row names the place and a part of the text of one error; a file must give exactly its rows.
- * REGENERATE=1 writes conf/iis-poller.yaml anew from the list.
+ * Every row names the place and a part of the text of one error; a file must give exactly its
+ * rows. REGENERATE=1 writes conf/iis-poller.yaml anew from the list.
  */
 #include <check.h>
 #include <fcntl.h>
@@ -279,7 +279,7 @@ START_TEST(many_errors_are_counted)
 }
 END_TEST
 
-/* A loader would need minutes; the bound is wide for valgrind and sanitizers. */
+/* libyaml's loader would need minutes; the bound is wide for valgrind and busy machines. */
 static void
 refused_quickly(const char *head, const char *unit, size_t times, const char *error)
 {
@@ -290,13 +290,13 @@ refused_quickly(const char *head, const char *unit, size_t times, const char *er
 	buf_puts(&text, head);
 	for (size_t i = 0; i < times; i++)
 		buf_puts(&text, unit);
-	clock_gettime(CLOCK_MONOTONIC, &a);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
 	ck_assert_int_eq(load_text(&set, buf_str(&text), NULL, NULL), -1);
-	clock_gettime(CLOCK_MONOTONIC, &b);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &b);
 	ck_assert_msg(strstr(set.errors[0].text, error) ||
 	    (set.n_errors > 1 && strstr(set.errors[1].text, error)), "%s: %s",
 	    unit, set.errors[0].text);
-	ck_assert_int_lt((b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000, 2000);
+	ck_assert_int_lt((b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000, 10000);
 	fprintf(stderr, "# %zu times %s: %ld us\n", times, unit,
 	    (b.tv_sec - a.tv_sec) * 1000000 + (b.tv_nsec - a.tv_nsec) / 1000);
 	config_set_release(&set);
@@ -318,12 +318,12 @@ END_TEST
 
 /* --- files --- */
 
-static char dir[] = "/tmp/iis-config-XXXXXX";
-static char path_a[128], path_b[128], path_d[128];
+static char dir[64], path_a[128], path_b[128], path_d[128];
 
 static void
 dir_setup(void)
 {
+	snprintf(dir, sizeof(dir), "/tmp/iis-config-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	snprintf(path_a, sizeof(path_a), "%s/a.yaml", dir);
 	snprintf(path_b, sizeof(path_b), "%s/b", dir);
@@ -921,7 +921,7 @@ main(void)
 	SRunner *sr;
 	int failed;
 
-	tcase_set_timeout(t, 60);
+	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, corpus, 0, ARRAY_LEN(rows));
 	tcase_add_test(t, many_errors_are_counted);
 	tcase_add_test(t, bombs_are_refused_quickly);
