@@ -430,7 +430,9 @@ get_log_value(struct log_field *f, unsigned kind, struct cursor *c)
 static bool
 key_reserved(const char *key)
 {
-	static const char *const ours[] = { "ts", "time", "timestamp", "level", "event", "program", "msg", "slot", "pid" };
+	static const char *const ours[] = {
+		"time", "level", "program", "pid", "event", "cut", "slot", "worker_pid",
+	};
 
 	for (size_t i = 0; i < ARRAY_LEN(ours); i++)
 		if (!strcmp(ours[i], key))
@@ -441,7 +443,7 @@ key_reserved(const char *key)
 int
 log_frame_relay(const void *p, size_t n, int slot, int pid, struct err *e)
 {
-	struct log_field f[TASK_LOG_FIELDS + 2] = { LI("slot", slot), LI("pid", pid) };
+	struct log_field f[TASK_LOG_FIELDS + 2] = { LI("slot", slot), LI("worker_pid", pid) };
 	char keys[TASK_LOG_FIELDS][LOG_NAME], event[LOG_NAME];
 	struct cursor c;
 	unsigned level;

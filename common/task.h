@@ -85,7 +85,7 @@ int progress_decode(struct progress *, const void *p, size_t n, struct err *);
 
 #define TASK_LOG_FIELDS 16
 void log_frame_encode(struct buf *, enum log_level, const char *event, const struct log_field *, size_t n);
-/* Logs the line through log_event with slot and pid added in front; event and keys must be [a-z0-9_]+, strings are
+/* Logs the line through log_event with slot and worker_pid added in front; event and keys must be [a-z0-9_]+, strings are
  * bounded. -1: illegal. */
 int log_frame_relay(const void *p, size_t n, int slot, int pid, struct err *);
 

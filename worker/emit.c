@@ -16,11 +16,11 @@
 #define BATCH_MAX (IPC_HEADER + 65000)
 
 void
-emit_init(struct emit *m, struct channel *ch)
+emit_init(struct emit *m, struct channel *ch, int spool_fd)
 {
 	memset(m, 0, sizeof(*m));
 	m->ch = ch;
-	m->spool = -1;
+	m->spool_fd = spool_fd;
 }
 
 void
@@ -33,7 +33,7 @@ static int
 empty_spool(struct emit *m, struct err *e)
 {
 	m->spool_bytes = 0;
-	if (ftruncate(m->spool, 0) < 0 || lseek(m->spool, 0, SEEK_SET) < 0)
+	if (ftruncate(m->spool_fd, 0) < 0 || lseek(m->spool_fd, 0, SEEK_SET) < 0)
 		return err_errno(e, ERR_SYSTEM, "emptying the spool");
 	return 0;
 }
@@ -44,8 +44,8 @@ emit_start(struct emit *m, enum job_publish publish, struct err *e)
 	buf_clear(&m->frame);
 	m->count = 0;
 	m->spool_bytes = 0;
-	m->spool = publish == PUBLISH_ATOMIC ? IPC_SPOOL_FD : -1;
-	return m->spool < 0 ? 0 : empty_spool(m, e);
+	m->to_spool = publish == PUBLISH_ATOMIC;
+	return m->to_spool ? empty_spool(m, e) : 0;
 }
 
 static int
@@ -54,7 +54,7 @@ spool_write(struct emit *m, struct err *e)
 	size_t done = 0;
 
 	while (done < m->frame.len) {
-		ssize_t n = write(m->spool, m->frame.p + done, m->frame.len - done);
+		ssize_t n = write(m->spool_fd, m->frame.p + done, m->frame.len - done);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -78,7 +78,7 @@ emit_flush(struct emit *m, struct err *e)
 		return 0;
 	memcpy(m->frame.p + IPC_HEADER, &m->count, sizeof(m->count));
 	ipc_finish(&m->frame);
-	r = m->spool < 0 ? channel_send_data(m->ch, &m->frame, e) : spool_write(m, e);
+	r = m->to_spool ? spool_write(m, e) : channel_send_data(m->ch, &m->frame, e);
 	m->count = 0;
 	buf_clear(&m->frame);
 	return r;
@@ -121,6 +121,6 @@ emit_discard(struct emit *m)
 	m->count = 0;
 	buf_clear(&m->frame);
 	/* Where even this fails the next task's start says so. */
-	if (m->spool >= 0)
+	if (m->to_spool)
 		(void)empty_spool(m, &e);
 }

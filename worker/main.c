@@ -172,7 +172,7 @@ work(struct channel *ch, struct sandbox *s, struct setup *setup)
 	s->open_files = setup->open_files;
 	if (say_ready(ch, s, &e))
 		return end_code(ch, &e);
-	emit_init(&m, ch);
+	emit_init(&m, ch, IPC_SPOOL_FD);
 	code = serve(ch, &m, setup);
 	emit_release(&m);
 	return code;

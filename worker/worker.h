@@ -57,13 +57,14 @@ void channel_log(void *channel, enum log_level, const char *event, const struct 
 
 struct emit {
 	struct channel *ch;
-	int spool;              /* -1: stream to the socket */
+	int spool_fd;           /* where ATOMIC listings go */
+	bool to_spool;          /* else to the socket */
 	uint64_t spool_bytes;
 	struct buf frame;       /* the batch in hand; empty between batches */
 	uint32_t count;         /* its records */
 };
 
-void emit_init(struct emit *, struct channel *);
+void emit_init(struct emit *, struct channel *, int spool_fd);
 void emit_release(struct emit *);
 /* Begins a task's output; ATOMIC empties the spool. */
 int emit_start(struct emit *, enum job_publish, struct err *);
