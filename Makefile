@@ -12,6 +12,8 @@ SYSCONFDIR ?= /etc
 CC ?= gcc
 PKG_CONFIG ?= pkg-config
 SANITIZE ?=
+# make V=1 shows every command.
+Q := $(if $(V),,@)
 B := build$(if $(SANITIZE),-$(SANITIZE))
 
 comma := ,
@@ -32,7 +34,7 @@ CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -I. -I$(B) $(WARN) $(HARDEN) $(OPT) -MMD -MP
 	-DLIBEXECDIR='"$(PREFIX)/libexec/iis-poller"' $(CFLAGS)
 
 # What each program links; pkg-config names. The layering test holds these lists against ldd.
-LIBS_COMMON := json-c yaml-0.1 libcrypto libseccomp
+LIBS_COMMON := json-c yaml-0.1 libcrypto
 LIBS_MASTER := rdkafka
 LIBS_HTTP := libmicrohttpd
 pc = $(shell $(PKG_CONFIG) --libs $(1) 2>/dev/null)
@@ -51,13 +53,13 @@ MAN := $(patsubst man/%.in,$(B)/man/%,$(wildcard man/*.in)) $(patsubst man/%,$(B
 all: $(PROGRAMS) $(MAN)
 
 $(B)/iis-pollerd: $(B)/master/main.o $(B)/libmaster.a $(B)/libcommon.a
-	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 $(B)/iis-poller-worker: $(B)/worker/main.o $(B)/libworker.a $(B)/libcommon.a
-	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_COMMON))
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_COMMON))
 $(B)/iis-poller-http: $(B)/master/http/main.o $(B)/libhttp.a $(B)/libcommon.a
-	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_HTTP) $(LIBS_COMMON))
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_HTTP) $(LIBS_COMMON))
 $(B)/iis-pollerctl: $(B)/master/ctl/main.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
-	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 
 $(B)/libcommon.a: $(COMMON)
 $(B)/libmaster.a: $(MASTER)
@@ -66,11 +68,11 @@ $(B)/libhttp.a: $(HTTP)
 $(B)/libworker.a: $(WORKER)
 $(B)/%.a:
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $^
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -c -o $@ $<
+	$(if $(V),,@echo "CC $<";)$(CC) $(CFLAGS_ALL) -c -o $@ $<
 
 # Both binaries of one build carry the same id; a worker of another build is refused.
 SOURCES := $(sort $(wildcard common/*.[ch] common/*.def master/*.[ch] master/*.def master/*/*.[ch] worker/*.[ch] worker/source/*.[ch]))
@@ -79,32 +81,32 @@ $(B)/common/build_id.o: CFLAGS += -DBUILD_ID='"$(shell cat $(SOURCES) | sha256su
 
 # A unit's name says what it links: common_*, master_*, ctl_*, http_*, worker_*.
 $(B)/t/unit/common_%.t: $(B)/t/unit/common_%.o $(B)/libcommon.a
-	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_COMMON))
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_COMMON))
 $(B)/t/unit/master_%.t: $(B)/t/unit/master_%.o $(B)/libmaster.a $(B)/libcommon.a
-	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 $(B)/t/unit/ctl_%.t: $(B)/t/unit/ctl_%.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
-	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 $(B)/t/unit/http_%.t: $(B)/t/unit/http_%.o $(B)/libhttp.a $(B)/libcommon.a
-	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_HTTP) $(LIBS_COMMON))
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_HTTP) $(LIBS_COMMON))
 $(B)/t/unit/worker_%.t: $(B)/t/unit/worker_%.o $(B)/libworker.a $(B)/libcommon.a
-	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_COMMON))
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_COMMON))
 # Helper programs of the tests (mock broker, evil worker, ...).
 $(B)/t/lib/%: $(B)/t/lib/%.o $(B)/libmaster.a $(B)/libcommon.a
-	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 
 # Manuals: a page with @MARKERS@ gets the lists of the program itself.
 $(B)/man/gen: $(B)/man/gen.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
-	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 $(B)/man/%: man/%.in $(B)/man/gen
-	$(B)/man/gen $< >$@.new && mv $@.new $@
+	$(Q)$(B)/man/gen $< >$@.new && mv $@.new $@
 $(B)/man/%: man/%
 	@mkdir -p $(@D)
-	cp $< $@
+	$(Q)cp $< $@
 
 # Benchmarks (t/bench) print ratios; they are not tests.
 BENCHES := $(patsubst t/bench/%.c,$(B)/t/bench/%,$(wildcard t/bench/*.c))
 $(B)/t/bench/%: $(B)/t/bench/%.o $(B)/libworker.a $(B)/libmaster.a $(B)/libcommon.a
-	$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 bench: all $(BENCHES)
 	@for b in $(BENCHES); do echo "== $$b"; $$b || exit 1; done
 
