@@ -475,8 +475,9 @@ wrong_kind(struct walk *w, enum config_id id)
 		tell(w, w->ev.start_mark, "%s: no value; %s is wanted", config_rows[id].key,
 		    wanted(id));
 	else
-		tell(w, w->ev.start_mark, "%s: %s is wanted, not %s", config_rows[id].key,
-		    wanted(id), kind(w));
+		tell(w, w->ev.start_mark, "%s: %s is wanted, not %s%s", config_rows[id].key,
+		    wanted(id), kind(w), config_settings[id].type == CONFIG_T_STR ?
+		    "; put it in quotes if it is meant as text" : "");
 	skip(w);
 }
 
@@ -657,6 +658,21 @@ take_key(struct walk *w, const char *section, const char *name, yaml_mark_t m)
 		take_scalar(w, id);
 }
 
+/* "level info" where "level: info" was meant */
+static bool
+lacks_colon(struct walk *w, const char *section)
+{
+	char key[160];
+
+	if (w->ev.type != YAML_SCALAR_EVENT || !strchr(scalar(w), ' '))
+		return false;
+	snprintf(key, sizeof(key), "%s.%.*s", section, (int)strcspn(scalar(w), " "), scalar(w));
+	if (config_find(key) < 0)
+		return false;
+	tell(w, w->ev.start_mark, "syntax: a \":\" is missing behind this key");
+	return true;
+}
+
 static void
 take_section(struct walk *w, const char *name, yaml_mark_t m)
 {
@@ -667,6 +683,8 @@ take_section(struct walk *w, const char *name, yaml_mark_t m)
 	else
 		strlist_add(&w->seen_sections, name);
 	if (!next(w) || w->ev.type == YAML_ALIAS_EVENT || is_null(w))
+		return;
+	if (lacks_colon(w, name))
 		return;
 	if (w->ev.type != YAML_MAPPING_START_EVENT) {
 		tell(w, w->ev.start_mark, "section \"%s\" wants its keys on indented lines, not %s",

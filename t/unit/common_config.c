@@ -316,6 +316,119 @@ START_TEST(bombs_are_refused_quickly)
 }
 END_TEST
 
+/* --- forty slips of the pen in a file that is right --- */
+
+static const char production[] =
+    "# production\n"
+    "kafka:\n"
+    "  bootstrap_servers: \"k1:9093,k2:9093\"\n"
+    "  group_id: pollers\n"
+    "  session_timeout: 30s\n"
+    "  compression: zstd\n"
+    "  properties:\n"
+    "    security.protocol: ssl\n"
+    "    ssl.ca.location: /etc/ssl/ca.pem\n"
+    "topics:\n"
+    "  polling_queue: jobs\n"
+    "  file_events: events\n"
+    "jobs:\n"
+    "  message_max: 512KiB\n"
+    "  hold_max: 30s\n"
+    "timeouts:\n"
+    "  job: 2m\n"
+    "  cancel: 2s\n"
+    "retry:\n"
+    "  max_attempts: 5\n"
+    "  backoff: 1.5\n"
+    "workers:\n"
+    "  count: 16\n"
+    "  memory_max: 512MiB\n"
+    "local:\n"
+    "  allowed_roots:\n"
+    "    - /srv/in\n"
+    "    - /srv/out\n"
+    "http:\n"
+    "  enabled: true\n"
+    "  listen: 0.0.0.0:7093\n"
+    "log:\n"
+    "  level: info\n";
+
+/* The place where the error must stand is marked by "^^" in what replaces the right text. */
+static const struct {
+	const char *from, *to, *hint;
+} slips[] = {
+	{ "group_id", "^^gropu_id", "group_id" },
+	{ "bootstrap_servers", "^^bootstrap_server", "bootstrap_servers" },
+	{ "bootstrap_servers", "^^brokers", "known there" },
+	{ "session_timeout", "^^session_timeout_ms", "session_timeout" },
+	{ "compression: zstd", "compression: ^^zsdt", "zstd" },
+	{ "compression: zstd", "compression: ^^brotli", "one of" },
+	{ "properties:", "^^property:", "properties" },
+	{ "ssl.ca.location", "^^acks", "would break" },
+	{ "topics:", "^^topic:", "topics" },
+	{ "file_events: events", "file_events: ^^jobs", "must differ" },
+	{ "polling_queue", "^^polling-queue", "polling_queue" },
+	{ "message_max: 512KiB", "message_max: ^^512kb", "512KB" },
+	{ "message_max: 512KiB", "message_max: ^^512 KiB", "512KiB" },
+	{ "message_max: 512KiB", "message_max: ^^2GiB", "16MiB" },
+	{ "hold_max: 30s", "hold_max: ^^30sec", "30s" },
+	{ "hold_max: 30s", "hold_max: ^^-30s", "duration" },
+	{ "job: 2m", "job: ^^2M", "2m" },
+	{ "job: 2m", "job: ^^3d", "..1d" },
+	{ "  cancel: 2s", "  ^^job: 2s", "twice" },
+	{ "cancel", "^^cancle", "cancel" },
+	{ "max_attempts: 5", "max_attempts: ^^five", "whole" },
+	{ "max_attempts", "^^max_retries", "max" },
+	{ "backoff: 1.5", "backoff: ^^1,5", "decimal" },
+	{ "backoff: 1.5", "backoff: ^^\"1.5\"", "quotes" },
+	{ "count: 16", "count: ^^0x10", "decimal" },
+	{ "count: 16", "count: ^^16 workers", "whole" },
+	{ "  memory_max", "    ^^memory_max", "indented" },
+	{ "memory_max", "^^max_memory", "memory_max" },
+	{ "    - /srv/out", "^^\t- /srv/out", "tab" },
+	{ "- /srv/out", "- ^^srv/out", "absolute" },
+	{ "- /srv/out", "- ^^*out", "alias" },
+	{ "enabled: true", "enabled: ^^True", "true or false" },
+	{ "enabled: true", "enabled: ^^1", "true or false" },
+	{ "listen: 0.0.0.0:7093", "listen: ^^0.0.0.0", "host:port" },
+	{ "listen: 0.0.0.0:7093", "listen: ^^[::]:7093", "quotes" },
+	{ "log:", "^^logging:", "log" },
+	{ "  level: info", "  ^^level info", "missing" },
+	{ "level: info", "level: ^^warning", "warn" },
+	{ "level: info", "level: ^^\"info", "quote" },
+	{ "log:", "^^retry:", "twice" },
+	{ "group_id: pollers", "group_id: ^^%pollers", "quotes" },
+	{ "group_id", "^^client_idd", "client_id" },
+};
+
+START_TEST(seeded_slips)
+{
+	const char *at = strstr(production, slips[_i].from), *mark = strstr(slips[_i].to, "^^");
+	struct buf text = BUF_INIT;
+	struct config_set set;
+	int line = 1, column = 1;
+
+	ck_assert_int_eq(load_text(&set, production, NULL, NULL), 0);
+	config_set_release(&set);
+	ck_assert_msg(at && mark, "%s", slips[_i].from);
+	buf_add(&text, production, (size_t)(at - production));
+	buf_add(&text, slips[_i].to, (size_t)(mark - slips[_i].to));
+	for (size_t i = 0; i < text.len; i++) {
+		column = text.p[i] == '\n' ? 1 : column + 1;
+		line += text.p[i] == '\n';
+	}
+	buf_puts(&text, mark + 2);
+	buf_puts(&text, at + strlen(slips[_i].from));
+	ck_assert_int_eq(load_text(&set, buf_str(&text), NULL, NULL), -1);
+	if (!find(&set, line, column, slips[_i].hint))
+		show(&set);
+	ck_assert_msg(find(&set, line, column, slips[_i].hint) != NULL, "%s: %d:%d: no \"%s\"",
+	    slips[_i].to, line, column, slips[_i].hint);
+	config_set_release(&set);
+	buf_release(&text);
+}
+END_TEST
+
 /* --- files --- */
 
 static char dir[64], path_a[128], path_b[128], path_d[128];
@@ -923,6 +1036,7 @@ main(void)
 
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, corpus, 0, ARRAY_LEN(rows));
+	tcase_add_loop_test(t, seeded_slips, 0, ARRAY_LEN(slips));
 	tcase_add_test(t, many_errors_are_counted);
 	tcase_add_test(t, bombs_are_refused_quickly);
 	tcase_add_test(t, old_log_levels);
