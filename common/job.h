@@ -37,6 +37,20 @@ enum source_field {               /* one number for each FIELD row: SF_COMMON_PA
 	SF__MAX
 };
 
+enum job_field {                  /* JF_JOB_ID, ...: the rows of job.def */
+#define JOB_FIELD(id, name, aliases, kind, def, range, flags, help) JF_##id,
+#define FILTER_FIELD(id, name, aliases, kind, def, range, flags, help)
+#include "common/job.def"
+	JF__MAX
+};
+
+enum filter_field {               /* FF_INCLUDE, ... */
+#define JOB_FIELD(id, name, aliases, kind, def, range, flags, help)
+#define FILTER_FIELD(id, name, aliases, kind, def, range, flags, help) FF_##id,
+#include "common/job.def"
+	FF__MAX
+};
+
 enum source_attr {                /* one number for each ATTR row: SA_LOCAL_INODE, ... */
 #define SOURCE(id, name, aliases, role, state, help)
 #define FIELD(src, id, name, aliases, kind, def, range, flags, help)
@@ -46,13 +60,18 @@ enum source_attr {                /* one number for each ATTR row: SA_LOCAL_INOD
 };
 
 /* STR: text without NUL, CR, LF; INT; BOOL; DUR (ms); SIZE (bytes); TIME (ns); ENUM (index into range's words);
- * STRS: array of strings; MAP: object of strings; DBL in thousandths. */
-enum field_kind { KIND_STR, KIND_INT, KIND_BOOL, KIND_DUR, KIND_SIZE, KIND_TIME, KIND_ENUM, KIND_STRS, KIND_DBL };
+ * STRS: array of strings; DBL in thousandths. In job.def alone: OBJECT, OBJECTS (array of them) and ANY, which are
+ * only checked to be that; whoever wants them reads on. */
+enum field_kind {
+	KIND_STR, KIND_INT, KIND_BOOL, KIND_DUR, KIND_SIZE, KIND_TIME, KIND_ENUM, KIND_STRS, KIND_DBL,
+	KIND_OBJECT, KIND_OBJECTS, KIND_ANY
+};
 
 #define FIELD_SECRET 1   /* masked everywhere, wiped after use */
 #define FIELD_FAULT 2    /* refused unless dummy.allow_faults */
 #define FIELD_LATER 4    /* known, but served by a later version: refused by name */
 #define FIELD_MASTER 8   /* read by the master; not sent to the worker */
+#define FIELD_ONE 16     /* STRS: a single string stands for an array of one */
 
 struct source_row {
 	const char *name, *aliases;   /* aliases: space separated, "" for none */
@@ -73,6 +92,8 @@ struct attr_row { int source; const char *name; bool is_int; const char *help; }
 extern const struct source_row source_rows[SOURCE__MAX];
 extern const struct field_row field_rows[SF__MAX];
 extern const struct attr_row attr_rows[SA__MAX];
+extern const struct field_row job_rows[JF__MAX];       /* source: SOURCE_COMMON */
+extern const struct field_row filter_rows[FF__MAX];
 /* by name or alias; -1 */
 int source_by_name(const char *name);
 
@@ -86,7 +107,7 @@ struct field_value {
 struct source_conf {
 	enum source_type type;
 	char *source_id;              /* the job's name for it, or type + "-" + 12 hex digits of the canonical address' SHA-256 */
-	char *canonical;              /* the canonical address without secrets, e.g. "local:/srv/in"; part of source_id */
+	char *canonical;              /* the canonical address without secrets, e.g. "local:/srv/in"; part of source_id. Both NULL in a worker */
 	struct field_value v[SF__MAX];
 };
 
@@ -94,6 +115,7 @@ enum job_priority { PRIORITY_HIGH, PRIORITY_NORMAL, PRIORITY_LOW, PRIORITY__MAX 
 enum job_publish { PUBLISH_ATOMIC, PUBLISH_STREAM };
 
 #define JOB_SOURCES_MAX 64
+#define JOB_TASK_MAX 56000          /* one source's fields and the filters, encoded: what the frame JOB has room for */
 #define JOB_WARNINGS_MAX 32
 
 struct job {
