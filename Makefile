@@ -48,7 +48,7 @@ PROGRAMS := $(B)/iis-pollerd $(B)/iis-poller-worker $(B)/iis-poller-http $(B)/ii
 UNITS := $(patsubst t/unit/%.c,$(B)/t/unit/%.t,$(wildcard t/unit/*.c))
 TOOLS := $(patsubst t/lib/%.c,$(B)/t/lib/%,$(wildcard t/lib/*.c))
 
-MAN := $(patsubst man/%.in,$(B)/man/%,$(wildcard man/*.in)) $(patsubst man/%,$(B)/man/%,$(filter-out %.in %.c,$(wildcard man/*.[0-9])))
+MAN := $(patsubst man/%.in,$(B)/man/%,$(wildcard man/*.in)) $(patsubst man/%,$(B)/man/%,$(wildcard man/*.[0-9]))
 
 all: $(PROGRAMS) $(MAN)
 
@@ -95,9 +95,9 @@ $(B)/t/lib/%: $(B)/t/lib/%.o $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 
 # Manuals: a page with @MARKERS@ gets the lists of the program itself.
-$(B)/man/gen: $(B)/man/gen.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
+$(B)/man/gen: $(B)/man/gen.o $(B)/man/lists.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
-$(B)/man/%: man/%.in $(B)/man/gen
+$(B)/man/%: man/%.in $(B)/man/gen $(wildcard man/example.*)
 	$(Q)$(B)/man/gen $< >$@.new && mv $@.new $@
 $(B)/man/%: man/%
 	@mkdir -p $(@D)

@@ -10,6 +10,7 @@
 
 #include "common/config_priv.h"
 #include "common/escape.h"
+#include "common/mdoc.h"
 #include "common/jsonw.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
@@ -19,7 +20,6 @@
 #endif
 
 #define MASK "***"
-#define MDOC_WIDTH 78
 
 static bool
 is_text(enum config_id id)
@@ -321,53 +321,6 @@ config_template(struct buf *b)
 
 /* --- the manual --- */
 
-/* mdoc text: lines of whole words, each sentence on its own, nothing taken for a request. */
-static void
-put_mdoc(struct buf *b, const char *s)
-{
-	size_t column = 0;
-
-	while (*s) {
-		size_t n = strcspn(s, " ");
-
-		if (column && column + 1 + n > MDOC_WIDTH) {
-			buf_putc(b, '\n');
-			column = 0;
-		}
-		if (column)
-			buf_putc(b, ' ');
-		else if (*s == '.' || *s == '\'')
-			buf_puts(b, "\\&");
-		for (size_t i = 0; i < n; i++)
-			if (s[i] == '\\')
-				buf_puts(b, "\\e");
-			else
-				buf_putc(b, s[i]);
-		column += n + 1;
-		s += n;
-		if (*s && s[-1] == '.') {
-			buf_putc(b, '\n');
-			column = 0;
-		}
-		s += strspn(s, " ");
-	}
-	buf_putc(b, '\n');
-}
-
-static void
-mdoc_words(struct buf *b, const char *words)
-{
-	const char *p = words;
-
-	buf_puts(b, "One of\n");
-	while (*p) {
-		size_t n = strcspn(p, "|");
-
-		buf_printf(b, ".Cm %.*s%s\n", (int)n, p, p[n] ? " ," : " .");
-		p += n + (p[n] == '|');
-	}
-}
-
 static void
 mdoc_default(enum config_id id, struct buf *b)
 {
@@ -395,11 +348,11 @@ config_mdoc(struct buf *b)
 				buf_puts(b, ".El\n");
 			section = row->section;
 			buf_printf(b, ".Ss %s\n", section);
-			put_mdoc(b, row->section_help);
+			mdoc_text(b, row->section_help);
 			buf_puts(b, ".Bl -tag -width Ds\n");
 		}
 		buf_printf(b, ".It Ic %s : Ar %s\n", row->key, row->type);
-		put_mdoc(b, row->help);
+		mdoc_text(b, row->help);
 		if (row->words)
 			mdoc_words(b, row->words);
 		mdoc_default(id, b);

@@ -14,6 +14,7 @@
 #include "common/buf.h"
 #include "common/config.h"
 #include "common/xalloc.h"
+#include "man/lists.h"
 #include "common/banned.h"
 
 static const struct {
@@ -22,6 +23,15 @@ static const struct {
 } lists[] = {
 	{ "@SETTINGS@", config_mdoc },
 	{ "@SETTINGS_ENVIRONMENT@", config_mdoc_environment },
+	{ "@METRICS@", list_metrics },
+	{ "@ERRORS@", list_errors },
+	{ "@JOB_FIELDS@", list_job_fields },
+	{ "@FILTER_FIELDS@", list_filter_fields },
+	{ "@SOURCE_FIELDS@", list_source_fields },
+	{ "@SOURCE_ATTRS@", list_source_attrs },
+	{ "@EVENT_EXAMPLE@", example_event },
+	{ "@RESULT_EXAMPLE@", example_result },
+	{ "@DEAD_LETTER_EXAMPLE@", example_dead_letter },
 };
 
 static int
