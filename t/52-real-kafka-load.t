@@ -11,7 +11,7 @@ from poller import Daemon, RealBroker, Tap, World, generated, job, need  # noqa:
 
 JOBS = 1000
 FAST = {"kafka.session_timeout": "1500ms", "workers.count": 4,
-        "kafka.properties": {"heartbeat.interval.ms": "300", "fetch.wait.max.ms": "20", "reconnect.backoff.max.ms": "500"}}
+        "kafka.properties": {"fetch.wait.max.ms": "20", "reconnect.backoff.max.ms": "500"}}
 
 
 class Killer:

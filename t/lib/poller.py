@@ -551,7 +551,7 @@ class World:
         return {
             "kafka.bootstrap_servers": self.broker.bootstrap, "kafka.group_id": self.group,
             "kafka.session_timeout": "3s" if self.broker.mock else "6s",
-            "kafka.properties": {"heartbeat.interval.ms": "500", "fetch.wait.max.ms": "20",
+            "kafka.properties": {"fetch.wait.max.ms": "20",
                                  "reconnect.backoff.max.ms": "500", "fetch.error.backoff.ms": "50",
                                  "topic.metadata.refresh.interval.ms": "2000"},
             "topics.polling_queue": self.topics["jobs"], "topics.file_events": self.topics["events"],
