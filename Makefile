@@ -55,9 +55,9 @@ all: $(PROGRAMS) $(MAN)
 $(B)/iis-pollerd: $(B)/master/main.o $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 $(B)/iis-poller-worker: $(B)/worker/main.o $(B)/libworker.a $(B)/libcommon.a
-	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_COMMON))
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_COMMON)) -lm
 $(B)/iis-poller-http: $(B)/master/http/main.o $(B)/libhttp.a $(B)/libcommon.a
-	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_HTTP) $(LIBS_COMMON))
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_HTTP) $(LIBS_COMMON)) -lm
 $(B)/iis-pollerctl: $(B)/master/ctl/main.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 
@@ -81,15 +81,15 @@ $(B)/common/build_id.o: CFLAGS += -DBUILD_ID='"$(shell cat $(SOURCES) | sha256su
 
 # A unit's name says what it links: common_*, master_*, ctl_*, http_*, worker_*.
 $(B)/t/unit/common_%.t: $(B)/t/unit/common_%.o $(B)/libcommon.a
-	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_COMMON))
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_COMMON)) -lm
 $(B)/t/unit/master_%.t: $(B)/t/unit/master_%.o $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 $(B)/t/unit/ctl_%.t: $(B)/t/unit/ctl_%.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 $(B)/t/unit/http_%.t: $(B)/t/unit/http_%.o $(B)/libhttp.a $(B)/libcommon.a
-	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_HTTP) $(LIBS_COMMON))
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_HTTP) $(LIBS_COMMON)) -lm
 $(B)/t/unit/worker_%.t: $(B)/t/unit/worker_%.o $(B)/libworker.a $(B)/libcommon.a
-	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_COMMON))
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_COMMON)) -lm
 # Helper programs of the tests (mock broker, evil worker, ...).
 $(B)/t/lib/%: $(B)/t/lib/%.o $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
@@ -129,6 +129,20 @@ check: need-test
 TESTS ?= t/*.t $(UNITS)
 PROVE ?= -j2
 
+# libFuzzer targets: every parser of foreign bytes, seeded with the corpora, FUZZ_SECONDS each.
+FUZZ_SECONDS ?= 60
+FUZZERS := $(patsubst t/fuzz/%.c,$(B)/fuzz/%,$(wildcard t/fuzz/*.c))
+FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DSANITIZED=1 \
+	-DVERSION='"fuzz"' -DBUILD_ID='"fuzz"' -DLIBEXECDIR='""'
+$(B)/fuzz/%: t/fuzz/%.c $(wildcard common/*.c common/*.h common/*.def)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "FUZZ $@";)clang $(FUZZ_FLAGS) -o $@ $< $(wildcard common/*.c) $(call pc,$(LIBS_COMMON)) -lm
+fuzz: need-test
+	@$(MAKE) --no-print-directory -s $(FUZZERS)
+	@for f in $(FUZZERS); do n=$${f##*/}; echo "== $$n"; mkdir -p $(B)/corpus/$$n; \
+		$$f -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 \
+		    $(B)/corpus/$$n $(wildcard t/data/json t/data/yaml) || exit 1; done
+
 # The same tests of the parts that are ours, under valgrind.
 check-valgrind: need-test
 	@$(MAKE) --no-print-directory -s all units tools
@@ -152,6 +166,6 @@ install: all
 clean:
 	rm -rf build build-*
 
-.PHONY: all units tools bench need-build need-test demo check check-valgrind install clean
+.PHONY: all units tools bench fuzz need-build need-test demo check check-valgrind install clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
