@@ -37,7 +37,7 @@ struct bounds {
 };
 
 /* A job takes from milliseconds to its deadline; a start of a worker some milliseconds. */
-static const struct bounds job_bounds = { 11, { 0.005, 0.025, 0.1, 0.25, 1, 2.5, 10, 30, 60, 300, 600 } };
+static const struct bounds job_bounds = { 8, { 0.005, 0.025, 0.1, 0.5, 2.5, 15, 120, 600 } };
 static const struct bounds start_bounds = {
 	12, { 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 10 }
 };
@@ -196,7 +196,8 @@ init_sources(const char *type, bool one_source)
 	for (int o = 0; o < OUTCOME__MAX; o++)
 		metric_add(METRIC_JOBS, 0, job_outcome_name((enum job_outcome)o), type);
 	series_of(METRIC_JOB_DURATION, type, NULL);
-	series_of(METRIC_JOB_QUEUE, type, NULL);
+	if (strcmp(type, "none"))       /* such a job never waits */
+		series_of(METRIC_JOB_QUEUE, type, NULL);
 	if (!one_source)
 		return;
 	for (size_t i = 0; i < ARRAY_LEN(entries); i++)
@@ -213,7 +214,7 @@ init_classes(void)
 		enum err_class c = (enum err_class)i;
 		enum err_disposition d = err_disposition(c);
 
-		if (d == ERR_DO_RETRY || d == ERR_DO_ALONE)
+		if (d == ERR_DO_RETRY || d == ERR_DO_ALONE || d == ERR_DO_HOLD)
 			metric_add(METRIC_RETRIES, 0, err_name(c), NULL);
 		if (d != ERR_DO_NONE && d != ERR_DO_HOLD)
 			metric_add(METRIC_DLQ, 0, err_name(c), NULL);
@@ -226,6 +227,7 @@ metrics_init(void)
 	static const struct { enum metric m; const char *l1; } single[] = {
 		{ METRIC_JOB_PHASE, "open" }, { METRIC_JOB_PHASE, "list" }, { METRIC_JOB_PHASE, "publish" },
 		{ METRIC_FILES_PUBLISHED, "success" }, { METRIC_FILES_PUBLISHED, "error" },
+		{ METRIC_REBALANCES, "assign" }, { METRIC_REBALANCES, "revoke" }, { METRIC_REBALANCES, "lost" },
 		{ METRIC_COMMITS, "success" }, { METRIC_COMMITS, "error" },
 		{ METRIC_HTTP_REQUESTS, "served" }, { METRIC_HTTP_REQUESTS, "refused" },
 	};
