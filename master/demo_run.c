@@ -62,7 +62,6 @@ suit_broker(struct master *m)
 	if (!is_default(m, CONFIG_kafka_properties))
 		return;
 	property(m->cfg, "fetch.wait.max.ms", "20");
-	property(m->cfg, "heartbeat.interval.ms", "500");
 }
 
 int

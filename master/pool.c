@@ -581,6 +581,8 @@ slot_kill(struct slot *s, enum death_cause cause, bool now)
 		s->kill_step = 2;
 	else if (s->kill_step)
 		return;
+	else if (s->state == WORKER_STARTING)
+		s->kill_step = 1;       /* it would take STOP for an answer to its HELLO */
 	/* A worker we do not read cannot answer; its frames are small change by now. */
 	slot_pause(s, false);
 	kill_next_step(s);

@@ -115,7 +115,9 @@ spawn_child(const struct spawn_spec *s, pid_t *pid, int *pidfd, struct err *e)
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setsigmask(&attr, &none);
 	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	/* A group of its own: Control-C at a terminal is the master's alone, which then lets tasks end. */
+	posix_spawnattr_setpgroup(&attr, 0);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
 	if (plan_fds(&fa, s, moved) < 0) {
 		err_errno(e, ERR_SYSTEM, "no descriptor left for a child");
 		goto out;
