@@ -11,7 +11,8 @@
 #include "t/unit/worker_mini.h"
 #include "common/banned.h"
 
-static char base[64];
+static char top[64];    /* of the whole program, removed by it; base is one test's */
+static char base[80];
 static struct task_spec task;
 static struct listing got;
 
@@ -55,7 +56,7 @@ make_link(const char *target, const char *name)
 static void
 setup_tree(void)
 {
-	snprintf(base, sizeof(base), "/tmp/walk.XXXXXX");
+	snprintf(base, sizeof(base), "%s/XXXXXX", top);
 	ck_assert_ptr_nonnull(mkdtemp(base));
 	ck_assert_int_eq(chmod(base, 0755), 0);
 	make_dir("root");
@@ -68,15 +69,31 @@ setup_tree(void)
 static void
 remove_tree(void)
 {
+	listing_release(&got);
+	task_spec_release(&task);
+}
+
+static void
+make_base(void)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	snprintf(top, sizeof(top), "%.40s/walk.XXXXXX", tmp ? tmp : "/tmp");
+	ck_assert_ptr_nonnull(mkdtemp(top));
+	ck_assert_int_eq(chmod(top, 0755), 0);
+}
+
+/* Outside of the tests' processes, since one of those gives up its rights. */
+static void
+remove_base(void)
+{
 	pid_t pid = fork();
 
 	if (!pid) {
-		execlp("rm", "rm", "-rf", "--", base, (char *)NULL);
+		execlp("rm", "rm", "-rf", "--", top, (char *)NULL);
 		_exit(127);
 	}
 	waitpid(pid, NULL, 0);
-	listing_release(&got);
-	task_spec_release(&task);
 }
 
 static void
@@ -654,6 +671,7 @@ main(void)
 	int failed;
 
 	tcase_set_timeout(t, 120);
+	tcase_add_unchecked_fixture(t, make_base, remove_base);
 	tcase_add_checked_fixture(t, setup_tree, remove_tree);
 	tcase_add_test(t, plain_file_and_its_attributes);
 	tcase_add_test(t, names_of_any_bytes);

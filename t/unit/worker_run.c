@@ -48,15 +48,18 @@ static void
 start(void)
 {
 	char path[PATH_MAX], generation[20];
-	int s[2];
+	int s[2], low, low_spool;
 
 	program(path);
 	snprintf(generation, sizeof(generation), "%d", GENERATION);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s), 0);
-	spool = memfd_create("spool", MFD_CLOEXEC);
-	/* out of the way of 3 and 4 */
-	s[1] = fcntl(s[1], F_DUPFD_CLOEXEC, 50);
-	spool = fcntl(spool, F_DUPFD_CLOEXEC, 60);
+	/* out of the way of 3 and 4; and no copy of the worker's end may stay, or its end is not seen */
+	low = s[1];
+	s[1] = fcntl(low, F_DUPFD_CLOEXEC, 50);
+	close(low);
+	low_spool = memfd_create("spool", MFD_CLOEXEC);
+	spool = fcntl(low_spool, F_DUPFD_CLOEXEC, 60);
+	close(low_spool);
 	sock = s[0];
 	pid = fork();
 	ck_assert_int_ge(pid, 0);

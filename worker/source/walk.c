@@ -168,6 +168,7 @@ push(struct walk *w, int fd, const struct statx *st)
 		free(up->buf);
 		up->fd = -1;
 		up->buf = NULL;
+		up->pos = up->n = 0;
 	}
 	*l = (struct level){
 		.fd = fd,
