@@ -18,6 +18,26 @@ rd_kafka_conf_t *kafka_conf(const struct config *, enum kafka_role, struct err *
 const char *kafka_property_check(const char *name, const char *value, char *why, size_t n);
 /* librdkafka's log_cb: to our log, escaped; runs on library threads only where log.queue is not used. */
 void kafka_log(const rd_kafka_t *, int level, const char *fac, const char *buf);
+/* rd_kafka_new, which takes conf on success and frees it here on failure; SASL's callbacks run in the background.
+ * NULL with ERR_CONFIG and librdkafka's words. */
+rd_kafka_t *kafka_new(rd_kafka_type_t, rd_kafka_conf_t *conf, struct err *);
+/* A trouble of one of our topics as a sentence with what to do about it; into text. */
+void kafka_topic_trouble(char *text, size_t n, const char *topic, rd_kafka_resp_err_t);
+#define KAFKA_TOPICS 4
+/* The topics this poller uses, the polling queue first; borrowed from the configuration. */
+void kafka_topics(const struct config *, const char *out[KAFKA_TOPICS]);
+
+/* ---- what consume.c and publish.c tell one another ---- */
+
+struct consumer;
+struct publisher;
+/* Asks the brokers at once, and each second until they answer well. */
+void consumer_probe_now(struct consumer *);
+/* Destroys a producer whose events nobody serves any more, where that may block: in the probe's thread. */
+void consumer_dispose(struct consumer *, rd_kafka_t *);
+/* The brokers answered and all topics are there. */
+void publisher_probe_ok(struct publisher *);
+
 /* Asks brokers and topics, blocking at most timeout_ms; for -t --online. 0, or -1 with the first trouble (ERR_KAFKA). */
 int kafka_online_check(const struct config *, int timeout_ms, struct err *);
 

@@ -1,0 +1,126 @@
+/*
+ * consumer.h - what consume.c, partition.c, rebalance.c and probe.c share; nobody else includes it.
+ *
+ * consume.c owns the handle, its queues and the reading; partition.c the partitions' states and commits; rebalance.c
+ * answers the group's rebalances; probe.c is the one thread for calls that can only block.
+ */
+#ifndef MASTER_CONSUMER_H
+#define MASTER_CONSUMER_H
+
+#include "master/kafka.h"
+#include "master/master.h"
+#include "master/offsets.h"
+
+struct written {                    /* one commit of one partition; meta NULL: none yet */
+	int64_t offset;
+	char *meta;
+};
+
+struct part {                       /* one partition of the polling queue, ours or just revoked */
+	int32_t id;
+	uint32_t epoch;             /* new whenever its jobs in hand are no longer ours to complete */
+	struct offsets of;
+	bool assigned;
+	bool paused;                /* its own window is full */
+	rd_kafka_queue_t *queue;    /* forwarded to the jobs queue */
+	rd_kafka_message_t **stash; /* read, but outside of the window; in order */
+	size_t n_stash, stash_cap;
+	struct written acked, sent; /* last commits: acknowledged, and sent (perhaps acknowledged unseen) */
+	uint64_t acked_changes, sent_changes;
+	uintptr_t sent_seq;
+};
+
+enum rebalance { REB_NONE, REB_REVOKING, REB_ASKING };
+enum closing { CLOSE_NO, CLOSE_COMMIT, CLOSE_LEAVE, CLOSE_DONE };
+
+struct probe;
+
+struct consumer {
+	struct master *m;
+	rd_kafka_t *rk;             /* NULL until consumer_start */
+	rd_kafka_queue_t *events;   /* rebalances, errors, logs, commits' and admin's results */
+	rd_kafka_queue_t *jobs;     /* all partitions' messages */
+	rd_kafka_queue_t *leaving;  /* takes the events' place while the group is left */
+	int events_fd, jobs_fd;     /* eventfds, written by librdkafka when a queue is no longer empty */
+	struct watch *w_events, *w_jobs, *w_probe;
+	struct timer tick;          /* each second: librdkafka wants its queues polled */
+	struct timer read;          /* reading goes on */
+	struct timer commit;
+	struct timer rebalance;     /* deadline of the revoke's commit, or back-off of the question for offsets */
+	struct timer close;
+	struct timer check;         /* next probe */
+
+	struct part **parts;        /* by partition number; NULL: not ours */
+	size_t n_parts;
+	size_t stashed;             /* messages in all stashes */
+	uint32_t epochs;            /* the last one given */
+
+	bool jobs_ready;            /* the jobs queue was not drained */
+	bool events_left;           /* nor the events' */
+	bool stopped;
+	bool subscribed;
+	bool joined;
+	bool committing;
+	uintptr_t commit_seq;
+
+	enum rebalance rebalancing;
+	bool revoke_committed;
+	rd_kafka_topic_partition_list_t *wanted; /* the assignment to answer */
+	uintptr_t ask_seq;
+	int64_t ask_wait_ms;
+
+	enum closing closing;
+	int64_t left_ms;            /* time spent on leaving the group */
+
+	struct probe *probe;
+	bool probe_busy, probe_again, probe_good;
+	bool trouble_told;          /* by the connections, not by the probe */
+	char trouble[640];          /* brokers and topics; "" none; the next good probe clears it */
+	char group_trouble[512];    /* the next assignment clears it */
+	char fatal[640];            /* for good */
+};
+
+/* partition.c */
+struct part *consumer_part(struct consumer *, int32_t id);
+/* Makes room in the table; NULL for a number that no topic has. */
+struct part *consumer_part_add(struct consumer *, int32_t id);
+void consumer_part_free(struct consumer *, struct part *);
+void consumer_stash_free(struct consumer *, struct part *);
+bool consumer_dirty(const struct consumer *);
+/* Commits what has changed of the assigned partitions; nothing while one is in flight. */
+void consumer_commit(struct consumer *);
+void consumer_commit_due(void *consumer);
+/* The result of a commit. */
+void consumer_committed(struct consumer *, rd_kafka_event_t *);
+void consumer_pause(struct consumer *, struct part *, bool paused);
+void written_set(struct written *, int64_t offset, const char *meta, size_t n);
+bool written_is(const struct written *, int64_t offset, const char *meta, size_t n);
+
+/* consume.c */
+/* The last commit before the group is left is on its way, or over. */
+void consumer_close_step(struct consumer *);
+
+/* rebalance.c */
+void rebalance_event(struct consumer *, rd_kafka_event_t *);
+/* The answer to the question for committed offsets. */
+void rebalance_offsets(struct consumer *, rd_kafka_event_t *);
+/* A commit has ended: a revoke may wait for it. */
+void rebalance_step(struct consumer *);
+void rebalance_due(void *consumer);
+/* Answers what is pending with "nothing": the group is being left. */
+void rebalance_abandon(struct consumer *);
+
+/* probe.c */
+struct probe_answer {
+	rd_kafka_resp_err_t err;                  /* of the brokers: then the rest says nothing */
+	rd_kafka_resp_err_t topic[KAFKA_TOPICS];  /* in kafka_topics' order */
+};
+struct probe *probe_new(rd_kafka_t *, const struct config *, struct err *);
+int probe_fd(const struct probe *);
+void probe_ask(struct probe *);
+bool probe_answer(struct probe *, struct probe_answer *);
+void probe_dispose(struct probe *, rd_kafka_t *);
+/* False: the thread hangs in a call and was left behind; its handle must not be destroyed then. */
+bool probe_free(struct probe *, int wait_ms);
+
+#endif
