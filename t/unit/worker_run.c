@@ -288,7 +288,7 @@ START_TEST(cancel_while_listing)
 	send_payload(MSG_CANCEL, next_task, NULL);
 	done(ERR_CANCELLED);
 	ck_assert_uint_gt(got.done.listed, 0);
-	task.filter.exclude.n = 0;
+	strlist_release(&task.filter.exclude);
 	mini_set(&task, SF_DUMMY_FILES, 10);
 	job(ERR_OK);
 }
@@ -411,9 +411,18 @@ END_TEST
 
 static void m_job_twice(void) { send_job(); send_job(); }
 static void m_setup_again(void) { send_setup(); }
-static void m_ready(void) { struct buf b = BUF_INIT; send_payload(MSG_READY, 0, &b); }
+static void m_ready(void) { send_payload(MSG_READY, 0, NULL); }
 static void m_garbage(void) { ck_assert_int_gt(send(sock, "garbage garbage garbage garbage", 31, 0), 0); }
-static void m_bad_job(void) { struct buf b = BUF_INIT; buf_puts(&b, "0123456789abcdef01234567"); send_payload(MSG_JOB, 5, &b); }
+static void
+m_bad_job(void)
+{
+	struct buf b = BUF_INIT;
+
+	buf_puts(&b, "0123456789abcdef01234567");
+	send_payload(MSG_JOB, 5, &b);
+	buf_release(&b);
+}
+
 static void
 m_generation(void)
 {
@@ -422,6 +431,7 @@ m_generation(void)
 	ipc_begin(&b, MSG_STOP, GENERATION + 1, 0);
 	ipc_finish(&b);
 	ck_assert_int_eq(ipc_send(sock, &b), 1);
+	buf_release(&b);
 }
 
 static void (*const sins[])(void) = { m_job_twice, m_setup_again, m_ready, m_garbage, m_bad_job, m_generation };
