@@ -222,12 +222,10 @@ def main(t):
     need(t, "iis-pollerd", "iis-poller-worker")
     D = folder()
     for part in (bad_files, carets, files, command_line, effective):
-        t.part(part.__name__)
-        part(t)
+        t.part(part)
     b = MockBroker(t)
     for part in (online, reloads, logs):
-        t.part(part.__name__)
-        part(t, b)
+        t.part(part, b)
 
 
 with Tap() as tap:

@@ -67,7 +67,7 @@ def errors(t, w):
                  "listing_loop", "limit", "spool_full", "system", "internal"):
         r, e, dl = w.run(generated(10, error=name, fail_after=4, retries=0))
         t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == name and not e and len(dl) == 1 and
-             dl[0]["failure_info"]["error_class"] == name and dl[0].headers["error_type"], "error %s after 4 files" % name, r.raw)
+             dl[0]["failure_info"]["error_type"] == name and dl[0].headers["error_type"], "error %s after 4 files" % name, r.raw)
     for name in ("ok", "worker_crash", "nonsense", "kafka", "cancelled"):
         r, e, dl = w.run(generated(10, error=name, retries=0))
         t.ok(r["event_type"] == "job.failed" and r["error"]["class"] in ("unsupported", "invalid_job"), "error %s: no class of a listing" % name, r.raw)
@@ -103,8 +103,7 @@ def main(t):
     w = World(b)
     d = Daemon(w)
     for part in (real_files, generator, trees, pace, errors):
-        t.part(part.__name__)
-        part(t, w)
+        t.part(part, w)
     leave(t, w, d)
     t.is_(d.stop(), 0, "a graceful stop: exit 0")
     elsewhere(t, World(b))

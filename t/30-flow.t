@@ -8,8 +8,8 @@ import sys
 import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import (ROOT, Daemon, MockBroker, Tap, Timeout, World, conservation, folder, generated, job, need,  # noqa: E402
-                    rfc3339, wait_for, without_override)
+from poller import (ROOT, Daemon, MockBroker, Tap, World, conservation, folder, generated, job, need, rfc3339,  # noqa: E402
+                    without_override)
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 KEYS = {"event_id", "job_id", "source_type", "file_path", "file_name", "file_size", "file_type", "file_url", "checksum",
@@ -98,7 +98,7 @@ def several_sources(t, w, d):
           "a result for each source, in the job's order")
     t.is_(len(e), 8, "the events of the two others are there")
     t.same_set({x["source_id"] for x in e}, {"real", "made"}, "each names its source")
-    t.ok(len(dl) == 1 and dl[0]["failure_info"]["error_class"] == "not_found", "the failed source is dead-lettered")
+    t.ok(len(dl) == 1 and dl[0]["failure_info"]["error_type"] == "not_found", "the failed source is dead-lettered")
     r, e, dl = w.run([generated(5), generated(7, seed=3)])
     t.is_((r["event_type"], r["matched"], len(e), len(dl), len(r["sources"])), ("job.completed", 12, 12, 0, 2), "all well: completed")
     r, e, dl = w.run([{"source_type": "local", "path": w.root + "/none"}, {"source_type": "local", "path": w.root + "/nil"}])
@@ -127,10 +127,10 @@ def retries(t, w, d):
     t.is_({x["event_id"] for x in e}, {x["event_id"] for x in first}, "and have the ids that the first attempt would have given")
     r, e, dl = w.run(generated(10, error="transient", retries=1))
     f = dl[0]["failure_info"] if dl else {}
-    t.is_((r["event_type"], r["attempt"], f.get("error_class"), f.get("retry_count"), f.get("max_retries")),
+    t.is_((r["event_type"], r["attempt"], f.get("error_type"), f.get("retry_count"), f.get("max_retries")),
           ("job.failed", 2, "transient", 1, 1), "the budget ends: dead letter with its counts")
     r, e, dl = w.run(generated(10, error="not_found", retries=5))
-    t.is_((r["event_type"], r["attempt"], dl[0]["failure_info"]["error_class"]), ("job.failed", 1, "not_found"), "what will fail again is not tried again")
+    t.is_((r["event_type"], r["attempt"], dl[0]["failure_info"]["error_type"]), ("job.failed", 1, "not_found"), "what will fail again is not tried again")
     r, e, dl = w.run(generated(50, error="transient", fail_after=20, fault_attempts=1), publish="stream")
     t.ok(r["event_type"] == "job.completed" and len(e) >= 50 and len({x["event_id"] for x in e}) == 50,
          "stream and a retry: all are there, repeats carry the same ids", r.raw, len(e))
@@ -170,7 +170,7 @@ def deadlines(t, w, d):
     t.is_((r["event_type"], r["error"]["class"]), ("job.failed", "timeout"), "a worker that hangs: the master kills it")
     t.ok(r["duration_seconds"] < 6, "within the deadline and its steps", r["duration_seconds"])
     t.ok(d.wait_log("worker_died", since=since), "that worker is gone")
-    t.is_(dl[0]["failure_info"]["error_class"], "timeout", "the dead letter says so")
+    t.is_(dl[0]["failure_info"]["error_type"], "timeout", "the dead letter says so")
     r, e, dl = w.run(generated(3))
     t.is_(r["event_type"], "job.completed", "the next job goes on")
 
@@ -186,7 +186,7 @@ def cancelled(t, w, d):
     code, out, err = d.ctl("job", "cancel", "to-cancel")
     t.ok(code == 0, "job cancel", out, err)
     r = w.result_of("to-cancel")
-    t.is_((r["event_type"], r["error"]["class"]), ("job.cancelled", "cancelled"), "cancelled while it ran: job.cancelled")
+    t.is_((r["event_type"], r["error"] and r["error"]["class"]), ("job.cancelled", "cancelled"), "cancelled while it ran: job.cancelled")
     t.is_(len(w.events_of("to-cancel")), 0, "without events")
     w.push(job("to-cancel-2", generated(5), scheduled_at=rfc3339(50)))
     d.wait_log("job_accepted", job_id="to-cancel-2")
@@ -261,11 +261,7 @@ def main(t):
     d = Daemon(w, {"local.allowed_roots": [w.root], "jobs.max_age": "1h"}, wrap=wrap)
     for part in (readme_job, metadata, versions, several_sources, publishing, retries, endings, deadlines, cancelled, times,
                  fields, event_keys):
-        t.part(part.__name__)
-        try:
-            part(t, w, d)
-        except Timeout as e:
-            t.ok(False, "%s ends" % part.__name__, e, *d.raw[-10:])
+        t.part(part, w, d)
 
     pushed = sum(1 for _ in w.reader("jobs").drain())
     results = w.reader("results").drain()

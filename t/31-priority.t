@@ -79,8 +79,7 @@ def main(t):
     w = World(MockBroker(t))
     d = Daemon(w, {"workers.count": 1})
     for part in (overtakes, low_starts, tenants, waiting):
-        t.part(part.__name__)
-        part(t, w, d)
+        t.part(part, w, d)
     left, right = conservation(d)
     t.is_(left, right, "accepted = ended + in flight")
     t.is_(len(w.reader("results").drain()), int(left), "a terminal record for each")

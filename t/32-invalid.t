@@ -102,7 +102,7 @@ def main(t):
         wrong = []
         if not r or r["event_type"] != "job.failed" or r["error"]["class"] not in classes or not r["error"]["message"]:
             wrong.append("terminal record: %r" % (r and r.raw))
-        if not dl or dl["failure_info"]["error_class"] not in classes or dl["failure_info"]["retry_count"] != 0 or dl["metadata"]["original_topic"] != w.topics["jobs"]:
+        if not dl or dl["failure_info"]["error_type"] not in classes or dl["failure_info"]["retry_count"] != 0 or dl["metadata"]["original_topic"] != w.topics["jobs"]:
             wrong.append("dead letter: %r" % (dl and dl.raw))
         t.ok(not wrong, "%s: %s" % (what, r["error"]["message"][:90] if r and r["error"] else None), repr(value[:200]), *wrong)
     r = results.get(at[-1])

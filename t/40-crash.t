@@ -45,7 +45,7 @@ def kinds(t, w, d):
             continue
         dl = w.dead_letters_of("crash-" + kind)
         f = dl[0]["failure_info"] if dl else {}
-        t.is_((r["event_type"], r["error"]["class"], f.get("error_class"), len(dl), r["attempt"]), ("job.failed", cls, cls, 1, 2),
+        t.is_((r["event_type"], r["error"]["class"], f.get("error_type"), len(dl), r["attempt"]), ("job.failed", cls, cls, 1, 2),
               "%s: one further attempt, then a dead letter %s" % (kind, cls))
         died = d.logged("worker_died", since=since, job_id="crash-" + kind)
         t.ok(len(died) == 2 and {x["cause"] for x in died} <= causes, "%s: two workers died of it, cause %s" % (kind, "/".join(causes)), died)
@@ -184,29 +184,22 @@ def orphans(t, w):
         t.ok(False, "the master is killed: its workers end with it", pids)
 
 
-PARTS = {"kinds": kinds, "poison": poison, "storm": storm, "second": second}
-
-
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-pollerctl")
     b = MockBroker(t)
     w = World(b, partitions=2)
     d = Daemon(w, {"workers.count": 4, "workers.memory_max": "64MiB", "timeouts.cancel": "300ms", "spool.max_size": "64MiB"})
-    for name, part in PARTS.items():
-        t.part(name)
-        part(t, w, d)
+    for part in (kinds, poison, storm, second):
+        t.part(part, w, d)
     t.is_(d.wait_metric("poller_active_jobs", 0), 0, "nothing is in flight")
     left, right = conservation(d)
     t.is_(left, right, "accepted = ended")
     restarts = d.metric("poller_worker_restarts_total")
     t.is_(restarts, len(d.logged("worker_died")), "worker_restarts_total counts what the log tells")
     t.is_(d.stop(), 0, "a graceful stop: exit 0")
-    t.part("evil")
-    evil(t, b)
-    t.part("starts")
-    starts(t, b)
-    t.part("orphans")
-    orphans(t, World(b))
+    t.part(evil, b)
+    t.part(starts, b)
+    t.part(orphans, World(b))
 
 
 with Tap() as tap:

@@ -128,8 +128,7 @@ def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http", "iis-pollerctl")
     b = MockBroker(t)
     for part in (down_at_start, down_in_the_middle, slow_broker, too_large, request_errors, fatal_producer):
-        t.part(part.__name__)
-        part(t, b)
+        t.part(part, b)
 
 
 with Tap() as tap:

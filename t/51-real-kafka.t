@@ -162,8 +162,7 @@ def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http")
     b = RealBroker(t)
     for part in (absent_at_start, topics, static_membership, metadata, broker_stops, broker_dies):
-        t.part(part.__name__)
-        part(t, b)
+        t.part(part, b)
 
 
 with Tap() as tap:

@@ -108,8 +108,7 @@ def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http")
     b = RealBroker(t)
     for part in (kills, rebalance):
-        t.part(part.__name__)
-        part(t, b)
+        t.part(part, b)
 
 
 with Tap() as tap:

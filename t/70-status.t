@@ -140,7 +140,7 @@ def counts(t, w, d):
     t.is_(d.metric("poller_connection_errors_total", m, error_type="transient", source_type="dummy"), 3, "connection_errors_total: three attempts of f2")
     t.ok(d.metric("poller_connection_errors_total", m, error_type="permanent") == 2 and d.metric("poller_connection_errors_total", m, error_type="worker_crash") == 2, "and of the others")
     t.is_(d.metric("poller_job_retries_total", m, reason="transient"), 2, "job_retries_total")
-    classes = [r["failure_info"]["error_class"] for r in letters]
+    classes = [r["failure_info"]["error_type"] for r in letters]
     for c in set(classes):
         t.is_(d.metric("poller_dlq_messages_total", m, reason=c), classes.count(c), "dlq_messages_total{%s}" % c)
     t.is_(d.metric("poller_worker_restarts_total", m, cause="crash"), len(d.logged("worker_died", cause="crash")), "worker_restarts_total{crash} = deaths in the log")
@@ -247,18 +247,12 @@ def main(t):
     w = World(b)
     d = Daemon(w, {"http.deadline": "2s", "log.rate": 0})
     d.http("/livez")
-    t.part("pages")
-    pages(t, w, d)
-    t.part("counts")
-    counts(t, w, d)
-    t.part("listed")
-    listed(t, d)
-    t.part("lag")
-    lag(t, w, d)
-    t.part("trouble")
-    trouble(t, w, d)
-    t.part("notify")
-    notify(t, b)
+    t.part(pages, w, d)
+    t.part(counts, w, d)
+    t.part(listed, d)
+    t.part(lag, w, d)
+    t.part(trouble, w, d)
+    t.part(notify, b)
 
 
 with Tap() as tap:

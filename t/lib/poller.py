@@ -55,7 +55,7 @@ class Tap:
         if kind is not None:
             self.ok(False, "ran to its end", "".join(traceback.format_exception(kind, value, tb)))
             for d in Daemon.all:
-                self.diag("log of %s:\n%s" % (d.name, "\n".join(d.raw[-25:])))
+                self.diag("log of %s:\n%s" % (d.name, "\n".join(x[:300] for x in d.raw[-12:])))
         self.done()
         return True
 
@@ -82,8 +82,15 @@ class Tap:
         return self.ok(gs == ws and len(got) == len(want), name, "missing: %r" % sorted(ws - gs, key=repr)[:20],
                        "too many: %r" % sorted(gs - ws, key=repr)[:20], "%d for %d" % (len(got), len(want)))
 
-    def part(self, name):
-        self.diag("%s (%.1f s)" % (name, time.monotonic() - self.started))
+    def part(self, function, *args):
+        """Runs one part of a test; an exception in it is a failure, and the next part goes on."""
+        self.diag("%s (%.1f s)" % (function.__name__, time.monotonic() - self.started))
+        try:
+            return function(self, *args)
+        except Exception:
+            self.ok(False, "%s runs to its end" % function.__name__, traceback.format_exc())
+            for d in Daemon.all[-2:]:
+                self.diag("log of %s:\n%s" % (d.name, "\n".join(x[:300] for x in d.raw[-12:])))
 
     def skip_all(self, why):
         if os.environ.get("CI") == "true":
@@ -249,7 +256,7 @@ def check_headers(kind, value, h):
             same(name, value[name])
         same("ce_specversion", "1.0")
         same("ce_id", value["event_id"])
-        same("ce_type", value["event_type"])
+        same("ce_type", "com.iis.poller.%s.v1" % value["event_type"])
         same("content-type", "application/json")
         if not h.get("ce_source"):
             wrong.append("no header ce_source")
