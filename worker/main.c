@@ -142,6 +142,8 @@ serve(struct channel *ch, struct emit *m, const struct setup *setup)
 		if (run_task(ch, m, setup, &f, &cls, &e))
 			return end_code(ch, &e);
 		if (descriptors_leaked()) {
+			/* what is still to be done at the end may need one */
+			close_range(IPC_SPOOL_FD + 1, ~0U, 0);
 			LOG0(LOG_WARN, "worker_descriptors_leaked");
 			return die(EX_OSERR, "the last task left descriptors open; a fresh worker takes over");
 		}

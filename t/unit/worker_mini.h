@@ -43,7 +43,9 @@ take_record(struct listing *l, const struct record *r)
 {
 	struct seen *s;
 
-	l->v = xreallocarray(l->v, l->n + 1, sizeof(*l->v));
+	/* doubled where n is a power of two */
+	if (!(l->n & (l->n - 1)))
+		l->v = xreallocarray(l->v, l->n ? 2 * l->n : 1, sizeof(*l->v));
 	s = &l->v[l->n++];
 	memset(s, 0, sizeof(*s));
 	s->path = xmemdup0(r->path, r->path_n);
