@@ -42,6 +42,8 @@ buf_room(struct buf *b, size_t n)
 {
 	size_t want = b->len + n + 1, cap = b->cap ? b->cap : 64;
 
+	if (n < b->cap - b->len)
+		return b->p + b->len;
 	if (want < n)
 		BUG("buffer size overflow");
 	if (want > b->cap) {

@@ -102,6 +102,18 @@ struct plain {
 	uint64_t half[2];
 };
 
+/* The run of plain characters at the start. */
+static size_t
+plain_run(const uint8_t *p, size_t n, const struct plain *plain)
+{
+	const uint64_t low = plain->half[0], high = plain->half[1];
+	size_t i = 0;
+
+	while (i < n && p[i] < 0x80 && ((p[i] & 0x40 ? high : low) >> (p[i] & 63) & 1))
+		i++;
+	return i;
+}
+
 #define BIT(c) (UINT64_C(1) << ((c) & 63))
 #define PRINTABLE0 (~UINT64_C(0) << 32)
 #define PRINTABLE1 (~BIT(0x7f))
@@ -112,14 +124,10 @@ walk(struct buf *b, const void *s, size_t n, const struct plain *plain, odd_fn *
 	const uint8_t *p = s;
 	size_t from = 0, i = 0;
 
-	while (i < n) {
+	while ((i += plain_run(p + i, n - i, plain)) < n) {
 		uint32_t cp = p[i];
 		int k = 1;
 
-		if (cp < 0x80 && plain->half[cp >> 6] & BIT(cp)) {
-			i++;
-			continue;
-		}
 		if (cp >= 0x80)
 			k = utf8_step(p + i, n - i, &cp);
 		if (k > 1 && !is_sly(cp)) {
@@ -224,28 +232,30 @@ escape_html(struct buf *b, const void *p, size_t n)
 	walk(b, p, n, &plain, odd_html);
 }
 
-static bool
-is_path_char(uint8_t c)
-{
-	if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
-		return true;
-	return c && strchr("-._~/!$()*,;=", c);
-}
-
 void
 escape_url_path(struct buf *b, const void *s, size_t n)
 {
+	/* -._~/!$()*,;= and digits; letters, _ and ~ */
+	static const struct plain plain = { {
+		BIT('-') | BIT('.') | BIT('/') | BIT('!') | BIT('$') | BIT('(') | BIT(')') | BIT('*') | BIT(',') | BIT(';') |
+		    BIT('=') | UINT64_C(0x3ff) << '0',
+		BIT('_') | BIT('~') | UINT64_C(0x3ffffff) << ('A' & 63) | UINT64_C(0x3ffffff) << ('a' & 63)
+	} };
 	static const char digit[] = "0123456789ABCDEF";
 	const uint8_t *p = s;
 
 	for (size_t i = 0; i < n; i++) {
-		if (is_path_char(p[i])) {
-			buf_putc(b, (char)p[i]);
-			continue;
-		}
-		buf_putc(b, '%');
-		buf_putc(b, digit[p[i] >> 4]);
-		buf_putc(b, digit[p[i] & 15]);
+		size_t run = plain_run(p + i, n - i, &plain);
+		char hex[3];
+
+		buf_add(b, p + i, run);
+		i += run;
+		if (i == n)
+			return;
+		hex[0] = '%';
+		hex[1] = digit[p[i] >> 4];
+		hex[2] = digit[p[i] & 15];
+		buf_add(b, hex, sizeof(hex));
 	}
 }
 

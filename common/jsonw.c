@@ -27,17 +27,25 @@ static void
 begin(struct jsonw *j, const char *key)
 {
 	uint32_t bit = j->depth ? UINT32_C(1) << (j->depth - 1) : 0;
+	char *p, *start;
+	size_t n;
 
 	if (!j->depth && key)
 		BUG("the outermost value has no key");
+	n = key ? strlen(key) : 0;
+	p = buf_room(j->b, n + 4);
+	start = p;
 	if (j->some & bit)
-		buf_putc(j->b, ',');
+		*p++ = ',';
 	j->some |= bit;
-	if (!key)
-		return;
-	buf_putc(j->b, '"');
-	buf_puts(j->b, key);
-	buf_add(j->b, "\":", 2);
+	if (key) {
+		*p++ = '"';
+		memcpy(p, key, n);
+		p += n;
+		*p++ = '"';
+		*p++ = ':';
+	}
+	j->b->len += (size_t)(p - start);
 }
 
 static void

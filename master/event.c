@@ -115,6 +115,14 @@ put_digits(char *p, uint64_t v, int n)
 	return p + n;
 }
 
+static char *
+put_be64(char *p, uint64_t v)
+{
+	for (int i = 7; i >= 0; i--)
+		*p++ = (char)(v >> (8 * i) & 255);
+	return p;
+}
+
 /* As units_time_text, without printf; digits: 0, 3 or 9. */
 static size_t
 time_text(struct day *d, int64_t ns, int digits, char out[UNITS_TEXT])
@@ -214,6 +222,15 @@ write_attrs(struct jsonw *j, const struct record *r)
 	jsonw_end_object(j);
 }
 
+/* Text that needs no escape: ids, times, URLs. */
+static void
+write_plain(struct jsonw *j, const char *key, const char *s, size_t n)
+{
+	jsonw_raw(j, key, "\"", 1);
+	buf_add(j->b, s, n);
+	buf_putc(j->b, '"');
+}
+
 static void
 write_opt(struct jsonw *j, const char *key, const char *s, size_t n)
 {
@@ -230,7 +247,7 @@ write_opt(struct jsonw *j, const char *key, const char *s, size_t n)
 static void
 event_id(struct event_ctx *x, const struct record *r, char out[UUID_TEXT])
 {
-	char text[80];
+	char text[24];
 	bool coarse = r->precision == MTIME_MIN || r->precision == MTIME_DAY;
 	uint64_t when = (uint64_t)r->mtime_ns;
 	char *p = text;
@@ -243,12 +260,11 @@ event_id(struct event_ctx *x, const struct record *r, char out[UUID_TEXT])
 	}
 	if (coarse)
 		when = (uint64_t)(r->mtime_ns / NS_PER_DAY - (r->mtime_ns % NS_PER_DAY < 0));
-	/* Fixed width; a NUL in front: no version id begins with one. */
+	/* A NUL in front: no version id begins with one. An unknown size is -1. */
 	*p++ = '\0';
 	*p++ = r->precision == MTIME_NONE ? '-' : coarse ? 'd' : r->precision == MTIME_S ? 's' : 'n';
-	p = put_digits(p, r->precision == MTIME_NONE ? 0 : when, 20);
-	*p++ = r->size < 0 ? '-' : '+';
-	p = put_digits(p, r->size < 0 ? 0 : (uint64_t)r->size, 20);
+	p = put_be64(p, r->precision == MTIME_NONE ? 0 : when);
+	p = put_be64(p, (uint64_t)r->size);
 	x->id[3] = (struct uuid_part){ text, (size_t)(p - text) };
 	uuid5(uuid_ns_poller, x->id, 4, out);
 }
@@ -267,7 +283,7 @@ write_file(struct event_ctx *x, struct jsonw *j, const struct record *r, const s
 		struct buf b64 = BUF_INIT;
 
 		base64_encode(&b64, r->path, r->path_n);
-		jsonw_strn(j, "file_path_b64", b64.p, b64.len);
+		write_plain(j, "file_path_b64", b64.p, b64.len);
 		buf_release(&b64);
 	}
 	jsonw_strn(j, "file_name", name, name_n);
@@ -277,7 +293,7 @@ write_file(struct event_ctx *x, struct jsonw *j, const struct record *r, const s
 	else
 		jsonw_int(j, "file_size", r->size);
 	write_file_type(j, name, name_n);
-	jsonw_strn(j, "file_url", url->p, url->len);
+	write_plain(j, "file_url", url->p, url->len);
 	write_opt(j, "checksum", r->checksum, r->checksum_n);
 	jsonw_str(j, "checksum_algorithm", r->checksum_algorithm[0] ? r->checksum_algorithm : NULL);
 	jsonw_str(j, "checksum_origin", r->checksum_origin[0] ? r->checksum_origin : NULL);
@@ -286,7 +302,7 @@ write_file(struct event_ctx *x, struct jsonw *j, const struct record *r, const s
 	} else {
 		size_t n = time_text(&x->mtime_day, r->mtime_ns, r->precision == MTIME_NS ? 9 : 0, when);
 
-		jsonw_strn(j, "modified_at", when, n);
+		write_plain(j, "modified_at", when, n);
 	}
 	jsonw_str(j, "modified_precision", precisions[r->precision]);
 	jsonw_bool(j, "is_symlink", r->is_symlink);
@@ -318,10 +334,10 @@ event_write(struct event_ctx *x, const struct record *r, struct out_record *out)
 	event_id(x, r, id);
 	jsonw_init(&j, &out->value);
 	jsonw_object(&j, NULL);
-	jsonw_strn(&j, "event_id", id, UUID_TEXT - 1);
+	write_plain(&j, "event_id", id, UUID_TEXT - 1);
 	buf_add(&out->value, x->head.p, x->head.len);
 	write_file(x, &j, r, &out->key);
-	jsonw_strn(&j, "processed_at", now, now_n);
+	write_plain(&j, "processed_at", now, now_n);
 	buf_add(&out->value, x->tail.p, x->tail.len);
 	write_headers(x, id, now, out);
 

@@ -15,7 +15,7 @@
 #include "common/banned.h"
 
 /* Of sample() in the job above, and of its message. */
-#define GOLDEN_EVENT "65f99dc3-e39e-5142-b958-346011778a7b"
+#define GOLDEN_EVENT "efe4e6bf-ddb6-5048-80f8-e26e12ecfc7e"
 #define GOLDEN_RESULT "bf8f916d-0635-569e-a5d1-51f1492d0f9a"
 
 static struct config cfg;
