@@ -460,10 +460,10 @@ job_parse(const char *p, size_t n, const struct job_limits *limits, char **id_ou
 		}
 		job_free(ps.job);
 	}
-	if (root) {
+	if (root)
 		hand_out(root, id_out, org_out, masked_out);
+	if (n <= limits->message_max)
 		locate(p, n, e);
-	}
 	json_object_put(root);
 	return NULL;
 }

@@ -273,6 +273,7 @@ push(struct json_scan *s, bool object)
 	l->has_key = false;
 	l->index = 0;
 	l->base = s->keys.len;
+	buf_room(&s->keys, 0);     /* an empty key, too, has an address */
 	s->state = object ? S_FIRST_KEY : S_FIRST_ITEM;
 	return 0;
 }
