@@ -140,6 +140,34 @@ START_TEST(plain_file_and_its_attributes)
 }
 END_TEST
 
+START_TEST(times_of_all_ages)
+{
+	static const struct { int64_t s; long ns; const char *want; } rows[] = {
+		{ 0, 0, "1970-01-01T00:00:00.000000000Z" }, { -1, 999999999, "1969-12-31T23:59:59.999999999Z" },
+		{ 951827696, 7, "2000-02-29T12:34:56.000000007Z" }, { 4102444799, 120000000, "2099-12-31T23:59:59.120000000Z" },
+		{ 86399, 1, "1970-01-01T23:59:59.000000001Z" }, { 86400, 1, "1970-01-02T00:00:00.000000001Z" },
+	};
+	char name[20];
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct timespec when[2] = { { rows[i].s, rows[i].ns }, { rows[i].s, rows[i].ns } };
+		char *p;
+
+		snprintf(name, sizeof(name), "root/%zu", i);
+		make_file(name, 0);
+		p = at(name);
+		ck_assert_int_eq(utimensat(AT_FDCWD, p, when, 0), 0);
+		free(p);
+	}
+	list();
+	ck_assert_uint_eq(got.n, ARRAY_LEN(rows));
+	for (size_t i = 0; i < got.n; i++) {
+		ck_assert_str_eq(got.v[i].attr[SA_LOCAL_ATIME], rows[i].want);
+		ck_assert_int_eq(got.v[i].mtime_ns, rows[i].s * 1000000000 + rows[i].ns);
+	}
+}
+END_TEST
+
 START_TEST(names_of_any_bytes)
 {
 	char name[80];
@@ -674,6 +702,7 @@ main(void)
 	tcase_add_unchecked_fixture(t, make_base, remove_base);
 	tcase_add_checked_fixture(t, setup_tree, remove_tree);
 	tcase_add_test(t, plain_file_and_its_attributes);
+	tcase_add_test(t, times_of_all_ages);
 	tcase_add_test(t, names_of_any_bytes);
 	tcase_add_test(t, single_file);
 	tcase_add_loop_test(t, depth_bounds, 0, sizeof(depths) / sizeof(depths[0]));
