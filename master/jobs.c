@@ -478,6 +478,19 @@ make_tasks(struct jobrec *rec, int64_t wait_ms)
 	}
 }
 
+/* Records and log lines show the text alone: it has to say which field is wrong. */
+static void
+name_field(struct err *e)
+{
+	char text[ERR_TEXT_MAX];
+
+	if (!e->pointer[0])
+		return;
+	memcpy(text, e->text, sizeof(text));
+	text[sizeof(text) - sizeof(e->pointer) - 3] = '\0';
+	snprintf(e->text, sizeof(e->text), "%s: %s", e->pointer, text);
+}
+
 static void
 parse(struct jobrec *rec, const struct message *msg, int64_t *wait_ms)
 {
@@ -485,8 +498,10 @@ parse(struct jobrec *rec, const struct message *msg, int64_t *wait_ms)
 
 	limits(rec->m, &l);
 	rec->job = job_parse(msg->payload, msg->n, &l, &rec->job_id, &rec->org_id, &rec->masked, &rec->parse_error);
-	if (!rec->job)
+	if (!rec->job) {
+		name_field(&rec->parse_error);
 		return;
+	}
 	free(rec->job_id);
 	free(rec->org_id);
 	rec->job_id = xstrdup(rec->job->job_id);
