@@ -21,10 +21,10 @@
 #define JOBS_A_ROUND 500
 #define TICK_MS 1000
 #define UNWELL_CHECK_MS 1000
-#define CLOSE_COMMIT_MS 2500
-#define CLOSE_LEAVE_MS 2500
+#define CLOSE_STEP_MS 2500      /* for the last commit, and for leaving the group */
+#define CLOSE_STEP_UNWELL_MS 400 /* where the brokers are known to be away */
 #define CLOSE_LOOK_MS 20
-#define PROBE_JOIN_MS 2000
+#define PROBE_JOIN_MS 1000
 #define EVENTS (RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG)
 
 /* ---- reading --------------------------------------------------------------------------------------------------------------- */
@@ -551,7 +551,7 @@ close_due(void *arg)
 	struct consumer *c = arg;
 
 	if (c->closing == CLOSE_COMMIT) {
-		LOG(LOG_WARN, "last_commit_late", LI("waited_ms", CLOSE_COMMIT_MS));
+		LOG(LOG_WARN, "last_commit_late", LI("waited_ms", c->close_ms));
 		close_leave(c);
 		return;
 	}
@@ -560,8 +560,8 @@ close_due(void *arg)
 		return;
 	if (rd_kafka_consumer_closed(c->rk)) {
 		close_finish(c);
-	} else if ((c->left_ms += CLOSE_LOOK_MS) > CLOSE_LEAVE_MS) {
-		LOG(LOG_WARN, "leave_late", LI("waited_ms", CLOSE_LEAVE_MS));
+	} else if ((c->left_ms += CLOSE_LOOK_MS) > c->close_ms) {
+		LOG(LOG_WARN, "leave_late", LI("waited_ms", c->close_ms));
 		close_finish(c);
 	} else {
 		timer_set(c->m->loop, &c->close, CLOSE_LOOK_MS);
@@ -581,9 +581,10 @@ consumer_close(struct consumer *c)
 	c->closing = CLOSE_COMMIT;
 	c->revoke_committed = false;
 	c->left_ms = 0;
+	c->close_ms = c->trouble[0] ? CLOSE_STEP_UNWELL_MS : CLOSE_STEP_MS;
 	if (c->rebalancing == REB_ASKING)
 		rebalance_abandon(c);
-	timer_set(c->m->loop, &c->close, CLOSE_COMMIT_MS);
+	timer_set(c->m->loop, &c->close, c->close_ms);
 	consumer_close_step(c);
 }
 

@@ -70,6 +70,7 @@ struct consumer {
 	int64_t ask_wait_ms;
 
 	enum closing closing;
+	int64_t close_ms;           /* bound of each of the two steps */
 	int64_t left_ms;            /* time spent on leaving the group */
 
 	struct probe *probe;

@@ -370,7 +370,10 @@ kafka_log(const rd_kafka_t *rk, int level, const char *fac, const char *text)
 {
 	enum log_level to = level <= 3 ? LOG_WARN : level <= 6 ? LOG_INFO : LOG_DEBUG;
 
-	/* librdkafka tells of each lost connection as an error; ours are told by consume.c and publish.c */
+	/* librdkafka tells of each lost connection as an error; ours are told by consume.c and publish.c. A property that
+	 * only one of the two clients uses, and an old broker that ignores a wish, are nobody's concern. */
+	if (!strcmp(fac, "CONFWARN") || !strcmp(fac, "AUTOCREATE"))
+		to = LOG_DEBUG;
 	LOG(to, "kafka_library", LS("client", rk ? rd_kafka_name(rk) : NULL), LS("facility", fac), LS("text", text));
 }
 

@@ -478,31 +478,43 @@ topic_handle(struct publisher *p, enum out_topic t)
 	return p->rkt[t];
 }
 
+static rd_kafka_headers_t *
+headers(const struct out_record *r)
+{
+	rd_kafka_headers_t *h = rd_kafka_headers_new(r->n_headers);
+
+	for (size_t i = 0; i < r->n_headers; i++)
+		rd_kafka_header_add(h, r->h[i].name, -1, r->h[i].value, (ssize_t)r->h[i].n);
+	return h;
+}
+
+/* The headers go as one object of ours: librdkafka 2.0.2 frees those it collected itself twice where the topic is
+ * known to refuse records. */
 static rd_kafka_error_t *
 produce(struct publisher *p, rd_kafka_topic_t *rkt, const struct out_record *r, struct sent *s)
 {
-	rd_kafka_vu_t vu[5 + OUT_HEADERS_MAX];
-	size_t n = 0;
+	rd_kafka_headers_t *h = headers(r);
+	rd_kafka_error_t *error;
+	rd_kafka_vu_t vu[6];
 
-	vu[n].vtype = RD_KAFKA_VTYPE_RKT;
-	vu[n++].u.rkt = rkt;
-	vu[n].vtype = RD_KAFKA_VTYPE_MSGFLAGS;
-	vu[n++].u.i = RD_KAFKA_MSG_F_COPY;
-	vu[n].vtype = RD_KAFKA_VTYPE_OPAQUE;
-	vu[n++].u.ptr = s;
-	vu[n].vtype = RD_KAFKA_VTYPE_VALUE;
-	vu[n].u.mem.ptr = r->value.p;
-	vu[n++].u.mem.size = r->value.len;
-	vu[n].vtype = RD_KAFKA_VTYPE_KEY;
-	vu[n].u.mem.ptr = r->has_key ? (r->key.p ? r->key.p : (void *)(uintptr_t)"") : NULL;
-	vu[n++].u.mem.size = r->has_key ? r->key.len : 0;
-	for (size_t i = 0; i < r->n_headers; i++, n++) {
-		vu[n].vtype = RD_KAFKA_VTYPE_HEADER;
-		vu[n].u.header.name = r->h[i].name;
-		vu[n].u.header.val = r->h[i].value;
-		vu[n].u.header.size = (ssize_t)r->h[i].n;
-	}
-	return rd_kafka_produceva(p->rk, vu, n);
+	vu[0].vtype = RD_KAFKA_VTYPE_RKT;
+	vu[0].u.rkt = rkt;
+	vu[1].vtype = RD_KAFKA_VTYPE_MSGFLAGS;
+	vu[1].u.i = RD_KAFKA_MSG_F_COPY;
+	vu[2].vtype = RD_KAFKA_VTYPE_OPAQUE;
+	vu[2].u.ptr = s;
+	vu[3].vtype = RD_KAFKA_VTYPE_VALUE;
+	vu[3].u.mem.ptr = r->value.p;
+	vu[3].u.mem.size = r->value.len;
+	vu[4].vtype = RD_KAFKA_VTYPE_KEY;
+	vu[4].u.mem.ptr = r->has_key ? (r->key.p ? r->key.p : (void *)(uintptr_t)"") : NULL;
+	vu[4].u.mem.size = r->has_key ? r->key.len : 0;
+	vu[5].vtype = RD_KAFKA_VTYPE_HEADERS;
+	vu[5].u.headers = h;
+	error = rd_kafka_produceva(p->rk, vu, ARRAY_LEN(vu));
+	if (error)
+		rd_kafka_headers_destroy(h);
+	return error;
 }
 
 /* librdkafka did not take the record: nothing will be reported for it. */
