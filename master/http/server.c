@@ -37,6 +37,7 @@ struct server {
 	struct timer run;        /* what the library wants to go on with by itself */
 	struct timer deadline;   /* of the first client */
 	int64_t deadline_ms;
+	bool again;              /* a connection ended: the library listens anew only when it is run once more */
 	struct client_list clients; /* in order of their deadlines */
 	struct page_stat stat;
 };
@@ -136,6 +137,7 @@ on_connection(void *arg, struct MHD_Connection *c, void **context, enum MHD_Conn
 			TAILQ_REMOVE(&s->clients, client, entry);
 		free(client);
 		*context = NULL;
+		s->again = true;
 	}
 	set_deadline(s);
 }
@@ -145,7 +147,10 @@ run(struct server *s)
 {
 	MHD_UNSIGNED_LONG_LONG ms;
 
-	MHD_run(s->daemon);
+	do {
+		s->again = false;
+		MHD_run(s->daemon);
+	} while (s->again);
 	if (MHD_get_timeout(s->daemon, &ms) == MHD_YES)
 		timer_set(s->loop, &s->run, ms > 1000 ? 1000 : (int64_t)ms);
 	else
