@@ -458,6 +458,8 @@ make_classes(struct glob_prog *g)
 			g->class_of[i] = (uint16_t)g->classes++;
 		}
 	}
+	for (uint32_t c = 0; c < 128; c++)
+		g->ascii[c] = g->class_of[interval(g, c)];
 	free(spoken);
 }
 
@@ -465,6 +467,23 @@ uint16_t
 glob_prog_class(const struct glob_prog *g, uint32_t c)
 {
 	return g->class_of[interval(g, c)];
+}
+
+uint16_t
+glob_next_class(const struct glob_prog *g, const char *s, size_t n, size_t *k)
+{
+	unsigned char c = (unsigned char)*s;
+	uint32_t cp;
+	int len;
+
+	*k = 1;
+	if (c < 0x80)
+		return g->ascii[c];
+	len = utf8_step(s, n, &cp);
+	if (len < 0)
+		return glob_prog_class(g, GLOB_BYTE(c));
+	*k = (size_t)len;
+	return glob_prog_class(g, cp);
 }
 
 bool
@@ -522,4 +541,60 @@ glob_prog_release(struct glob_prog *g)
 	free(g->class_of);
 	free(g->sample);
 	free(g->lit);
+}
+
+/* what is reached without reading */
+
+void
+glob_reach_init(struct glob_reach *r, const struct glob_prog *g)
+{
+	r->set = xcalloc(g->insts, sizeof(uint16_t));
+	/* Each instruction is looked at once and names at most two more. */
+	r->stack = xcalloc(2 * g->insts + 1, sizeof(uint16_t));
+	r->mark = xcalloc(g->insts, sizeof(uint32_t));
+	r->round = 1;
+	r->n = 0;
+}
+
+void
+glob_reach_release(struct glob_reach *r)
+{
+	free(r->set);
+	free(r->stack);
+	free(r->mark);
+}
+
+void
+glob_reach_clear(struct glob_reach *r, const struct glob_prog *g)
+{
+	r->n = 0;
+	if (!++r->round) {
+		memset(r->mark, 0, g->insts * sizeof(*r->mark));
+		r->round = 1;
+	}
+}
+
+void
+glob_reach_add(struct glob_reach *r, const struct glob_prog *g, uint16_t pc)
+{
+	size_t n = 0;
+
+	r->stack[n++] = pc;
+	while (n) {
+		const struct glob_inst *in;
+
+		pc = r->stack[--n];
+		if (r->mark[pc] == r->round)
+			continue;
+		r->mark[pc] = r->round;
+		in = &g->inst[pc];
+		if (in->op == GLOB_SPLIT) {
+			r->stack[n++] = in->b;
+			r->stack[n++] = in->a;
+		} else if (in->op == GLOB_JUMP) {
+			r->stack[n++] = in->a;
+		} else {
+			r->set[r->n++] = pc;
+		}
+	}
 }

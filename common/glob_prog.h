@@ -1,5 +1,5 @@
 /*
- * glob_prog.h - what a file pattern is compiled to; between glob_prog.c and glob.c only.
+ * glob_prog.h - what a file pattern is compiled to; between glob_prog.c, glob_bits.c and glob.c only.
  *
  * A character is a code point, or one byte (GLOB_BYTE) where the name is not well-formed UTF-8. Characters that no
  * place of the pattern tells apart are one class, so that an automaton needs one column for all of them.
@@ -54,6 +54,7 @@ struct glob_prog {
 	uint32_t *bound;        /* sorted: interval i of characters is bound[i]..bound[i+1]-1 */
 	uint16_t *class_of;     /* by interval */
 	uint32_t *sample;       /* by class: one of its characters */
+	uint16_t ascii[128];    /* class of each ASCII character, to save the search */
 	size_t bounds, classes;
 
 	char *lit;              /* the literal bytes in order, without escapes */
@@ -68,5 +69,29 @@ void glob_prog_release(struct glob_prog *);
 uint16_t glob_prog_class(const struct glob_prog *, uint32_t c);
 /* Does this instruction read the characters of a class? */
 bool glob_prog_reads(const struct glob_prog *, const struct glob_inst *, uint16_t cls);
+
+/* A set of places that is being put together. */
+struct glob_reach {
+	uint16_t *set;         /* in the order in which they were found */
+	size_t n;
+	uint16_t *stack;
+	uint32_t *mark, round; /* mark[pc] == round: pc was seen */
+};
+
+void glob_reach_init(struct glob_reach *, const struct glob_prog *);
+void glob_reach_release(struct glob_reach *);
+void glob_reach_clear(struct glob_reach *, const struct glob_prog *);
+/* Adds pc, or where nothing is read there all places that are reached from it without reading. */
+void glob_reach_add(struct glob_reach *, const struct glob_prog *, uint16_t pc);
+
+/* glob_bits.c: the same answers without states to keep; NULL where the program is too large for it. */
+struct glob_bits;
+
+struct glob_bits *glob_bits_new(const struct glob_prog *, struct glob_reach *);
+void glob_bits_free(struct glob_bits *);
+bool glob_bits_match(const struct glob_bits *, const struct glob_prog *, const char *s, size_t n);
+
+/* Class of the character that s begins with, which is *k bytes long. */
+uint16_t glob_next_class(const struct glob_prog *, const char *s, size_t n, size_t *k);
 
 #endif
