@@ -239,15 +239,27 @@ field_console(struct buf *b, const struct log_field *f, size_t max, bool *was_cu
 		value_console(b, f->s, cut(f->s, f->n, max, was_cut));
 }
 
+/* The process a line is about is named once: our own where the fields name no other. */
+static bool
+names_pid(const struct log_field *f, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(f[i].key, "pid"))
+			return true;
+	return false;
+}
+
 static void
-head_json(struct buf *b, enum log_level level, const char *event, bool *was_cut)
+head_json(struct buf *b, enum log_level level, const char *event, bool own_pid, bool *was_cut)
 {
 	char now[UNITS_TEXT];
 
 	units_time_text(clock_real_ns(), 3, now);
 	buf_printf(b, "{\"time\":\"%s\",\"level\":\"%s\",\"program\":", now, level_names[level]);
 	escape_json(b, lg.program, strlen(lg.program));
-	buf_printf(b, ",\"pid\":%ld,\"event\":", (long)getpid());
+	if (own_pid)
+		buf_printf(b, ",\"pid\":%ld", (long)getpid());
+	buf_puts(b, ",\"event\":");
 	escape_json(b, event, cut(event, strlen(event), RATE_NAME, was_cut));
 }
 
@@ -289,7 +301,7 @@ make_line(enum log_level level, const char *event, const struct log_field *f, si
 
 	buf_clear(b);
 	if (json)
-		head_json(b, level, event, &was_cut);
+		head_json(b, level, event, !names_pid(f, n), &was_cut);
 	else
 		head_console(b, level, event, &was_cut);
 	for (size_t i = 0; i < n; i++) {

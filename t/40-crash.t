@@ -2,13 +2,11 @@
 """Workers that die, hang and misbehave: each costs its own job at most, and the master goes on."""
 import os
 import random
-import re
 import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import (ROOT, Daemon, MockBroker, Tap, Timeout, World, alive, conservation, generated, job, need,  # noqa: E402
-                    program, wait_for)
+from poller import Daemon, MockBroker, Tap, Timeout, World, alive, conservation, generated, job, need, wait_for  # noqa: E402
 
 # kind of the dummy's fault: (class of the dead letter, signal or None, causes of worker_died that are right)
 CRASHES = {
@@ -110,50 +108,6 @@ def storm(t, w, d):
     t.ok(alive(d.pid), "the master lives")
 
 
-def evil(t, b):
-    """A worker program that breaks each rule of the frames: it alone is killed, its job dead-lettered, the master goes on."""
-    path = program("t/lib/evil_worker")
-    if not os.access(path, os.X_OK):
-        t.bail("%s is not built" % path)
-    w = World(b)
-    d = Daemon(w, {"workers.path": path, "workers.count": 2})
-    with open(os.path.join(ROOT, "t/lib/evil_worker.c")) as f:
-        all_kinds = re.findall(r'\{ "(\w+)", s_\w+ \}', f.read())
-    t.ok(len(all_kinds) >= 20, "the evil worker knows %d kinds" % len(all_kinds))
-    for kind in all_kinds:
-        since = d.mark()
-        w.push(job("evil-" + kind, generated(3, name_template="evil:" + kind, retries=0, retry_delay="10ms"), timeout="1s",
-                   publish="atomic" if kind.startswith("spool") else "stream"))
-        try:
-            r = w.result_of("evil-" + kind, 20)
-        except Timeout as e:
-            t.ok(False, "evil worker, %s: its job ends" % kind, e, *d.raw[-5:])
-            continue
-        cls = r["error"] and r["error"]["class"]
-        t.ok(r["event_type"] == "job.failed" and cls in ("worker_protocol", "worker_lost", "timeout", "worker_crash"),
-             "evil worker, %s: %s" % (kind, cls), r.raw)
-        t.ok(d.logged("worker_died", since=since) and alive(d.pid), "%s: it is gone, the master is not" % kind)
-    r, e, dl = w.run(generated(3, name_template="good_{index}"))
-    t.ok(r["event_type"] == "job.completed", "the same program, honest: served", r.raw)
-    t.ok(d.metric("poller_worker_frames_refused_total") > 0, "refused frames are counted")
-    t.is_(d.stop(), 0, "exit 0")
-
-
-def starts(t, b):
-    w = World(b)
-    d = Daemon(w, {"workers.path": "/bin/cat", "timeouts.start": "300ms"}, ready=False)
-    d.wait_log("worker_died", count=4, timeout=40)
-    died = d.logged("worker_died")
-    t.ok({x["cause"] for x in died} <= {"start", "protocol", "exit", "killed", "clean"}, "a worker that is never READY is killed", died[:3])
-    t.ok(not d.logged("ready") and alive(d.pid), "the master waits, not ready")
-    status, body = d.http("/readyz")
-    t.ok(status == 503, "/readyz says 503", status, body)
-    t.is_(d.stop(), 0, "and stops when told")
-    d = Daemon(w, {"workers.path": "/nonexistent/worker"}, ready=False)
-    code = d.wait_exit(40)
-    t.ok(code in (69, 71, 78) and "/nonexistent/worker" in "".join(d.raw), "a worker program that is not there: named, exit %d" % code, d.raw[-3:])
-
-
 def second(t, w, d):
     e = Daemon(w, {"control.socket": d.socket}, ready=False, name="second on the socket")
     code = e.wait_exit(20)
@@ -197,8 +151,6 @@ def main(t):
     restarts = d.metric("poller_worker_restarts_total")
     t.is_(restarts, len(d.logged("worker_died")), "worker_restarts_total counts what the log tells")
     t.is_(d.stop(), 0, "a graceful stop: exit 0")
-    t.part(evil, b)
-    t.part(starts, b)
     t.part(orphans, World(b))
 
 

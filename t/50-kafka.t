@@ -31,13 +31,13 @@ def whole(t, w, n, files, what):
 def down_at_start(t, b):
     w = World(b)
     w.push(job("waits", generated(3)))
-    b.do("down", 1)
+    b.do("down", -1)
     d = Daemon(w, ready=False)
     n = d.wait_log("not_ready")
     t.ok(n["reason"], "down at the start: not ready: %s" % n["reason"])
     t.is_((d.http("/livez")[0], d.http("/readyz")[0]), (200, 503), "alive, not ready")
     t.is_(d.ctl("ping")[0], 1, "ping: 1")
-    b.do("up", 1)
+    b.do("up", -1)
     began = time.monotonic()
     d.wait_ready(60)
     t.diag("ready %.1f s after the broker" % (time.monotonic() - began))
@@ -51,10 +51,10 @@ def down_in_the_middle(t, b):
     n = 150
     w.push(*[job("m-%d" % i, generated(5, delay="20ms", retries=0)) for i in range(n)])
     d.wait_log("job_done", count=20)
-    b.do("down", 1)
+    b.do("down", -1)
     d.wait_log("not_ready", timeout=40)
     t.is_(d.http("/livez")[0], 200, "down in the middle: the loop turns")
-    b.do("up", 1)
+    b.do("up", -1)
     whole(t, w, n, 5, "down and up")
     left, right = conservation(d)
     t.is_(left, right, "conservation")
@@ -66,7 +66,7 @@ def slow_broker(t, b):
     w = World(b, event_partitions=8)
     d = Daemon(w, {"kafka.queue_messages": 1000, "workers.count": 1})
     idle = d.memory()
-    b.do("rtt", 1, 200)
+    b.do("rtt", -1, 200)
     w.push(job("many", generated(60000), publish="stream", timeout="10m"))
     d.wait_log("job_started", job_id="many")
     most = []
@@ -77,7 +77,7 @@ def slow_broker(t, b):
     end = time.monotonic() + 60
     while not finished() and time.monotonic() < end:
         time.sleep(0.2)
-    b.do("rtt", 1, 0)
+    b.do("rtt", -1, 0)
     r = w.result_of("many", 60)
     t.is_((r["event_type"], r["published"]), ("job.completed", 60000), "60,000 events through a broker 200 ms away")
     t.ok(max(o for _, o in most) <= 1000 + 1200, "never many more than kafka.queue_messages wait in the master", max(o for _, o in most))
