@@ -420,10 +420,11 @@ key_put(struct json_scan *s, uint32_t cp)
 static int
 string_end(struct json_scan *s)
 {
-	struct json_level *l = top(s);
+	struct json_level *l;
 
 	if (!s->in_key)
 		return value_end(s);
+	l = top(s);
 	l->key = s->key_start;
 	l->key_n = s->keys.len - s->key_start;
 	l->has_key = true;

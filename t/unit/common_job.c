@@ -18,10 +18,18 @@
 
 static char *roots[] = { (char *)(uintptr_t)"/srv/in", (char *)(uintptr_t)"/data/", (char *)(uintptr_t)"/srv/in/deep" };
 static const struct strlist local_roots = { roots, ARRAY_LEN(roots) };
-static struct job_limits limits = {
+static const struct job_limits usual = {
 	.message_max = 1 << 20, .metadata_max = 256, .source_max = 49152, .timeout_max_ms = 86400000,
 	.dummy_root = "/x/dummy_data", .local_roots = &local_roots,
 };
+static struct job_limits limits;
+
+/* Tests that change them are followed by others where nothing is forked. */
+static void
+set_limits(void)
+{
+	limits = usual;
+}
 
 static char *
 quoted(const char *s)
@@ -942,6 +950,7 @@ main(void)
 
 	suite_add_tcase(s, t);
 	tcase_set_timeout(t, 120);
+	tcase_add_checked_fixture(t, set_limits, NULL);
 	tcase_add_loop_test(t, refuses, 0, (int)ARRAY_LEN(refusals));
 	tcase_add_test(t, refuses_faults);
 	tcase_add_test(t, wrong_types);
