@@ -1,9 +1,9 @@
 /*
  * field.c - one field of a job, from JSON or text to a checked value.
  *
- * Called by the job parser for each member it meets, and by the frame decoder for ranges. Knows nothing of single
- * fields: kind, range and flags come from the row. Values of refused fields are never repeated in the message,
- * since a secret may have been put into the wrong one.
+ * Called by the job parser for each member it meets, and by the frame decoder for ranges. Knows
+ * nothing of single fields: kind, range and flags come from the row. Values of refused fields are
+ * never repeated in the message, since a secret may have been put into the wrong one.
  */
 #include <json-c/json.h>
 #include <math.h>
@@ -16,7 +16,7 @@
 #include "common/xalloc.h"
 #include "common/banned.h"
 
-#define EXACT_MAX 9007199254740992.0  /* 2^53: larger doubles are not exact integers */
+#define EXACT_MAX 9007199254740992.0 /* 2^53: larger doubles are not exact integers */
 
 bool
 field_word_in(const char *name, const char *words)
@@ -189,16 +189,21 @@ static int
 wrong_type(const struct field_row *r, struct json_object *o, struct err *e)
 {
 	static const char *const names[] = {
-		[json_type_null] = "null", [json_type_boolean] = "a boolean", [json_type_double] = "a number",
-		[json_type_int] = "a number", [json_type_object] = "an object", [json_type_array] = "an array",
+		[json_type_null] = "null",
+		[json_type_boolean] = "a boolean",
+		[json_type_double] = "a number",
+		[json_type_int] = "a number",
+		[json_type_object] = "an object",
+		[json_type_array] = "an array",
 		[json_type_string] = "a string",
 	};
 	const char *wanted = field_kind_text(r->kind);
 
 	if (r->kind == KIND_ENUM)
-		return err_set(e, ERR_INVALID_JOB, "%s must be one of %s, not %s", r->name, r->range,
-		    names[json_object_get_type(o)]);
-	return err_set(e, ERR_INVALID_JOB, "%s must be %s, not %s", r->name, wanted, names[json_object_get_type(o)]);
+		return err_set(e, ERR_INVALID_JOB, "%s must be one of %s, not %s", r->name,
+		    r->range, names[json_object_get_type(o)]);
+	return err_set(e, ERR_INVALID_JOB, "%s must be %s, not %s", r->name, wanted,
+	    names[json_object_get_type(o)]);
 }
 
 static int
@@ -215,13 +220,16 @@ number_value(const struct field_row *r, struct json_object *o, int64_t *v, struc
 	double d;
 
 	if (json_object_is_type(o, json_type_int))
-		return __builtin_mul_overflow(json_object_get_int64(o), scale, v) ? out_of_range(r, e) : 0;
+		return __builtin_mul_overflow(json_object_get_int64(o), scale, v)
+		    ? out_of_range(r, e)
+		    : 0;
 	d = json_object_get_double(o) * (double)scale;
 	if (fabs(d) > EXACT_MAX)
 		return out_of_range(r, e);
 	*v = llround(d);
 	if (scale == 1 ? d != (double)*v : fabs(d - (double)*v) > 1e-6)
-		return refuse(r, e, scale == 1 ? "a whole number" : "a number of at most three decimals");
+		return refuse(
+		    r, e, scale == 1 ? "a whole number" : "a number of at most three decimals");
 	return 0;
 }
 
@@ -232,7 +240,8 @@ takes_number(enum field_kind kind)
 }
 
 static int
-scalar_from_json(const struct field_row *r, struct json_object *o, struct field_value *v, struct err *e)
+scalar_from_json(
+    const struct field_row *r, struct json_object *o, struct field_value *v, struct err *e)
 {
 	const char *s;
 
@@ -253,7 +262,8 @@ scalar_from_json(const struct field_row *r, struct json_object *o, struct field_
 		s = json_object_get_string(o);
 		if (scalar_from_text(r, s, &v->i)) {
 			if (r->kind == KIND_ENUM)
-				return err_set(e, ERR_INVALID_JOB, "%s must be one of %s", r->name, r->range);
+				return err_set(
+				    e, ERR_INVALID_JOB, "%s must be one of %s", r->name, r->range);
 			return refuse(r, e, field_kind_text(r->kind));
 		}
 		break;
@@ -274,8 +284,8 @@ text_from_json(const struct field_row *r, struct json_object *o, char **out, str
 	if (!n)
 		return err_set(e, ERR_INVALID_JOB, "%s must not be empty", r->name);
 	if (n > (uint64_t)max)
-		return err_set(e, ERR_INVALID_JOB, "%s has %zu bytes; at most %lld are allowed", r->name, n,
-		    (long long)max);
+		return err_set(e, ERR_INVALID_JOB, "%s has %zu bytes; at most %lld are allowed",
+		    r->name, n, (long long)max);
 	if (memchr(s, '\0', n) || memchr(s, '\r', n) || memchr(s, '\n', n))
 		return err_set(e, ERR_INVALID_JOB, "%s holds a NUL, CR or LF", r->name);
 	*out = xmemdup0(s, n);
@@ -295,7 +305,8 @@ texts_add(const struct field_row *r, struct json_object *o, struct field_value *
 }
 
 static int
-texts_from_json(const struct field_row *r, struct json_object *o, struct field_value *v, struct err *e)
+texts_from_json(
+    const struct field_row *r, struct json_object *o, struct field_value *v, struct err *e)
 {
 	size_t n;
 
@@ -305,8 +316,8 @@ texts_from_json(const struct field_row *r, struct json_object *o, struct field_v
 		return wrong_type(r, o, e);
 	n = json_object_array_length(o);
 	if (n > FILTER_LIST_MAX)
-		return err_set(e, ERR_INVALID_JOB, "%s has %zu members; at most %d are allowed", r->name, n,
-		    FILTER_LIST_MAX);
+		return err_set(e, ERR_INVALID_JOB, "%s has %zu members; at most %d are allowed",
+		    r->name, n, FILTER_LIST_MAX);
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *item = json_object_array_get_idx(o, i);
 		int rc;
@@ -335,7 +346,8 @@ objects_from_json(const struct field_row *r, struct json_object *o, struct err *
 	field_range(&count, &min, &max);
 	n = json_object_array_length(o);
 	if (n < (uint64_t)min || n > (uint64_t)max)
-		return err_set(e, ERR_INVALID_JOB, "%s has %zu members; %s are allowed", r->name, n, r->range);
+		return err_set(
+		    e, ERR_INVALID_JOB, "%s has %zu members; %s are allowed", r->name, n, r->range);
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *item = json_object_array_get_idx(o, i);
 
@@ -349,12 +361,14 @@ objects_from_json(const struct field_row *r, struct json_object *o, struct err *
 }
 
 int
-field_from_json(const struct field_row *r, struct json_object *o, struct field_value *v, struct err *e)
+field_from_json(
+    const struct field_row *r, struct json_object *o, struct field_value *v, struct err *e)
 {
 	v->set = true;
 	switch (r->kind) {
 	case KIND_STR:
-		return json_object_is_type(o, json_type_string) ? text_from_json(r, o, &v->s, e) : wrong_type(r, o, e);
+		return json_object_is_type(o, json_type_string) ? text_from_json(r, o, &v->s, e)
+								: wrong_type(r, o, e);
 	case KIND_STRS:
 		return texts_from_json(r, o, v, e);
 	case KIND_OBJECT:

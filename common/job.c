@@ -1,9 +1,10 @@
 /*
  * job.c - the way from a message's bytes to a struct job.
  *
- * Called by the master for each message of the polling queue and by the admin tool before it sends one. Strict scanner,
- * then json-c, then the fields by their lists. Asks no file system, no clock and no setting but those in job_limits. On
- * failure it names class, reason, JSON pointer and byte, and frees all it made.
+ * Called by the master for each message of the polling queue and by the admin tool before it sends
+ * one. Strict scanner, then json-c, then the fields by their lists. Asks no file system, no clock
+ * and no setting but those in job_limits. On failure it names class, reason, JSON pointer and byte,
+ * and frees all it made.
  */
 #include <json-c/json.h>
 #include <stdarg.h>
@@ -20,9 +21,11 @@
 
 /* ---- refusals and warnings ---- */
 
-/* fmt NULL: class aside, keep text and pointer that are there, the pointer being below the named place. */
+/* fmt NULL: class aside, keep text and pointer that are there, the pointer being below the named
+ * place. */
 int
-job_refuse(struct job_parser *ps, enum err_class cls, const char *base, const char *name, const char *fmt, ...)
+job_refuse(struct job_parser *ps, enum err_class cls, const char *base, const char *name,
+    const char *fmt, ...)
 {
 	char text[ERR_TEXT_MAX], pointer[ERR_POINTER_MAX], *below = ps->e->pointer;
 	va_list ap;
@@ -66,15 +69,15 @@ job_warn(struct job_parser *ps, const char *fmt, ...)
 static bool
 is_blank(uint32_t cp)
 {
-	return cp == ' ' || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200d) || cp == 0x202f ||
-	    cp == 0x205f || cp == 0x2060 || cp == 0x3000 || cp == 0xfeff;
+	return cp == ' ' || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200d) ||
+	    cp == 0x202f || cp == 0x205f || cp == 0x2060 || cp == 0x3000 || cp == 0xfeff;
 }
 
 static bool
 is_control(uint32_t cp)
 {
-	return cp < 0x20 || (cp >= 0x7f && cp <= 0x9f) || cp == 0x061c || cp == 0x200e || cp == 0x200f ||
-	    (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069);
+	return cp < 0x20 || (cp >= 0x7f && cp <= 0x9f) || cp == 0x061c || cp == 0x200e ||
+	    cp == 0x200f || (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069);
 }
 
 const char *
@@ -110,8 +113,8 @@ other_place(const struct job_fields *f, const char *name)
 		return "it belongs into filters";
 	for (int i = 0; i < SF__MAX; i++)
 		if (!strcmp(field_rows[i].name, name))
-			return f->rows == field_rows ? "it belongs to another source type" :
-			    "it belongs into source_config";
+			return f->rows == field_rows ? "it belongs to another source type"
+						     : "it belongs into source_config";
 	return NULL;
 }
 
@@ -123,7 +126,8 @@ unknown_member(struct job_parser *ps, const struct job_fields *f, const char *na
 
 	if (ps->limits->reject_unknown)
 		return job_refuse(ps, ERR_INVALID_JOB, f->base, name,
-		    "unknown field, and jobs.unknown_fields is reject%s%s", hint ? "; " : "", hint ? hint : "");
+		    "unknown field, and jobs.unknown_fields is reject%s%s", hint ? "; " : "",
+		    hint ? hint : "");
 	snprintf(pointer, sizeof(pointer), "%s", f->base);
 	json_pointer_add(pointer, name, strlen(name));
 	job_warn(ps, "unknown field %s%s%s", pointer, hint ? "; " : "", hint ? hint : "");
@@ -132,25 +136,27 @@ unknown_member(struct job_parser *ps, const struct job_fields *f, const char *na
 
 /* LATER fields may say what is done anyway; FAULT fields need their setting. */
 static int
-check_allowed(struct job_parser *ps, const struct job_fields *f, const struct field_row *r, const char *name,
-    const struct field_value *v)
+check_allowed(struct job_parser *ps, const struct job_fields *f, const struct field_row *r,
+    const char *name, const struct field_value *v)
 {
 	if (r->flags & FIELD_FAULT && !ps->limits->allow_faults)
-		return job_refuse(ps, ERR_POLICY, f->base, name, "%s needs dummy.allow_faults", r->name);
+		return job_refuse(
+		    ps, ERR_POLICY, f->base, name, "%s needs dummy.allow_faults", r->name);
 	if (r->flags & FIELD_LATER) {
 		struct field_value def = { 0 };
 		bool same = field_default(r, &def) && field_value_same(r->kind, &def, v);
 
 		field_value_release(&def);
 		if (!same)
-			return job_refuse(ps, ERR_UNSUPPORTED, f->base, name, "%s is not served by this version",
-			    r->name);
+			return job_refuse(ps, ERR_UNSUPPORTED, f->base, name,
+			    "%s is not served by this version", r->name);
 	}
 	return 0;
 }
 
 static int
-read_member(struct job_parser *ps, const struct job_fields *f, const char *name, struct json_object *o, bool *given)
+read_member(struct job_parser *ps, const struct job_fields *f, const char *name,
+    struct json_object *o, bool *given)
 {
 	int id = field_find(f->rows, f->n, f->source, name);
 	const struct field_row *r = &f->rows[id < 0 ? 0 : id];
@@ -162,18 +168,23 @@ read_member(struct job_parser *ps, const struct job_fields *f, const char *name,
 	err_clear(ps->e);
 	rc = field_from_json(r, o, &v, ps->e);
 	/* What cannot be served is said first: the sender need not get its value right before. */
-	if (rc && r->flags & (FIELD_LATER | FIELD_FAULT) && !(r->flags & FIELD_FAULT && ps->limits->allow_faults))
-		rc = job_refuse(ps, r->flags & FIELD_LATER ? ERR_UNSUPPORTED : ERR_POLICY, f->base, name,
-		    r->flags & FIELD_LATER ? "%s is not served by this version" : "%s needs dummy.allow_faults",
+	if (rc && r->flags & (FIELD_LATER | FIELD_FAULT) &&
+	    !(r->flags & FIELD_FAULT && ps->limits->allow_faults))
+		rc = job_refuse(ps, r->flags & FIELD_LATER ? ERR_UNSUPPORTED : ERR_POLICY, f->base,
+		    name,
+		    r->flags & FIELD_LATER ? "%s is not served by this version"
+					   : "%s needs dummy.allow_faults",
 		    r->name);
 	else if (rc)
 		rc = job_refuse(ps, ERR_INVALID_JOB, f->base, name, NULL);
 	else
 		rc = check_allowed(ps, f, r, name, &v);
-	/* The scanner let no key stand twice, so this is another spelling. The type was compared by meaning. */
-	if (!rc && f->v[id].set && !field_value_same(r->kind, &f->v[id], &v) && r != &field_rows[SF_COMMON_TYPE])
-		rc = job_refuse(ps, ERR_INVALID_JOB, f->base, name, "%s is said twice, differently, as %s and as %s",
-		    r->name, r->name, r->aliases);
+	/* The scanner let no key stand twice, so this is another spelling. The type was compared by
+	 * meaning. */
+	if (!rc && f->v[id].set && !field_value_same(r->kind, &f->v[id], &v) &&
+	    r != &field_rows[SF_COMMON_TYPE])
+		rc = job_refuse(ps, ERR_INVALID_JOB, f->base, name,
+		    "%s is said twice, differently, as %s and as %s", r->name, r->name, r->aliases);
 	if (rc || f->v[id].set) {
 		field_value_release(&v);
 		return rc;
@@ -185,15 +196,18 @@ read_member(struct job_parser *ps, const struct job_fields *f, const char *name,
 }
 
 int
-job_fields_read(struct job_parser *ps, struct json_object *o, const struct job_fields *f, bool *given)
+job_fields_read(
+    struct job_parser *ps, struct json_object *o, const struct job_fields *f, bool *given)
 {
 	struct json_object_iterator it = json_object_iter_begin(o), end = json_object_iter_end(o);
 
 	for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it))
-		if (read_member(ps, f, json_object_iter_peek_name(&it), json_object_iter_peek_value(&it), given))
+		if (read_member(ps, f, json_object_iter_peek_name(&it),
+			json_object_iter_peek_value(&it), given))
 			return -1;
 	for (size_t i = 0; i < f->n; i++)
-		if (!f->v[i].set && (f->rows[i].source == SOURCE_COMMON || f->rows[i].source == f->source))
+		if (!f->v[i].set &&
+		    (f->rows[i].source == SOURCE_COMMON || f->rows[i].source == f->source))
 			field_default(&f->rows[i], &f->v[i]);
 	return 0;
 }
@@ -211,7 +225,8 @@ read_name(struct job_parser *ps, struct json_object *root, enum job_field id)
 
 	if (!json_object_object_get_ex(root, r->name, &o)) {
 		if (!field_default(r, &v))
-			return job_refuse(ps, ERR_INVALID_JOB, "", r->name, "%s is missing", r->name);
+			return job_refuse(
+			    ps, ERR_INVALID_JOB, "", r->name, "%s is missing", r->name);
 	} else {
 		if (field_from_json(r, o, &v, ps->e)) {
 			field_value_release(&v);
@@ -220,7 +235,8 @@ read_name(struct job_parser *ps, struct json_object *root, enum job_field id)
 		fault = job_name_fault(v.s);
 		if (fault) {
 			field_value_release(&v);
-			return job_refuse(ps, ERR_INVALID_JOB, "", r->name, "%s %s", r->name, fault);
+			return job_refuse(
+			    ps, ERR_INVALID_JOB, "", r->name, "%s %s", r->name, fault);
 		}
 	}
 	*to = v.s;
@@ -252,11 +268,13 @@ read_metadata(struct job_parser *ps, struct json_object *root)
 	size_t n;
 
 	if (json_object_object_get_ex(root, "metadata", &o))
-		text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+		text = json_object_to_json_string_ext(
+		    o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 	n = strlen(text);
 	if (n > ps->limits->metadata_max)
 		return job_refuse(ps, ERR_INVALID_JOB, "", "metadata",
-		    "metadata has %zu bytes; jobs.metadata_max allows %zu", n, ps->limits->metadata_max);
+		    "metadata has %zu bytes; jobs.metadata_max allows %zu", n,
+		    ps->limits->metadata_max);
 	ps->job->metadata = xmemdup0(text, n);
 	ps->job->metadata_n = n;
 	return 0;
@@ -275,7 +293,8 @@ check_task_size(struct job_parser *ps, const struct source_conf *s, const char *
 	buf_wipe(&b);
 	if (n > JOB_TASK_MAX)
 		return job_refuse(ps, ERR_INVALID_JOB, base, NULL,
-		    "patterns, filters and source take %zu bytes together; at most %d are allowed", n, JOB_TASK_MAX);
+		    "patterns, filters and source take %zu bytes together; at most %d are allowed",
+		    n, JOB_TASK_MAX);
 	return 0;
 }
 
@@ -303,12 +322,14 @@ read_sources(struct job_parser *ps, struct json_object *root)
 		if (list)
 			snprintf(base, sizeof(base), "/connection_list/%zu", i);
 		j->n_sources++;
-		if (job_source_read(ps, list ? json_object_array_get_idx(list, i) : one, base, &j->sources[i]) ||
+		if (job_source_read(ps, list ? json_object_array_get_idx(list, i) : one, base,
+			&j->sources[i]) ||
 		    check_task_size(ps, &j->sources[i], base))
 			return -1;
 		for (size_t k = 0; k < i; k++)
 			if (!strcmp(j->sources[k].source_id, j->sources[i].source_id)) {
-				job_warn(ps, "%s has the same source_id as /connection_list/%zu", base, k);
+				job_warn(ps, "%s has the same source_id as /connection_list/%zu",
+				    base, k);
 				break;
 			}
 	}
@@ -334,7 +355,8 @@ check_timeout(struct job_parser *ps, struct json_object *root)
 	if (ps->job->timeout_ms <= ps->limits->timeout_max_ms)
 		return 0;
 	units_duration_text(ps->limits->timeout_max_ms, limit);
-	return job_refuse(ps, ERR_POLICY, "", json_object_object_get_ex(root, r->name, NULL) ? r->name : r->aliases,
+	return job_refuse(ps, ERR_POLICY, "",
+	    json_object_object_get_ex(root, r->name, NULL) ? r->name : r->aliases,
 	    "timeout is longer than timeouts.job_max (%s)", limit);
 }
 
@@ -373,7 +395,8 @@ read_message(const char *p, size_t n, const struct job_limits *limits, struct er
 	struct json_object *root;
 
 	if (n > limits->message_max) {
-		err_set(e, ERR_INVALID_JOB, "the message has %zu bytes; jobs.message_max allows %zu", n,
+		err_set(e, ERR_INVALID_JOB,
+		    "the message has %zu bytes; jobs.message_max allows %zu", n,
 		    limits->message_max);
 		return NULL;
 	}
@@ -388,7 +411,8 @@ read_message(const char *p, size_t n, const struct job_limits *limits, struct er
 	if (!root && json_tokener_get_error(tok) == json_tokener_continue)
 		root = json_tokener_parse_ex(tok, " ", 1);
 	if (!root && json_tokener_get_error(tok) != json_tokener_success)
-		err_set(e, ERR_INVALID_JOB, "not JSON: %s", json_tokener_error_desc(json_tokener_get_error(tok)));
+		err_set(e, ERR_INVALID_JOB, "not JSON: %s",
+		    json_tokener_error_desc(json_tokener_get_error(tok)));
 	else if (!json_object_is_type(root, json_type_object))
 		err_set(e, ERR_INVALID_JOB, "a job must be a JSON object");
 	json_tokener_free(tok);
@@ -427,7 +451,9 @@ hand_out(struct json_object *root, char **id_out, char **org_out, char **masked_
 	if (org_out)
 		*org_out = known_name(root, JF_ORG_ID);
 	/* A bare text or number could be the secret itself. */
-	if (masked_out && (json_object_is_type(root, json_type_object) || json_object_is_type(root, json_type_array))) {
+	if (masked_out &&
+	    (json_object_is_type(root, json_type_object) ||
+		json_object_is_type(root, json_type_array))) {
 		job_mask_write(root, &b);
 		*masked_out = buf_take(&b);
 	}
@@ -489,7 +515,9 @@ const char *
 job_priority_name(enum job_priority p)
 {
 	static const char *const names[PRIORITY__MAX] = {
-		[PRIORITY_HIGH] = "high", [PRIORITY_NORMAL] = "normal", [PRIORITY_LOW] = "low",
+		[PRIORITY_HIGH] = "high",
+		[PRIORITY_NORMAL] = "normal",
+		[PRIORITY_LOW] = "low",
 	};
 
 	return (unsigned)p < PRIORITY__MAX ? names[p] : "?";

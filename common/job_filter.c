@@ -1,8 +1,8 @@
 /*
  * job_filter.c - file_pattern and filters{} of a job: read, held against each other, compiled once.
  *
- * Called by job_parse. Compiling here is only a check; each worker compiles its own. A pattern that cannot be compiled
- * is named by its JSON pointer.
+ * Called by job_parse. Compiling here is only a check; each worker compiles its own. A pattern that
+ * cannot be compiled is named by its JSON pointer.
  */
 #include <json-c/json.h>
 #include <stdlib.h>
@@ -57,9 +57,11 @@ check_bounds(struct job_parser *ps)
 	const struct filter_spec *f = &ps->job->filter;
 
 	if (f->max_size >= 0 && f->min_size > f->max_size)
-		return job_refuse(ps, ERR_INVALID_JOB, AT, "min_size", "min_size is larger than max_size");
+		return job_refuse(
+		    ps, ERR_INVALID_JOB, AT, "min_size", "min_size is larger than max_size");
 	if (f->max_age_ms >= 0 && f->min_age_ms > f->max_age_ms)
-		return job_refuse(ps, ERR_INVALID_JOB, AT, "min_age", "min_age is larger than max_age");
+		return job_refuse(
+		    ps, ERR_INVALID_JOB, AT, "min_age", "min_age is larger than max_age");
 	if (f->modified_after_ns != TIME_UNKNOWN && f->modified_before_ns != TIME_UNKNOWN &&
 	    f->modified_after_ns >= f->modified_before_ns)
 		return job_refuse(ps, ERR_INVALID_JOB, AT, "modified_after",
@@ -67,13 +69,16 @@ check_bounds(struct job_parser *ps)
 	return 0;
 }
 
-/* Is it one of these globs that cannot be compiled? Then it is refused; alone: the job gave it outside of an array. */
+/* Is it one of these globs that cannot be compiled? Then it is refused; alone: the job gave it
+ * outside of an array. */
 static bool
-blame_globs(struct job_parser *ps, const char *base, const char *name, const struct strlist *l, bool alone)
+blame_globs(
+    struct job_parser *ps, const char *base, const char *name, const struct strlist *l, bool alone)
 {
 	for (size_t i = 0; i < l->n; i++) {
 		struct err e = ERR_INIT;
-		struct glob *g = glob_new(l->v[i], strlen(l->v[i]), ps->job->filter.ignore_case, &e);
+		struct glob *g =
+		    glob_new(l->v[i], strlen(l->v[i]), ps->job->filter.ignore_case, &e);
 
 		glob_free(g);
 		if (g)
@@ -101,8 +106,8 @@ compile(struct job_parser *ps, bool alone)
 	    blame_globs(ps, AT, "exclude", &f->exclude, false) ||
 	    blame_globs(ps, AT, "exclude_dirs", &f->exclude_dirs, false))
 		return -1;
-	return job_refuse(ps, e.cls, AT, strstr(e.text, "done_file") ? "done_file" : "in_progress_suffixes", "%s",
-	    e.text);
+	return job_refuse(ps, e.cls, AT,
+	    strstr(e.text, "done_file") ? "done_file" : "in_progress_suffixes", "%s", e.text);
 }
 
 int
@@ -119,8 +124,10 @@ job_filter_read(struct job_parser *ps, struct json_object *root, struct field_va
 	if (!rc) {
 		take_values(&ps->job->filter, v);
 		take_list(&ps->job->filter.patterns, patterns);
-		rc = ps->job->filter.patterns.n ? check_bounds(ps) : job_refuse(ps, ERR_INVALID_JOB, "",
-		    "file_pattern", "file_pattern must hold at least one pattern");
+		rc = ps->job->filter.patterns.n
+		    ? check_bounds(ps)
+		    : job_refuse(ps, ERR_INVALID_JOB, "", "file_pattern",
+			  "file_pattern must hold at least one pattern");
 	}
 	if (!rc)
 		rc = compile(ps, json_object_is_type(given, json_type_string));

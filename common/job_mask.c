@@ -1,9 +1,9 @@
 /*
  * job_mask.c - a job as JSON text that may be shown: secrets replaced by "***", api_keys left out.
  *
- * Called by job_parse, for dead letters and for people. What counts as a secret goes by the member's name anywhere but
- * inside the top level's metadata, which the contract echoes as it came, and by the look of a text: user data and signed
- * parameters of a URL. Rather masks too much.
+ * Called by job_parse, for dead letters and for people. What counts as a secret goes by the
+ * member's name anywhere but inside the top level's metadata, which the contract echoes as it came,
+ * and by the look of a text: user data and signed parameters of a URL. Rather masks too much.
  */
 #include <ctype.h>
 #include <json-c/json.h>
@@ -16,16 +16,18 @@
 #include "common/banned.h"
 
 #define MASK "***"
-#define NAME_KEPT 64   /* of a name, from its end: longer than any word below */
+#define NAME_KEPT 64 /* of a name, from its end: longer than any word below */
 
 /* Small letters only, '_', '-', '.' and spaces left out; a name that ends so is a secret's. */
 static const char *const endings[] = {
-	"password", "passwd", "passphrase", "passcode", "secret", "secretkey", "secretaccesskey", "secretstring",
-	"token", "apikey", "apikeys", "privatekey", "privatekeypem", "keypem", "keydata", "accountkey", "sharedkey",
-	"encryptionkey", "customerkey", "authorization", "authheader", "credentials", "credential", "cookie", "cookies",
-	"signature", "connectionstring", "saskey", "bearer", "jwt",
+	"password", "passwd", "passphrase", "passcode", "secret", "secretkey", "secretaccesskey",
+	"secretstring", "token", "apikey", "apikeys", "privatekey", "privatekeypem", "keypem",
+	"keydata", "accountkey", "sharedkey", "encryptionkey", "customerkey", "authorization",
+	"authheader", "credentials", "credential", "cookie", "cookies", "signature",
+	"connectionstring", "saskey", "bearer", "jwt",
 };
-static const char *const whole[] = { "pass", "pwd", "pw", "auth", "sig", "key", "secrets", "passwords", "tokens" };
+static const char *const whole[] = { "pass", "pwd", "pw", "auth", "sig", "key", "secrets",
+	"passwords", "tokens" };
 
 static bool
 ends_with(const char *s, size_t n, const char *end)
@@ -40,7 +42,8 @@ is_listed(const char *name)
 {
 	for (size_t i = 0; i < SF__MAX; i++)
 		if (field_rows[i].flags & FIELD_SECRET &&
-		    (!strcasecmp(field_rows[i].name, name) || field_word_in(name, field_rows[i].aliases)))
+		    (!strcasecmp(field_rows[i].name, name) ||
+			field_word_in(name, field_rows[i].aliases)))
 			return true;
 	return false;
 }
@@ -81,7 +84,10 @@ span(const char *s, size_t n, const char *stop)
 	return i;
 }
 
-struct word { size_t end, at; };   /* the run without spaces or quotes that a place is in; its last '@', or end */
+/* The run without spaces or quotes that a place is in; its last '@', or its end. */
+struct word {
+	size_t end, at;
+};
 
 static void
 word_find(struct word *w, const char *s, size_t n, size_t i)
@@ -96,7 +102,8 @@ word_find(struct word *w, const char *s, size_t n, size_t i)
 	w->at = at ? (size_t)(at - s) : w->end;
 }
 
-/* Where the user data that begins at i ends, behind its '@'; i: none. A password may hold what should be escaped. */
+/* Where the user data that begins at i ends, behind its '@'; i: none. A password may hold what
+ * should be escaped. */
 static size_t
 user_end(const char *s, size_t n, size_t i, struct word *w)
 {
@@ -213,9 +220,11 @@ write_value(struct json_object *o, struct buf *b, bool top, bool mask)
 		return;
 	case json_type_string:
 		if (mask)
-			add_text(b, json_object_get_string(o), (size_t)json_object_get_string_len(o));
+			add_text(
+			    b, json_object_get_string(o), (size_t)json_object_get_string_len(o));
 		else
-			escape_json(b, json_object_get_string(o), (size_t)json_object_get_string_len(o));
+			escape_json(
+			    b, json_object_get_string(o), (size_t)json_object_get_string_len(o));
 		return;
 	default:
 		/* json-c keeps the spelling of numbers with a fraction. */

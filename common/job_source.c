@@ -1,8 +1,9 @@
 /*
- * job_source.c - one source of a job: its type, its fields, its path under a configured root, its canonical address.
+ * job_source.c - one source of a job: its type, its fields, its path under a configured root, its
+ * canonical address.
  *
- * Called by job_parse for source_config and for each member of connection_list. Asks no file system and no network:
- * whether the path exists is the worker's to find out.
+ * Called by job_parse for source_config and for each member of connection_list. Asks no file system
+ * and no network: whether the path exists is the worker's to find out.
  */
 #include <json-c/json.h>
 #include <stdlib.h>
@@ -38,8 +39,8 @@ unknown_type(struct job_parser *ps, const char *base, const char *member, const 
 
 	escape_term(&shown, name, strnlen(name, 64));
 	known_types(&known);
-	rc = job_refuse(ps, ERR_UNKNOWN_SOURCE, base, member, "unknown source type \"%s\"; there are: %s",
-	    buf_str(&shown), buf_str(&known));
+	rc = job_refuse(ps, ERR_UNKNOWN_SOURCE, base, member,
+	    "unknown source type \"%s\"; there are: %s", buf_str(&shown), buf_str(&known));
 	buf_release(&shown);
 	buf_release(&known);
 	return rc;
@@ -99,7 +100,8 @@ set_path(struct job_parser *ps, const char *base, struct source_conf *s, const c
 	return 0;
 }
 
-/* "./dummy_data" with the root /x/dummy_data is that root: relative paths begin at the root's parent. */
+/* "./dummy_data" with the root /x/dummy_data is that root: relative paths begin at the root's
+ * parent. */
 static int
 dummy_path(struct job_parser *ps, const char *base, struct source_conf *s)
 {
@@ -110,7 +112,8 @@ dummy_path(struct job_parser *ps, const char *base, struct source_conf *s)
 	int rc;
 
 	if (!root)
-		return job_refuse(ps, ERR_POLICY, base, "path", "dummy.data_path is not set to a directory");
+		return job_refuse(
+		    ps, ERR_POLICY, base, "path", "dummy.data_path is not set to a directory");
 	parent = xstrdup(root);
 	*strrchr(parent, '/') = '\0';
 	if (!v->set) {
@@ -145,24 +148,27 @@ local_path(struct job_parser *ps, const char *base, struct source_conf *s)
 
 /* A field that has no effect as the others stand is said, not ignored. */
 static void
-warn_idle(struct job_parser *ps, const char *base, const bool *given, const int *ids, size_t n, const char *without)
+warn_idle(struct job_parser *ps, const char *base, const bool *given, const int *ids, size_t n,
+    const char *without)
 {
 	for (size_t i = 0; i < n; i++)
 		if (given[ids[i]])
-			job_warn(ps, "%s/%s has no effect without %s", base, field_rows[ids[i]].name, without);
+			job_warn(ps, "%s/%s has no effect without %s", base,
+			    field_rows[ids[i]].name, without);
 }
 
 static int
 check_dummy(struct job_parser *ps, const char *base, struct source_conf *s, const bool *given)
 {
-	static const int shape[] = { SF_DUMMY_NAME_TEMPLATE, SF_DUMMY_SIZE, SF_DUMMY_MTIME, SF_DUMMY_SEED,
-		SF_DUMMY_DEPTH, SF_DUMMY_FANOUT };
+	static const int shape[] = { SF_DUMMY_NAME_TEMPLATE, SF_DUMMY_SIZE, SF_DUMMY_MTIME,
+		SF_DUMMY_SEED, SF_DUMMY_DEPTH, SF_DUMMY_FANOUT };
 	static const int fault[] = { SF_DUMMY_FAIL_AFTER, SF_DUMMY_ATTEMPTS };
 	const char *name = s->v[SF_DUMMY_NAME_TEMPLATE].s, *error = s->v[SF_DUMMY_ERROR].s;
 	const struct field_value *files = &s->v[SF_DUMMY_FILES];
 
 	if (strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, ".."))
-		return job_refuse(ps, ERR_INVALID_JOB, base, "name_template", "name_template is not a file's name");
+		return job_refuse(ps, ERR_INVALID_JOB, base, "name_template",
+		    "name_template is not a file's name");
 	if (files->set && files->i > 1 && !strstr(name, INDEX_MARK))
 		return job_refuse(ps, ERR_INVALID_JOB, base, "name_template",
 		    "name_template needs " INDEX_MARK " for more than one file");
@@ -173,7 +179,8 @@ check_dummy(struct job_parser *ps, const char *base, struct source_conf *s, cons
 			return job_refuse(ps, ERR_INVALID_JOB, base, "error",
 			    "error must be an error class that a worker may report");
 		if (s->v[SF_DUMMY_CRASH].set)
-			return job_refuse(ps, ERR_INVALID_JOB, base, "crash", "crash and error exclude each other");
+			return job_refuse(ps, ERR_INVALID_JOB, base, "crash",
+			    "crash and error exclude each other");
 	}
 	if (!files->set)
 		warn_idle(ps, base, given, shape, ARRAY_LEN(shape), "files");
@@ -186,19 +193,22 @@ static int
 check_common(struct job_parser *ps, const char *base, struct source_conf *s, const bool *given)
 {
 	static const int deep[] = { SF_COMMON_MAX_DEPTH, SF_COMMON_MIN_DEPTH };
-	const struct field_value *max = &s->v[SF_COMMON_MAX_DEPTH], *id = &s->v[SF_COMMON_SOURCE_ID];
+	const struct field_value *max = &s->v[SF_COMMON_MAX_DEPTH],
+				 *id = &s->v[SF_COMMON_SOURCE_ID];
 	const char *fault;
 
 	if (!s->v[SF_COMMON_RECURSIVE].i)
 		warn_idle(ps, base, given, deep, ARRAY_LEN(deep), "recursive");
 	if (max->i && s->v[SF_COMMON_MIN_DEPTH].i > max->i)
-		return job_refuse(ps, ERR_INVALID_JOB, base, "min_depth", "min_depth is larger than max_depth");
+		return job_refuse(
+		    ps, ERR_INVALID_JOB, base, "min_depth", "min_depth is larger than max_depth");
 	if (s->v[SF_COMMON_RETRY_DELAY].set && s->v[SF_COMMON_RETRY_MAX_DELAY].set &&
 	    s->v[SF_COMMON_RETRY_DELAY].i > s->v[SF_COMMON_RETRY_MAX_DELAY].i)
 		return job_refuse(ps, ERR_INVALID_JOB, base, "retry_delay",
 		    "retry_delay is larger than retry_max_delay");
 	fault = id->set ? job_name_fault(id->s) : NULL;
-	return fault ? job_refuse(ps, ERR_INVALID_JOB, base, "source_id", "source_id %s", fault) : 0;
+	return fault ? job_refuse(ps, ERR_INVALID_JOB, base, "source_id", "source_id %s", fault)
+		     : 0;
 }
 
 static void
@@ -217,10 +227,12 @@ set_address(struct source_conf *s)
 }
 
 int
-job_source_read(struct job_parser *ps, struct json_object *o, const char *base, struct source_conf *s)
+job_source_read(
+    struct job_parser *ps, struct json_object *o, const char *base, struct source_conf *s)
 {
 	struct job_fields fields = { field_rows, SF__MAX, SOURCE_COMMON, s->v, base };
-	size_t n = strlen(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	size_t n = strlen(json_object_to_json_string_ext(
+	    o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 	bool given[SF__MAX] = { false };
 
 	if (n > ps->limits->source_max)

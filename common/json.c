@@ -1,9 +1,10 @@
 /*
  * json.c - strict push-style scanner for RFC 8259; see json.h.
  *
- * job_parse runs it over each message before json-c, and the tests over all that the program writes. One state machine,
- * a byte at a time but for runs of plain text inside strings. It never builds values and never recurses; a key set
- * is a hash table with a secret seed, so that no choice of keys makes it slow.
+ * job_parse runs it over each message before json-c, and the tests over all that the program
+ * writes. One state machine, a byte at a time but for runs of plain text inside strings. It never
+ * builds values and never recurses; a key set is a hash table with a secret seed, so that no choice
+ * of keys makes it slow.
  */
 #include <math.h>
 #include <stdarg.h>
@@ -17,34 +18,48 @@
 #include "common/banned.h"
 
 enum state {
-	S_VALUE,        /* a value must come */
-	S_FIRST_ITEM,   /* after '[': a value or ']' */
-	S_FIRST_KEY,    /* after '{': a key or '}' */
-	S_KEY,          /* after ',' in an object */
+	S_VALUE, /* a value must come */
+	S_FIRST_ITEM, /* after '[': a value or ']' */
+	S_FIRST_KEY, /* after '{': a key or '}' */
+	S_KEY, /* after ',' in an object */
 	S_COLON,
-	S_AFTER,        /* after a value: ',' or the end of the array or object */
+	S_AFTER, /* after a value: ',' or the end of the array or object */
 	S_DONE,
-	S_STRING, S_ESCAPE, S_HEX, S_LOW_BACKSLASH, S_LOW_U, S_UTF8,
+	S_STRING,
+	S_ESCAPE,
+	S_HEX,
+	S_LOW_BACKSLASH,
+	S_LOW_U,
+	S_UTF8,
 	S_LITERAL,
-	S_MINUS, S_ZERO, S_INT, S_DOT, S_FRACTION, S_E, S_E_SIGN, S_EXPONENT
+	S_MINUS,
+	S_ZERO,
+	S_INT,
+	S_DOT,
+	S_FRACTION,
+	S_E,
+	S_E_SIGN,
+	S_EXPONENT
 };
 
-struct key_slot { uint32_t hash, at, n; };  /* at: offset in keys + 1; 0: free */
+struct key_slot {
+	uint32_t hash, at, n;
+}; /* at: offset in keys + 1; 0: free */
 
 struct json_level {
 	bool object;
-	bool has_key;              /* object: a key was read and its value is at hand */
-	size_t index;              /* array */
-	size_t base;               /* object: its first key in keys */
-	size_t key, key_n;         /* object: the key at hand */
-	struct key_slot *slots;    /* owned; cap is 0 or a power of two */
+	bool has_key; /* object: a key was read and its value is at hand */
+	size_t index; /* array */
+	size_t base; /* object: its first key in keys */
+	size_t key, key_n; /* object: the key at hand */
+	struct key_slot *slots; /* owned; cap is 0 or a power of two */
 	uint32_t cap, used;
 };
 
 #define SLOTS_FIRST 16
-#define SLOTS_KEEP 64              /* larger tables are freed when their object ends */
+#define SLOTS_KEEP 64 /* larger tables are freed when their object ends */
 #define DIGITS_MAX 17
-#define EXPONENT_CAP 100000000     /* larger exponents are all the same: too large */
+#define EXPONENT_CAP 100000000 /* larger exponents are all the same: too large */
 
 /* ---- hash: SipHash-1-3 with a seed that the kernel gave this process ---- */
 
@@ -156,7 +171,8 @@ pointer_here(const struct json_scan *s, char pointer[ERR_POINTER_MAX])
 	}
 }
 
-static int fail(struct json_scan *s, uint64_t pos, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int fail(struct json_scan *s, uint64_t pos, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 static int
 fail(struct json_scan *s, uint64_t pos, const char *fmt, ...)
@@ -273,7 +289,7 @@ push(struct json_scan *s, bool object)
 	l->has_key = false;
 	l->index = 0;
 	l->base = s->keys.len;
-	buf_room(&s->keys, 0);     /* an empty key, too, has an address */
+	buf_room(&s->keys, 0); /* an empty key, too, has an address */
 	s->state = object ? S_FIRST_KEY : S_FIRST_ITEM;
 	return 0;
 }
@@ -298,7 +314,8 @@ pop(struct json_scan *s)
 	return value_end(s);
 }
 
-/* Does the path to the value at hand spell the pointer looked for? Costs no more than the pointer is long. */
+/* Does the path to the value at hand spell the pointer looked for? Costs no more than the pointer
+ * is long. */
 static bool
 is_wanted(const struct json_scan *s)
 {
@@ -454,8 +471,10 @@ static int
 utf8_next(struct json_scan *s, uint8_t c)
 {
 	if (c < s->lo || c > s->hi) {
-		const char *kind = c < 0x80 || c > 0xbf ? "cut short" : s->lo > 0x80 ? "overlong" :
-		    s->hi == 0x9f ? "a surrogate" : "above U+10FFFF";
+		const char *kind = c < 0x80 || c > 0xbf ? "cut short"
+		    : s->lo > 0x80                      ? "overlong"
+		    : s->hi == 0x9f                     ? "a surrogate"
+							: "above U+10FFFF";
 
 		return fail(s, s->start, "not UTF-8: the character is %s", kind);
 	}
@@ -500,7 +519,8 @@ escape_byte(struct json_scan *s, uint8_t c)
 		return 0;
 	}
 	if (!at)
-		return fail(s, s->start, "no such escape; only \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX exist");
+		return fail(s, s->start,
+		    "no such escape; only \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX exist");
 	key_put(s, (uint8_t)to[at - from]);
 	s->state = S_STRING;
 	return 0;
@@ -605,10 +625,12 @@ real_end(struct json_scan *s)
 	double d;
 
 	if (m->too_precise)
-		return fail(s, s->start, "the number has more than %d significant digits", DIGITS_MAX);
+		return fail(
+		    s, s->start, "the number has more than %d significant digits", DIGITS_MAX);
 	if (!m->n)
 		return m->negative ? fail(s, s->start, "negative zero") : value_end(s);
-	snprintf(text, sizeof(text), "%.*se%lld", (int)m->n, m->digits, m->point - (long long)m->n + e);
+	snprintf(
+	    text, sizeof(text), "%.*se%lld", (int)m->n, m->digits, m->point - (long long)m->n + e);
 	d = strtod(text, NULL);
 	if (!isfinite(d) || d <= 0)
 		return fail(s, s->start, "the number does not fit a double");
@@ -647,8 +669,8 @@ number_byte(struct json_scan *s, uint8_t c)
 			return 1;
 		}
 		if (s->state == S_MINUS)
-			return c == 'I' || c == 'N' ? unexpected(s, c, "a digit") :
-			    fail(s, s->start, "'-' without a number");
+			return c == 'I' || c == 'N' ? unexpected(s, c, "a digit")
+						    : fail(s, s->start, "'-' without a number");
 		break;
 	case S_DOT:
 	case S_FRACTION:
@@ -695,7 +717,8 @@ static int
 literal_byte(struct json_scan *s, uint8_t c)
 {
 	if (c != (uint8_t)*s->literal)
-		return fail(s, s->start, "not a value; only true, false and null are words of JSON");
+		return fail(
+		    s, s->start, "not a value; only true, false and null are words of JSON");
 	s->literal++;
 	return *s->literal ? 0 : value_end(s);
 }
@@ -826,7 +849,8 @@ int
 json_scan_finish(struct json_scan *s, struct err *e)
 {
 	s->e = e;
-	if (s->state == S_ZERO || s->state == S_INT || s->state == S_FRACTION || s->state == S_EXPONENT)
+	if (s->state == S_ZERO || s->state == S_INT || s->state == S_FRACTION ||
+	    s->state == S_EXPONENT)
 		if (number_end(s))
 			return -1;
 	if (s->state == S_DONE)
@@ -834,8 +858,11 @@ json_scan_finish(struct json_scan *s, struct err *e)
 	if (!s->depth && s->state == S_VALUE)
 		return fail(s, s->pos, "the message is empty");
 	return fail(s, s->pos, "the text ends in the middle of %s",
-	    s->state >= S_MINUS ? "a number" : s->state == S_LITERAL ? "a word" :
-	    s->state >= S_STRING ? "a string" : top(s)->object ? "an object" : "an array");
+	    s->state >= S_MINUS         ? "a number"
+		: s->state == S_LITERAL ? "a word"
+		: s->state >= S_STRING  ? "a string"
+		: top(s)->object        ? "an object"
+					: "an array");
 }
 
 int

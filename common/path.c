@@ -1,8 +1,9 @@
 /*
  * path.c - paths as text: normal form, and which root holds one.
  *
- * Called by the job parser and by the master when it makes a task. Never looks at the file system: what a path really
- * leads to is decided by the worker, which opens it beneath its root and lets the kernel refuse the rest.
+ * Called by the job parser and by the master when it makes a task. Never looks at the file system:
+ * what a path really leads to is decided by the worker, which opens it beneath its root and lets
+ * the kernel refuse the rest.
  */
 #include <string.h>
 
@@ -66,7 +67,8 @@ path_under(const struct strlist *l, const char *path, const char **rest)
 
 		while (n && root[n - 1] == '/')
 			n--;
-		if (*root != '/' || strncmp(path, root, n) || (path[n] && path[n] != '/') || (best && n <= best_n))
+		if (*root != '/' || strncmp(path, root, n) || (path[n] && path[n] != '/') ||
+		    (best && n <= best_n))
 			continue;
 		best = root;
 		best_n = n;

@@ -1,8 +1,10 @@
 /*
- * source_conf.c - the tables made from sources.def and job.def, and a source's fields in a JOB frame.
+ * source_conf.c - the tables made from sources.def and job.def, and a source's fields in a JOB
+ * frame.
  *
- * The master encodes, the worker decodes; the decoder checks kind, range and owner of each field as if the other side
- * were hostile. Fields that only the master reads, the source's name and its canonical address do not travel.
+ * The master encodes, the worker decodes; the decoder checks kind, range and owner of each field as
+ * if the other side were hostile. Fields that only the master reads, the source's name and its
+ * canonical address do not travel.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +38,8 @@ const struct field_row field_rows[SF__MAX] = {
 const struct attr_row attr_rows[SA__MAX] = {
 #define SOURCE(id, name, aliases, role, state, help)
 #define FIELD(src, id, name, aliases, kind, def, range, flags, help)
-#define ATTR(src, id, name, kind, help) [SA_##src##_##id] = { SOURCE_##src, name, ATTR_##kind, help },
+#define ATTR(src, id, name, kind, help) \
+	[SA_##src##_##id] = { SOURCE_##src, name, ATTR_##kind, help },
 #include "common/sources.def"
 };
 
@@ -58,7 +61,8 @@ int
 source_by_name(const char *name)
 {
 	for (int i = 0; i < SOURCE__MAX; i++)
-		if (!strcmp(source_rows[i].name, name) || field_word_in(name, source_rows[i].aliases))
+		if (!strcmp(source_rows[i].name, name) ||
+		    field_word_in(name, source_rows[i].aliases))
 			return i;
 	return -1;
 }
@@ -155,7 +159,8 @@ source_conf_decode(struct source_conf *s, struct cursor *c)
 			break;
 		}
 		r = &field_rows[id];
-		if ((r->source != SOURCE_COMMON && r->source != (int)s->type) || r->flags & FIELD_MASTER) {
+		if ((r->source != SOURCE_COMMON && r->source != (int)s->type) ||
+		    r->flags & FIELD_MASTER) {
 			cursor_fail(c);
 			break;
 		}
