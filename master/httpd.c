@@ -222,6 +222,15 @@ kill_child(struct httpd *h, const char *why)
 	syscall(SYS_pidfd_send_signal, h->pidfd, SIGKILL, NULL, 0);
 }
 
+void
+httpd_refresh(struct httpd *h)
+{
+	if (h->state == WORKER_IDLE && h->w_sock && h->sent == h->queue.len) {
+		render(h);
+		pump(h);
+	}
+}
+
 static void
 on_tick(void *arg)
 {
@@ -235,8 +244,7 @@ on_tick(void *arg)
 			kill_child(h, "it does not take its pages");
 		return;
 	}
-	render(h);
-	pump(h);
+	httpd_refresh(h);
 }
 
 /* ---- frames ---------------------------------------------------------------------------------------------------------------- */

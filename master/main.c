@@ -94,6 +94,8 @@ watch_readiness(struct master *m)
 
 	if (!why != run.ready) {
 		run.ready = !why;
+		if (m->httpd)
+			httpd_refresh(m->httpd);
 		if (why)
 			LOG(LOG_WARN, "not_ready", LS("reason", why));
 		else

@@ -380,6 +380,8 @@ void result_id(const struct config *, const struct origin *, char out[37]);
 
 struct httpd *httpd_new(struct master *);
 int httpd_start(struct httpd *, struct err *); /* binds; a taken port is an error that names it */
+/* A snapshot now instead of at the next second: readiness has changed. */
+void httpd_refresh(struct httpd *);
 void httpd_stop(struct httpd *);
 bool httpd_empty(const struct httpd *);        /* its child has ended */
 void httpd_free(struct httpd *);
