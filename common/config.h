@@ -109,6 +109,8 @@ bool config_property_secret(const char *name);
 int config_restart_needed(const struct config *old, const struct config *new_, struct buf *names);
 /* Replaces the RELOAD settings of dst by those of src; the rest stays. */
 void config_take_reloadable(struct config_set *dst, struct config_set *src);
+/* Did-you-mean: the nearest of the candidates, or NULL where none is near enough. */
+const char *config_nearest(const char *word, const char *const *candidates, size_t n);
 /* Exact name → field; for tests and docs. */
 struct config_row { const char *key, *type, *def, *range, *words; unsigned flags; const char *help; const char *section, *section_help; };
 extern const struct config_row config_rows[CONFIG__MAX];

@@ -1,0 +1,288 @@
+/*
+ * daemon.c - the verbs that ask the daemon: ping, status, workers, crashes, jobs, job cancel, config, reload, stop, lag --daemon.
+ *
+ * Each sends one line and shows the JSON that comes back, as it is or as a table. A status that is not 0 is the exit
+ * code.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include <json-c/json.h>
+
+#include "common/xalloc.h"
+#include "master/ctl/ctl.h"
+#include "common/banned.h"
+
+#define ASK_MS 10000
+#define DEPTH 64
+
+static struct json_object *
+parse(const struct buf *b)
+{
+	struct json_tokener *t = json_tokener_new_ex(DEPTH);
+	struct json_object *o = t && b->len < INT32_MAX ? json_tokener_parse_ex(t, b->p, (int)b->len) : NULL;
+
+	if (t && !o && json_tokener_get_error(t) == json_tokener_continue)
+		o = json_tokener_parse_ex(t, "", -1);
+	if (t)
+		json_tokener_free(t);
+	return o;
+}
+
+/* What the connection's failure is worth. */
+static int
+no_answer(struct ctl *c, const struct err *e)
+{
+	ctl_fail(c, 0, "%s", e->text);
+	switch (e->cls) {
+	case ERR_AUTH: return EX_NOPERM;
+	case ERR_CONFIG: return EX_CONFIG;
+	case ERR_SYSTEM: return EX_OSERR;
+	default: return EX_UNAVAILABLE;
+	}
+}
+
+/* Asks; *o is the answer (caller puts) where 0 is returned, else the exit code. With --json the answer is printed. */
+static int
+ask(struct ctl *c, const char *line, struct json_object **o)
+{
+	struct buf body = BUF_INIT;
+	struct err e = ERR_INIT;
+	struct json_object *text = NULL;
+	int status = client_ask(c->cfg->control_socket, line, ASK_MS, &body, &e);
+
+	*o = NULL;
+	if (status < 0) {
+		status = no_answer(c, &e);
+	} else if (!(*o = parse(&body))) {
+		status = ctl_fail(c, EX_UNAVAILABLE, "the daemon's answer is not JSON");
+	} else if (status > 0) {
+		json_object_object_get_ex(*o, "error", &text);
+		ctl_fail(c, status, "%s", text ? json_object_get_string(text) : "the daemon refuses");
+		json_object_put(*o);
+		*o = NULL;
+	} else if (c->json) {
+		while (body.len && body.p[body.len - 1] == '\n')
+			body.len--;
+		buf_putc(&body, '\n');
+		if (out_buf(c, &body) < 0)
+			status = EX_IOERR;
+	}
+	buf_release(&body);
+	return status;
+}
+
+static const char *
+text_of(struct json_object *o, const char *key)
+{
+	struct json_object *v = NULL;
+
+	return json_object_object_get_ex(o, key, &v) && v ? json_object_get_string(v) : "";
+}
+
+static int64_t
+number_of(struct json_object *o, const char *key)
+{
+	struct json_object *v = NULL;
+
+	return json_object_object_get_ex(o, key, &v) ? json_object_get_int64(v) : 0;
+}
+
+static struct json_object *
+member(struct json_object *o, const char *key)
+{
+	struct json_object *v = NULL;
+
+	json_object_object_get_ex(o, key, &v);
+	return v;
+}
+
+int
+ctl_ping(struct ctl *c)
+{
+	struct json_object *o;
+	int status = ask(c, "ping", &o);
+	bool ready;
+
+	if (status)
+		return 2;
+	ready = json_object_get_boolean(member(o, "ready"));
+	if (!c->json && ready)
+		fprintf(c->out, "ready: iis-pollerd %s, pid %lld\n", text_of(o, "version"), (long long)number_of(o, "pid"));
+	if (!c->json && !ready) {
+		fputs("not ready: ", c->out);
+		out_term(c->out, text_of(o, "reason"), strlen(text_of(o, "reason")));
+		putc('\n', c->out);
+	}
+	json_object_put(o);
+	return ready ? 0 : 1;
+}
+
+int
+ctl_status(struct ctl *c)
+{
+	struct json_object *o;
+	int status = ask(c, "status", &o);
+
+	if (!status && !c->json)
+		json_outline(c, o);
+	json_object_put(o);
+	return status;
+}
+
+static int
+show_list(struct ctl *c, const char *line, const char *list, const char *columns)
+{
+	struct json_object *o;
+	int status = ask(c, line, &o);
+
+	if (!status && !c->json) {
+		json_table(c, member(o, list), columns);
+		if (number_of(o, "more") > 0)
+			fprintf(c->out, "and %lld more\n", (long long)number_of(o, "more"));
+	}
+	json_object_put(o);
+	return status;
+}
+
+int
+ctl_workers(struct ctl *c)
+{
+	return show_list(c, "workers", "workers", ">SLOT=slot|STATE=state|>SINCE=since_seconds|>PID=pid|>TASKS=tasks_served|"
+	    ">AGE=age_seconds|>LISTED=listed|>MATCHED=matched|PAUSED=paused|TENANT=org_id|SOURCE=source_id|>TRY=attempt|JOB=job_id");
+}
+
+int
+ctl_crashes(struct ctl *c)
+{
+	return show_list(c, "crashes", "crashes", "WHEN=at|>SLOT=slot|CAUSE=cause|>SIGNAL=signal|>EXIT=exit_code|>SYSCALL=syscall|"
+	    "JOB=job_id|TENANT=org_id|SOURCE=source_type|PHASE=phase|>CPU=cpu_seconds|>MEMORY=max_rss_bytes|TEXT=text");
+}
+
+int
+ctl_jobs(struct ctl *c)
+{
+	const char *state = ctl_opt(c, "state");
+	int64_t limit = 1000;
+	char *line;
+	int rc;
+
+	if (ctl_opt_int(c, "limit", 0, 1000, &limit) < 0)
+		return EX_USAGE;
+	if (state && strpbrk(state, " \n"))
+		return ctl_fail(c, EX_USAGE, "no such state: %s", state);
+	line = xasprintf("jobs --limit=%lld%s%s", (long long)limit, state ? " --state=" : "", state ? state : "");
+	rc = show_list(c, line, "jobs", "JOB=job_id|STATE=state|>AGE=age_seconds|TENANT=org_id|PRIORITY=priority|SOURCE=source|"
+	    ">TRY=attempt|>SLOT=slot|>LISTED=listed|>PART=partition|>OFFSET=offset");
+	free(line);
+	return rc;
+}
+
+int
+ctl_lag_daemon(struct ctl *c)
+{
+	return show_list(c, "lag", "partitions", ">PARTITION=partition|>COMMITTED=committed|>FRONTIER=frontier|>NEXT=next|"
+	    ">DONE-BEYOND=done_beyond|>UNFINISHED=unfinished|>HIGH=high_watermark|>LAG=lag|PAUSED=paused");
+}
+
+int
+ctl_job_cancel(struct ctl *c)
+{
+	struct json_object *o;
+	char *line;
+	int status;
+
+	if (!*c->arg[0] || strpbrk(c->arg[0], " \t\r\n") || strlen(c->arg[0]) > 255)
+		return ctl_fail(c, EX_USAGE, "a job_id has 1 to 255 visible characters: %s", c->arg[0]);
+	line = xasprintf("job-cancel %s", c->arg[0]);
+	status = ask(c, line, &o);
+	free(line);
+	if (!status && !c->json)
+		fprintf(c->out, "cancelled: %lld\n", (long long)number_of(o, "cancelled"));
+	json_object_put(o);
+	return status;
+}
+
+/* ---- configuration -------------------------------------------------------------------------------------------------------- */
+
+static void
+config_rows_table(struct ctl *c, struct json_object *o)
+{
+	struct table t;
+
+	table_init(&t, "SETTING|VALUE|DEFAULT|ORIGIN");
+	json_object_object_foreach(o, key, row) {
+		struct buf b = BUF_INIT;
+
+		table_cell(&t, key);
+		json_words(&b, NULL, member(row, "value"));
+		table_celln(&t, b.p, b.len);
+		buf_clear(&b);
+		json_words(&b, NULL, member(row, "default"));
+		table_celln(&t, b.p, b.len);
+		table_cell(&t, text_of(row, "origin"));
+		buf_release(&b);
+	}
+	table_print(&t, c);
+	table_release(&t);
+}
+
+static int
+local_config(struct ctl *c)
+{
+	struct buf b = BUF_INIT;
+
+	if (c->json) {
+		config_json(&c->set, ctl_opt(c, "changed") != NULL, &b);
+		if (b.len && b.p[b.len - 1] != '\n')
+			buf_putc(&b, '\n');
+	} else {
+		config_print(&c->set, ctl_opt(c, "changed") != NULL, &b);
+	}
+	return out_buf(c, &b) < 0 ? EX_IOERR : 0;
+}
+
+int
+ctl_config(struct ctl *c)
+{
+	struct buf b = BUF_INIT;
+	struct json_object *o;
+	int status;
+
+	if (ctl_opt(c, "defaults")) {
+		config_template(&b);
+		return out_buf(c, &b) < 0 ? EX_IOERR : 0;
+	}
+	if (ctl_opt(c, "local"))
+		return local_config(c);
+	status = ask(c, ctl_opt(c, "changed") ? "config --changed" : "config", &o);
+	if (!status && !c->json)
+		config_rows_table(c, o);
+	json_object_put(o);
+	return status;
+}
+
+int
+ctl_reload(struct ctl *c)
+{
+	struct json_object *o;
+	int status = ask(c, "reload", &o);
+
+	if (!status && !c->json)
+		fprintf(c->out, "read again: generation %lld is in force\n", (long long)number_of(o, "generation"));
+	json_object_put(o);
+	return status;
+}
+
+int
+ctl_stop(struct ctl *c)
+{
+	struct json_object *o;
+	int status = ask(c, "stop", &o);
+
+	if (!status && !c->json)
+		fprintf(c->out, "pid %lld %s; %lld jobs in hand\n", (long long)number_of(o, "pid"),
+		    json_object_get_boolean(member(o, "hard")) ? "stops at once" : "is draining", (long long)number_of(o, "jobs"));
+	json_object_put(o);
+	return status;
+}
