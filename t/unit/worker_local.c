@@ -5,7 +5,13 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pthread.h>
+#include <linux/filter.h>
+#include <linux/openat2.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "t/unit/worker_mini.h"
@@ -629,6 +635,76 @@ START_TEST(rename_race_never_leads_out)
 }
 END_TEST
 
+static bool
+have_openat2(void)
+{
+	struct open_how how = { .flags = O_PATH | O_CLOEXEC };
+	int fd = (int)syscall(SYS_openat2, AT_FDCWD, "/", &how, sizeof(how));
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+/* An old container's filter knows no openat2: no link is followed then, and none can lead out. */
+START_TEST(without_openat2)
+{
+	struct sock_filter rows[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = { ARRAY_LEN(rows), rows };
+	pthread_t t;
+
+	tree();
+	make_link("../outside", "root/to_dir");
+	make_link("../outside/secret.csv", "root/to_file.csv");
+	make_dir("root/swap");
+	make_file("root/swap/in.csv", 0);
+	make_link("../outside", "root/.link");
+	ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+	ck_assert(!have_openat2());
+	mini_set(&task, SF_COMMON_RECURSIVE, 1);
+	list();
+	ck_assert_msg(got.done.cls == ERR_OK, "%s", got.done.text);
+	want("0.csv d1/1.csv d1/d2/2.csv d1/d2/d3/3.txt swap/in.csv ");
+	below("d1/d2");
+	list();
+	want("2.csv d3/3.txt ");
+	below("d1/1.csv");
+	list();
+	want("1.csv ");
+	below("to_file.csv");
+	list();
+	ck_assert_int_eq(got.done.cls, ERR_PERMANENT);
+	below("to_dir/secret.csv");
+	list();
+	ck_assert_int_eq(got.done.cls, ERR_NOT_FOUND);
+	below("to_dir");
+	list();
+	ck_assert_int_ne(got.done.cls, ERR_OK);
+	ck_assert_uint_eq(got.n, 0);
+	below(".");
+	racing = true;
+	ck_assert_int_eq(pthread_create(&t, NULL, race, NULL), 0);
+	for (int i = 0; i < 1000; i++) {
+		list();
+		ck_assert_msg(got.done.cls == ERR_OK, "%s", got.done.text);
+		for (size_t k = 0; k < got.n; k++)
+			ck_assert_ptr_null(strstr(got.v[k].path, "secret"));
+	}
+	racing = false;
+	pthread_join(t, NULL);
+	/* wanting links is wanting what cannot be had safely */
+	mini_set(&task, SF_COMMON_FOLLOW_SYMLINKS, 2);
+	list();
+	ck_assert_int_eq(got.done.cls, ERR_SYSTEM);
+}
+END_TEST
+
 /* Rights bite nobody but root: those tests continue as nobody. */
 static void
 drop_rights(void)
@@ -651,8 +727,7 @@ START_TEST(unreadable_directories)
 	make_file("root/ok.csv", 0);
 	ck_assert_int_eq(chmod(shut, 0), 0);
 	/* names can be read there, files not looked at */
-	ck_assert_int_eq(chmod(blind, 0744), 0);
-	ck_assert_int_eq(geteuid() ? 0 : chown(blind, 1, 1), 0);
+	ck_assert_int_eq(chmod(blind, 0444), 0);
 	mini_set(&task, SF_COMMON_RECURSIVE, 1);
 	drop_rights();
 	list();
@@ -669,6 +744,9 @@ START_TEST(unreadable_directories)
 	below("shut");
 	list();
 	ck_assert_int_eq(got.done.cls, ERR_AUTH);
+	/* so that their owner, if that is who runs this, can remove them; root can as it is */
+	if (chmod(shut, 0700) < 0 || chmod(blind, 0700) < 0)
+		ck_assert_int_eq(errno, EPERM);
 	free(shut);
 	free(blind);
 }
@@ -711,9 +789,6 @@ main(void)
 	tcase_add_test(t, entries_limit);
 	tcase_add_test(t, companions);
 	tcase_add_test(t, links_never);
-	tcase_add_test(t, links_to_files);
-	tcase_add_test(t, links_all);
-	tcase_add_loop_test(t, top_errors, 0, sizeof(tops) / sizeof(tops[0]));
 	tcase_add_test(t, root_that_setup_did_not_name);
 	tcase_add_test(t, other_kinds_are_skipped);
 	tcase_add_loop_test(t, deep_tree, 0, 3);
@@ -721,9 +796,18 @@ main(void)
 	tcase_add_test(t, deeper_than_the_limit);
 	tcase_add_test(t, paths_longer_than_a_record);
 	tcase_add_test(t, five_thousand_entries);
-	tcase_add_test(t, rename_race_never_leads_out);
 	tcase_add_test(t, unreadable_directories);
-	tcase_add_test(t, many_unreadable_are_counted_and_some_named);
+	if (have_openat2()) {
+		tcase_add_test(t, links_to_files);
+		tcase_add_test(t, links_all);
+		tcase_add_loop_test(t, top_errors, 0, sizeof(tops) / sizeof(tops[0]));
+		tcase_add_test(t, rename_race_never_leads_out);
+		tcase_add_test(t, many_unreadable_are_counted_and_some_named);
+		tcase_add_test(t, without_openat2);
+	} else {
+		printf("# without openat2 here: what follows links was not tested\n");
+		fflush(stdout);
+	}
 	suite_add_tcase(s, t);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
