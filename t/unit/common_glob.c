@@ -472,6 +472,30 @@ START_TEST(random_patterns)
 }
 END_TEST
 
+/* Moves by one and by two over the border of every word. */
+START_TEST(bits_over_words)
+{
+	char p[200], s[200];
+	struct second second;
+
+	fold = false;
+	for (size_t n = 40; n < 150; n++) {
+		memset(p, 'a', n);
+		memcpy(p + n, "*bc", 3);
+		memset(s, 'a', n);
+		second_init(&second, p, n + 3);
+		for (int between = 0; between < 3; between++) {
+			memcpy(s + n, "xx", 2);
+			memcpy(s + n + between, "bc", 2);
+			ck_assert_msg(glob_bits_match(second.bits, &second.prog, s, n + 2 + (size_t)between),
+			    "%zu, %d", n, between);
+			ck_assert(!glob_bits_match(second.bits, &second.prog, s, n + 1 + (size_t)between));
+		}
+		second_release(&second);
+	}
+}
+END_TEST
+
 /*
  * More states than are kept: the automaton is emptied, and then followed by bits of one word, of two; or with too many
  * places for that only emptied, again and again.
@@ -530,6 +554,7 @@ main(void)
 	tcase_add_test(t, longest);
 	tcase_add_test(t, prefixes);
 	tcase_add_loop_test(t, random_patterns, 0, 4);
+	tcase_add_test(t, bits_over_words);
 	tcase_add_loop_test(t, many_states, 0, 3);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
