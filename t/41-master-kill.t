@@ -18,14 +18,14 @@ def main(t):
     workers = 4
     d = None
     for k in range(KILLS):
-        d = Daemon(w, {"workers.count": workers, "kafka.session_timeout": "2s"}, keep=d, name="master %d" % (k + 1))
+        d = Daemon(w, {"workers.count": workers}, keep=d, name="master %d" % (k + 1))
         want = rng.randint(8, 25)
         d.wait_log("job_done", count=want, timeout=60)
         d.kill()
         d.log.thread.join(5)
         done = d.logged("job_done")
         t.ok(len(done) >= want, "master %d: killed after %d jobs" % (k + 1, len(done)))
-    d = Daemon(w, {"workers.count": workers, "kafka.session_timeout": "2s"}, keep=d, name="last master")
+    d = Daemon(w, {"workers.count": workers}, keep=d, name="last master")
     w.reader("results").until(lambda rs: len({r["job_id"] for r in rs}) >= JOBS, 90)
     d.wait_metric("poller_active_jobs", 0)
     results = w.reader("results").drain()

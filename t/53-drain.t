@@ -60,7 +60,7 @@ def drain(t, b):
 
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http", "iis-pollerctl")
-    drain(t, MockBroker(t))
+    t.part(drain, MockBroker(t))
 
 
 with Tap() as tap:

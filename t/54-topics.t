@@ -14,7 +14,7 @@ def topic_trouble(t, b):
             b.do("topic_error", w.topics[which], code)
             w.push(job("waits", generated(2)))
             d = Daemon(w, {"kafka.topic_check_interval": "1s"}, ready=False, name="%s %s" % (which, what))
-            d.log.wait(lambda ls: [x for x in ls if x.get("event") == "not_ready" and w.topics[which] in x["reason"]], 30, "the topic's name in not_ready")
+            d.wait_not_ready(w.topics[which])
             taken = d.logged("job_accepted")
             t.ok(not taken or which == "events", "%s %s: not ready, named, nothing is taken" % (which, what), taken)
             b.do("topic_error", w.topics[which], 0)
@@ -24,7 +24,7 @@ def topic_trouble(t, b):
 
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http", "iis-pollerctl")
-    topic_trouble(t, MockBroker(t))
+    t.part(topic_trouble, MockBroker(t))
 
 
 with Tap() as tap:

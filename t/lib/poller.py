@@ -28,7 +28,7 @@ import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build"))
-SANITIZED = os.path.basename(BUILD) != "build"
+SANITIZED = os.path.basename(BUILD).startswith("build-")
 SLOW = float(os.environ.get("TEST_SLOW", "4" if SANITIZED else "1"))
 KEEP = os.environ.get("TEST_KEEP") == "1"
 
@@ -769,6 +769,16 @@ class Daemon:
                 return r.status, r.read().decode()
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode()
+
+    def wait_not_ready(self, words="", timeout=40):
+        """Until /readyz says 503 for a reason that holds these words; gives the reason."""
+        def probe():
+            try:
+                status, body = self.http("/readyz")
+            except OSError:
+                return None
+            return body if status == 503 and words in body and "starting" not in body else None
+        return wait_for("/readyz to say 503 %s" % words, probe, timeout, every=0.1).strip()
 
     def metrics(self):
         status, body = self.http("/metrics")
