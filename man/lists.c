@@ -157,7 +157,52 @@ list_source_attrs(struct buf *b)
 	}
 }
 
-/* Only lines of a file in the tree: the examples are kept where a test can hold them against the schemas. */
+#define EXAMPLE_WIDTH 78
+
+static void
+put_roff(struct buf *b, const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i] == '\\')
+			buf_puts(b, "\\e");
+		else
+			buf_putc(b, p[i]);
+}
+
+/* A line of JSON too wide for a page goes on below itself: after its colon, then at spaces. */
+static void
+example_line(struct buf *b, const char *line)
+{
+	size_t indent = strspn(line, " "), n = strlen(line), cut;
+	const char *colon = strstr(line, "\": ");
+
+	if (n <= EXAMPLE_WIDTH) {
+		put_roff(b, line, n);
+		buf_putc(b, '\n');
+		return;
+	}
+	cut = colon && (size_t)(colon - line) < EXAMPLE_WIDTH ? (size_t)(colon - line) + 2 : EXAMPLE_WIDTH;
+	if (!colon)
+		while (cut > indent && line[cut] != ' ')
+			cut--;
+	put_roff(b, line, cut);
+	for (line += cut + 1; *line; line += cut + (line[cut] == ' ')) {
+		n = strlen(line);
+		cut = n;
+		if (n > EXAMPLE_WIDTH - indent - 4) {
+			cut = EXAMPLE_WIDTH - indent - 4;
+			while (cut && line[cut] != ' ')
+				cut--;
+			if (!cut)
+				cut = n;
+		}
+		buf_printf(b, "\n%*s", (int)indent + 4, "");
+		put_roff(b, line, cut);
+	}
+	buf_putc(b, '\n');
+}
+
+/* The examples are kept as files, so that a test can hold them against the schemas. */
 static void
 example(struct buf *b, const char *path)
 {
@@ -168,12 +213,10 @@ example(struct buf *b, const char *path)
 		perror(path);
 		BUG("an example of the manual is missing: run from the top of the tree");
 	}
-	while (fgets(line, sizeof(line), f))
-		for (const char *p = line; *p; p++)
-			if (*p == '\\')
-				buf_puts(b, "\\e");
-			else
-				buf_putc(b, *p);
+	while (fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = '\0';
+		example_line(b, line);
+	}
 	fclose(f);
 }
 
