@@ -139,6 +139,7 @@ forget_process(struct slot *s)
 	close_fd(&s->err_fd);
 	buf_clear(&s->err_line);
 	s->pid = 0;
+	s->deadline_left = 0;
 	s->paused = s->retire = false;
 	s->killed_for = DEATH_CLEAN;
 	s->kill_step = 0;
@@ -167,6 +168,24 @@ static bool
 breaker_open(const struct pool *p)
 {
 	return p->failed_starts >= 3 * p->n;
+}
+
+/* While no start succeeds one slot alone goes on trying: the first of those that wait, unless one is starting. */
+static bool
+its_try(const struct slot *s)
+{
+	const struct pool *p = s->m->pool;
+
+	for (size_t i = 0; i <= p->n; i++)
+		if (p->slots[i].state == WORKER_STARTING)
+			return false;
+	for (size_t i = 0; i <= p->n; i++) {
+		const struct slot *o = &p->slots[i];
+
+		if (o != p->spare && o->state == WORKER_BACKOFF && o->spool_end < 0)
+			return o == s;
+	}
+	return true;
 }
 
 /* Waits and starts again; ms 0: at the next turn of the loop. */
@@ -300,7 +319,8 @@ on_ready(struct slot *s, const struct frame *f, struct err *e)
 
 	if (ready_decode(&r, f->payload, f->n, e) < 0)
 		return -1;
-	snprintf(s->sandbox, sizeof(s->sandbox), "%s", r.sandbox);
+	/* never empty: it tells a worker that was READY once from one that was not */
+	snprintf(s->sandbox, sizeof(s->sandbox), "%s", r.sandbox[0] ? r.sandbox : "none");
 	timer_cancel(s->m->loop, &s->timer);
 	s->failures = 0;
 	p->failed_starts = 0;
@@ -317,13 +337,16 @@ on_ready(struct slot *s, const struct frame *f, struct err *e)
 	return 0;
 }
 
-/* The slots that wait only because no start succeeded try again now that one has. */
+/* The slots that wait only because no start succeeded, or a worker refused to run, try again now that one has. */
 static void
 wake_backoff(struct pool *p)
 {
-	for (size_t i = 0; i <= p->n; i++)
-		if (p->slots[i].state == WORKER_BACKOFF && timer_armed(&p->slots[i].timer))
-			timer_set(p->m->loop, &p->slots[i].timer, 0);
+	for (size_t i = 0; i <= p->n; i++) {
+		struct slot *s = &p->slots[i];
+
+		if (s->state == WORKER_BACKOFF && s != p->spare && s->spool_end < 0)
+			timer_set(p->m->loop, &s->timer, 0);
+	}
 }
 
 static void on_exit_of(void *arg, int fd, uint32_t events);
@@ -359,6 +382,12 @@ spawn_worker(struct slot *s, struct err *e)
 	s->w_sock = loop_watch(l, s->fd, EPOLLIN, on_socket, s);
 	s->w_pid = loop_watch(l, s->pidfd, EPOLLIN, on_exit_of, s);
 	s->w_err = loop_watch(l, s->err_fd, EPOLLIN, on_stderr, s);
+	if (!s->w_sock || !s->w_pid || !s->w_err) {
+		err_errno(e, ERR_SYSTEM, "cannot watch a worker");
+		kill(s->pid, SIGKILL);
+		waitpid(s->pid, NULL, 0);
+		goto out;
+	}
 	ret = 0;
 out:
 	close_fd(&spec.socket_fd);
@@ -376,7 +405,7 @@ start_slot(struct slot *s)
 
 	if (p->stopping || p->config_error || s == p->spare)
 		return;
-	if (breaker_open(p) && s != &p->slots[p->spare == &p->slots[0] ? 1 : 0]) {
+	if (breaker_open(p) && !its_try(s)) {
 		backoff(s, BACKOFF_MAX_MS);
 		return;
 	}
@@ -484,7 +513,8 @@ on_socket(void *arg, int fd, uint32_t events)
 	(void)fd;
 	(void)events;
 	for (int i = 0; i < FRAMES_A_ROUND && s->w_sock && !s->paused; i++) {
-		if (s->task && !publish_room(s->m->publisher, FRAME_RECORDS_MAX)) {
+		/* The records of a cancelled task are dropped: they need no room, and its DONE must come through. */
+		if (s->task && !s->task->cancel && !publish_room(s->m->publisher, FRAME_RECORDS_MAX)) {
 			slot_pause(s, true);
 			return;
 		}
@@ -709,6 +739,29 @@ keep_death(struct slot *s, enum death_cause cause, const struct verdict *v, cons
 	    LS("job_id", s->task ? d->job_id : NULL), LS("text", text));
 }
 
+/* An empty slot: the next worker, or, after an exchange, it is kept for the next one. */
+static void
+refill(struct slot *s)
+{
+	struct pool *p = s->m->pool;
+
+	if (s != p->leaving) {
+		start_slot(s);
+		return;
+	}
+	p->leaving = p->coming = NULL;
+	p->spare = s;
+	close_fd(&s->spool_fd);
+}
+
+/* What a listing took of the disk is given back at once, whoever ended it. */
+static void
+empty_spool(struct slot *s)
+{
+	if (s->spool_fd >= 0 && ftruncate(s->spool_fd, 0) < 0)
+		LOG(LOG_WARN, "spool_truncate_failed", LI("slot", s->index), LS("error", strerror(errno)));
+}
+
 /* After a death: what becomes of the slot. */
 static void
 replace(struct slot *s, bool was_ready, enum death_cause cause)
@@ -716,15 +769,17 @@ replace(struct slot *s, bool was_ready, enum death_cause cause)
 	struct pool *p = s->m->pool;
 
 	slot_set_state(s, WORKER_BACKOFF);
+	if (s != p->leaving && !p->stopping)
+		p->restarts++;
+	if (s->spool_end >= 0)
+		return;         /* its spool is still read: slot_release goes on from here */
+	empty_spool(s);
 	if (s == p->leaving) {
-		p->leaving = p->coming = NULL;
-		p->spare = s;
-		close_fd(&s->spool_fd);
+		refill(s);
 		return;
 	}
 	if (p->stopping)
 		return;
-	p->restarts++;
 	if (cause == DEATH_CONFIG) {
 		p->config_error = true;
 		LOG(LOG_ERROR, "worker_config_error", LI("slot", s->index),
@@ -733,9 +788,8 @@ replace(struct slot *s, bool was_ready, enum death_cause cause)
 	}
 	if (!was_ready)
 		failed_before_ready(s);
-	else if (s->spool_end < 0)
+	else
 		start_slot(s);
-	/* else its spool is still read: slot_release starts the next one */
 }
 
 static void
@@ -761,6 +815,9 @@ on_exit_of(void *arg, int fd, uint32_t events)
 	stderr_line(s);
 	was_ready = s->state != WORKER_STARTING && s->killed_for != DEATH_START && s->sandbox[0];
 	cause = s->killed_for != DEATH_CLEAN ? s->killed_for : cause_of_status(status);
+	/* It has run: whatever it says now, the next one can. A worker that was taken over must not stop the pool. */
+	if (was_ready && cause == DEATH_CONFIG)
+		cause = DEATH_EXIT;
 	verdict_fill(s, status, &v);
 	death_text(s, cause, &v, text, sizeof(text));
 	keep_death(s, cause, &v, text);
@@ -818,16 +875,17 @@ slot_release(struct slot *s)
 	timer_cancel(s->m->loop, &s->deadline);
 	s->deadline_left = 0;
 	slot_pause(s, false);
-	if (s->spool_fd >= 0 && ftruncate(s->spool_fd, 0) < 0)
-		LOG(LOG_WARN, "spool_truncate_failed", LI("slot", s->index), LS("error", strerror(errno)));
+	empty_spool(s);
 	if (!s->pid) {
-		start_slot(s);
+		refill(s);
 		return;
 	}
 	if (s->state == WORKER_DYING)
 		return;
 	s->tasks_served++;
-	timer_cancel(s->m->loop, &s->timer);
+	/* With its socket closed it is given its time to be gone, and no more. */
+	if (s->w_sock)
+		timer_cancel(s->m->loop, &s->timer);
 	s->killed_for = DEATH_CLEAN;
 	s->kill_step = 0;
 	slot_set_state(s, WORKER_IDLE);
@@ -835,6 +893,22 @@ slot_release(struct slot *s)
 		slot_kill(s, s->m->pool->stopping ? DEATH_CLEAN : DEATH_RECYCLED, false);
 	else if (due(s))
 		exchange(s->m->pool, s);
+}
+
+/* A worker that has served nothing is on its way: none needs to make room for it. */
+static bool
+fresh_coming(const struct pool *p)
+{
+	for (size_t i = 0; i <= p->n; i++) {
+		const struct slot *s = &p->slots[i];
+
+		if (s == p->spare || s == p->leaving)
+			continue;
+		if (s->state == WORKER_STARTING || s->state == WORKER_BACKOFF || s->state == WORKER_DYING ||
+		    (s->state == WORKER_DRAINING && !s->task))
+			return true;
+	}
+	return false;
 }
 
 struct slot *
@@ -851,8 +925,8 @@ pool_idle(struct pool *p, bool fresh)
 			return s;
 		used = s;
 	}
-	/* A fresh one is wanted: an idle one makes room for it. */
-	if (fresh && used)
+	/* A fresh one is wanted: an idle one makes room for it; one only, since a new one is for all who wait. */
+	if (fresh && used && !fresh_coming(p))
 		slot_kill(used, DEATH_RECYCLED, false);
 	return NULL;
 }
