@@ -388,6 +388,11 @@ dispatch_worker_died(struct master *m, struct slot *s, const struct err *why, co
 	t->verdict = *v;
 	t->slot = NULL;
 	s->task = NULL;
+	/* Killed because the drain's time is over: nothing is said of the job, which is done again after the next start. */
+	if (why->cls == ERR_CANCELLED && !t->cancel) {
+		task_set_state(m, t, TASK_RETRY);
+		return;
+	}
 	if (t->cancel)
 		err_set(&t->error, ERR_CANCELLED, "cancelled; %s", why->text);
 	else
@@ -453,8 +458,9 @@ dispatch_run(struct master *m)
 	}
 	if (m->phase != MASTER_RUNNING)
 		return;
-	while ((s = pool_idle(m->pool, false)) && (t = sched_pop(m->sched, !s->tasks_served)))
+	/* First, since in a pool that always has work no worker would ever be fresh again. */
+	while (sched_wants_fresh(m->sched) && (s = pool_idle(m->pool, true)) && (t = sched_pop(m->sched, true)))
 		start(m, t, s);
-	if (sched_wants_fresh(m->sched) && (s = pool_idle(m->pool, true)) && (t = sched_pop(m->sched, true)))
+	while ((s = pool_idle(m->pool, false)) && (t = sched_pop(m->sched, !s->tasks_served)))
 		start(m, t, s);
 }
