@@ -2,7 +2,7 @@
  * jobs.c - one record per job: taken from a message, its tasks queued, tried again or given up, its terminal records
  * sent, its offset completed. Called by consume.c, dispatch.c and control.c; frees every job.
  *
- * A job ends in one way only: finish() sends its terminal record, and its dead letter where something failed; when
+ * A job ends in one way only: finish() sends its dead letter where something failed, then its terminal record; when
  * both are acknowledged the offset is completed. Until then a death of the master replays the whole job. What an
  * error means for the job is read off errors.def, here and nowhere else.
  */
@@ -19,7 +19,9 @@
 
 #define HOLD_FIRST_MS 1000
 #define HOLD_MAX_MS 30000
+#define RECORDS_HOLD_MAX_MS 8000
 #define MASTER_DEATHS_MAX 2
+#define TASK_BYTES (sizeof(struct task) + sizeof(struct source_conf))
 
 TAILQ_HEAD(job_list, jobrec);
 
@@ -210,16 +212,27 @@ send_again(void *arg)
 static void
 records_settled(struct jobrec *rec)
 {
+	int64_t ms = HOLD_FIRST_MS;
+
 	if (rec->revoked) {
 		drop_if_free(rec);
 		return;
 	}
-	if (!rec->held) {
+	if (rec->held) {
+		/* Only what was not taken goes again: the topic that works must not fill up while the other one does not. */
+		for (uint32_t i = 0; i < rec->holds && ms < RECORDS_HOLD_MAX_MS; i++)
+			ms *= 2;
+		rec->holds++;
+		timer_set(rec->m->loop, &rec->timer, ms);
+		return;
+	}
+	rec->holds = 0;
+	if (!rec->letter_due) {
 		ended(rec);
 		return;
 	}
-	/* Both go again: a repeat carries the same result_id. */
-	timer_set(rec->m->loop, &rec->timer, HOLD_FIRST_MS);
+	rec->letter_due = rec->small_records = false;
+	send_records(rec);
 }
 
 static void
@@ -263,14 +276,14 @@ send_records(struct jobrec *rec)
 	rec->held = false;
 	rec->ticket.delivered = record_delivered;
 	/* The dead letter first: a terminal record says that all there is to know can be read by now. */
-	rec->pending++;
-	if (job_error(rec)) {
+	if (rec->letter_due) {
 		dead_letter_write(cfg, rec, &out);
 		send_one(rec, OUT_DLQ, &out);
+	} else {
+		result_write(cfg, rec, &out);
+		send_one(rec, OUT_RESULTS, &out);
 	}
-	result_write(cfg, rec, &out);
-	send_one(rec, OUT_RESULTS, &out);
-	if (--rec->pending == 0)
+	if (!rec->pending)
 		records_settled(rec);
 }
 
@@ -279,6 +292,7 @@ finish(struct jobrec *rec)
 {
 	rec->finishing = true;
 	rec->finished_ns = clock_real_ns();
+	rec->letter_due = job_error(rec) != NULL;
 	send_records(rec);
 }
 
@@ -395,8 +409,9 @@ jobs_task_ended(struct master *m, struct task *t)
 		drop_if_free(t->job);
 		return;
 	}
-	if (t->cancel && t->error.cls == ERR_OK && t->published < t->done.matched)
-		err_set(&t->error, ERR_CANCELLED, "cancelled");
+	/* Also where it would be tried again: what an operator ended stays ended. */
+	if (t->cancel && (t->error.cls == ERR_OK ? t->published < t->done.matched : err_disposition(t->error.cls) != ERR_DO_DEAD))
+		err_set(&t->error, ERR_CANCELLED, "cancelled by an operator");
 	if (t->error.cls == ERR_OK && t->held)
 		err_set(&t->error, ERR_KAFKA, "Kafka did not take all events");
 	if (t->error.cls == ERR_OK && t->too_large)
@@ -545,10 +560,14 @@ jobs_accept(struct jobs *j, const struct message *msg)
 	}
 	LOG(LOG_INFO, "job_accepted", LS("job_id", rec->job_id), LS("org_id", rec->org_id), LI("partition", rec->origin.partition),
 	    LI("offset", rec->origin.offset));
-	if (rec->parse_error.cls != ERR_OK)
+	if (rec->parse_error.cls != ERR_OK) {
 		finish(rec);
-	else
-		make_tasks(rec, wait_ms);
+		return;
+	}
+	/* A short message can name many sources, each of which takes far more than its text. */
+	j->bytes += (rec->job->n_sources - 1) * TASK_BYTES;
+	rec->bytes += (rec->job->n_sources - 1) * TASK_BYTES;
+	make_tasks(rec, wait_ms);
 }
 
 /* ---- ending it from outside ----------------------------------------------------------------------------------------------- */

@@ -152,6 +152,8 @@ struct jobrec {
 	struct ticket ticket;           /* terminal records' */
 	uint32_t pending;
 	bool held;                      /* a terminal record was not taken: sent again */
+	bool letter_due;                /* the dead letter goes first, and only once it is acknowledged the terminal record */
+	uint32_t holds;                 /* how often in a row: the wait grows */
 	bool small_records;             /* one was too large: metadata, warnings and names are left out */
 	struct timer timer;             /* to send them again */
 	TAILQ_ENTRY(jobrec) entry;      /* jobs.c's list, in order of arrival */
