@@ -187,11 +187,12 @@ settle_paths(struct config *c, struct err *e)
 static int
 apply_log(const struct config *c, struct err *e)
 {
+	/* What can fail comes first: a refused configuration changes nothing. */
+	if (log_open(*c->log_file ? c->log_file : NULL) < 0)
+		return err_errno(e, ERR_CONFIG, "log.file: cannot open %s", c->log_file);
 	log_set_level((enum log_level)c->log_level);
 	log_set_format((enum log_format)c->log_format);
 	log_set_rate((unsigned)c->log_rate);
-	if (log_open(*c->log_file ? c->log_file : NULL) < 0)
-		return err_errno(e, ERR_CONFIG, "log.file: cannot open %s", c->log_file);
 	return 0;
 }
 
@@ -339,6 +340,8 @@ watch_signals(struct master *m, struct err *e)
 	/* Before librdkafka's threads exist, so that they inherit the mask. */
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* Inherited as ignored it would have the kernel reap our children, and us wait for them for ever. */
+	signal(SIGCHLD, SIG_DFL);
 	run.signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 	if (run.signal_fd < 0)
 		return err_errno(e, ERR_SYSTEM, "cannot watch signals");

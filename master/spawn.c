@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/xalloc.h"
@@ -133,6 +134,7 @@ spawn_child(const struct spawn_spec *s, pid_t *pid, int *pidfd, struct err *e)
 	if (*pidfd < 0) {
 		err_errno(e, ERR_SYSTEM, "cannot watch process %d", (int)*pid);
 		kill(*pid, SIGKILL);
+		waitpid(*pid, NULL, 0);
 		goto out;
 	}
 	ret = 0;
