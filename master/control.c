@@ -190,9 +190,8 @@ handle_line(struct client *cl, size_t n)
 	struct buf body = BUF_INIT;
 	int status;
 
+	n -= n && cl->in.p[n - 1] == '\r';
 	cl->in.p[n] = '\0';
-	if (n && cl->in.p[n - 1] == '\r')
-		cl->in.p[n - 1] = '\0';
 	if (memchr(cl->in.p, '\0', n))
 		status = control_fail(&body, EX_USAGE, "a NUL byte in the request");
 	else

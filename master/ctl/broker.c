@@ -44,11 +44,14 @@ on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *arg)
 static int
 on_stats(rd_kafka_t *rk, char *json, size_t n, void *arg)
 {
-	static const char want[] = "\"idemp_state\":\"Assigned\"";
+	static const char key[] = "\"idemp_state\"", word[] = "\"Assigned\"";
 	struct broker *b = arg;
+	const char *at = memmem(json, n, key, sizeof(key) - 1);
+	size_t left = at ? n - (size_t)(at - json) : 0;
 
 	(void)rk;
-	b->has_pid |= memmem(json, n, want, sizeof(want) - 1) != NULL;
+	/* the value stands close behind its key */
+	b->has_pid |= at && memmem(at, left < 40 ? left : 40, word, sizeof(word) - 1);
 	return 0;
 }
 

@@ -36,7 +36,7 @@ static const struct view {
 	{ "events", "TIME|>PART|>OFFSET|JOB|>SIZE|MODIFIED|FILE", "file_size|modified_at|file_url" },
 	{ "results", "TIME|>PART|>OFFSET|JOB|EVENT|>MATCHED|>PUBLISHED|>SECONDS|>TRY|ERROR|MESSAGE",
 	    "event_type|matched|published|duration_seconds|attempt|error.class|error.message" },
-	{ "dlq", "TIME|>PART|>OFFSET|JOB|CLASS|>RETRIES|MESSAGE", "failure_info.error_class|failure_info.retry_count|failure_info.error_message" },
+	{ "dlq", "TIME|>PART|>OFFSET|JOB|ERROR|>RETRIES|MESSAGE", "failure_info.error_type|failure_info.retry_count|failure_info.error_message" },
 };
 
 struct peek {

@@ -330,6 +330,26 @@ check_one(struct ctl *c, const char *p, size_t n, const char *which)
 	return 0;
 }
 
+/* A job_id of its own for each that has none, before copies are made of it. */
+static int
+name_all(struct ctl *c, struct push_list *l)
+{
+	struct err e = ERR_INIT;
+
+	for (size_t i = 0; i < l->n; i++) {
+		struct buf b = BUF_INIT;
+		char *id;
+
+		if (push_stamp(l->job[i], l->len[i], NULL, &b, &id, &e) < 0)
+			return ctl_fail(c, EX_DATAERR, "job %zu: %s", i + 1, e.text);
+		free(id);
+		free(l->job[i]);
+		l->len[i] = b.len;
+		l->job[i] = buf_take(&b);
+	}
+	return 0;
+}
+
 /* Each job as its last copy would be sent: the longest job_id. */
 static int
 check_all(struct ctl *c, const struct push_list *l, int64_t count)
@@ -597,6 +617,8 @@ ctl_push(struct ctl *c)
 	rc = settle_dummy_path(c);
 	if (!rc)
 		rc = gather(c, &l);
+	if (!rc)
+		rc = name_all(c, &l);
 	if (!rc)
 		rc = check_all(c, &l, count);
 	if (!rc)
