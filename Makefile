@@ -21,7 +21,7 @@ comma := ,
 WARN := -Wall -Wextra -Werror -Wformat=2 -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
 	-Wpointer-arith -Wwrite-strings -Wundef -Wvla -Wcast-qual -Wnull-dereference -Wimplicit-fallthrough -Wno-format-truncation
 HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection=full -fPIE
-LDHARDEN := -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
+LDHARDEN := -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,shstk -Wl,--as-needed
 ifeq ($(SANITIZE),)
 OPT := -O2 -g -D_FORTIFY_SOURCE=2
 else

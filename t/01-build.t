@@ -19,14 +19,14 @@ def hardening(t, name):
     _, symbols, _ = run("readelf", "--dyn-syms", "-W", program(name))
     t.ok(re.search(r"Type:\s+DYN", header) and re.search(r"FLAGS_1.*\bPIE\b", dynamic), "%s: PIE" % name)
     t.ok("GNU_RELRO" in segments and re.search(r"FLAGS_1.*\bNOW\b|BIND_NOW", dynamic), "%s: full RELRO" % name)
-    t.ok(re.search(r"GNU_STACK.*\bRW \b", segments), "%s: no executable stack" % name)
+    t.ok(re.search(r"GNU_STACK.*\sRW\s", segments), "%s: no executable stack" % name)
     t.ok("RPATH" not in dynamic and "RUNPATH" not in dynamic, "%s: no rpath" % name)
     t.ok("__stack_chk_fail" in symbols, "%s: stack protector" % name)
     if not SANITIZED:
         t.ok(re.search(r"__\w+_chk\b", symbols.replace("__stack_chk_fail", "")), "%s: FORTIFY" % name)
     if " X86-64" in header:
-        # The linker keeps the note in the program only when every object has it; libc's own start files do on Debian.
-        t.ok(re.search(r"IBT.*SHSTK|SHSTK.*IBT", notes) or SANITIZED, "%s: CET, in every object" % name, notes)
+        # Debian's own start files have no note, so the linker would drop it: SHSTK is told to it, IBT stays with our objects.
+        t.ok("SHSTK" in notes or SANITIZED, "%s: shadow stack" % name, notes)
 
 
 def copy_tree(to):
@@ -59,6 +59,10 @@ def main(t):
     code, out, err = run(program("iis-poller-worker"))
     t.ok(code not in (0, None) and code > 0 and err, "the worker by hand says what it is for and ends", code, err)
 
+    objects = [os.path.join(d, f) for d, _, fs in os.walk(os.path.join(ROOT, os.environ.get("BUILD", "build"))) for f in fs if f.endswith(".o") and "/t/" not in d]
+    without = [o for o in objects if not re.search(r"IBT, SHSTK", run("readelf", "-n", o)[1])]
+    t.ok(objects and (SANITIZED or not without), "CET in each of our %d objects" % len(objects), without)
+
     env = clean_env({"HOME": os.environ.get("HOME", "/")})
     if SANITIZED:
         return
@@ -74,8 +78,7 @@ def main(t):
             "usr/libexec/iis-poller/iis-poller-http", "etc/iis-poller/iis-poller.yaml"]
     have = {os.path.basename(f): f for f in files}
     for w in want:
-        base = os.path.basename(w)
-        t.ok(base in have and have[base].split("/")[0] == w.split("/")[0], "installed: %s" % w, have.get(base))
+        t.ok(w in files, "installed: %s" % w, files)
     for page in ("iis-pollerd.8", "iis-pollerctl.8", "iis-poller-worker.8", "iis-poller-http.8", "iis-poller.yaml.5",
                  "iis-poller-job.5", "iis-poller.7"):
         t.ok(any(re.search(r"/man\d/%s(\.gz)?$" % re.escape(page), f) for f in files), "installed: %s" % page)
@@ -108,6 +111,7 @@ def main(t):
         t.ok("-c -o" not in out, "newer objects are left alone", out)
         with open(os.path.join(copy, "common/err.c"), "a") as f:
             f.write("\nstatic int never_used;\n")
+        os.utime(os.path.join(copy, "common/err.c"), (stamp + 60, stamp + 60))
         code, out, err = run("make", "-C", copy, objects[0], env=env)
         t.ok(code != 0 and "never_used" in err, "a warning is an error", err)
 
