@@ -15,6 +15,7 @@
 #include "common/config.h"
 #include "common/xalloc.h"
 #include "man/lists.h"
+#include "master/ctl/ctl.h"
 #include "common/banned.h"
 
 static const struct {
@@ -23,6 +24,8 @@ static const struct {
 } lists[] = {
 	{ "@SETTINGS@", config_mdoc },
 	{ "@SETTINGS_ENVIRONMENT@", config_mdoc_environment },
+	{ "@VERBS@", ctl_mdoc },
+	{ "@GLOBAL_OPTIONS@", ctl_mdoc_global },
 	{ "@METRICS@", list_metrics },
 	{ "@ERRORS@", list_errors },
 	{ "@JOB_FIELDS@", list_job_fields },
