@@ -63,7 +63,7 @@ static const struct row rows[] = {
 	{ "number_nan", 2, 12, "\".nan\" is not a decimal" },
 	{ "range_low", 2, 8, "timeouts.job: 5ms is out of range (100ms.." },
 	{ "range_high", 2, 10, "workers.count: 2000 is out of range (1..1024)" },
-	{ "range_size", 2, 16, "kafka.message_max: 10 is out of range (1" },
+	{ "range_size", 2, 16, "kafka.message_max: 10 is out of range (4" },
 	{ "range_negative", 2, 17, "retry.max_attempts: -1 is out of range (0..100)" },
 	{ "range_factor", 2, 12, "retry.backoff: 0.5 is out of range (1.0..10.0)" },
 	{ "range_text", 2, 13, "kafka.group_id: 300 bytes are too long (at most 255)" },
