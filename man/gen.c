@@ -25,7 +25,7 @@ static const struct {
 	{ "@SETTINGS@", config_mdoc },
 	{ "@SETTINGS_ENVIRONMENT@", config_mdoc_environment },
 	{ "@VERBS@", ctl_mdoc },
-	{ "@GLOBAL_OPTIONS@", ctl_mdoc_global },
+	{ "@VERB_OPTIONS@", ctl_mdoc_global },
 	{ "@METRICS@", list_metrics },
 	{ "@ERRORS@", list_errors },
 	{ "@JOB_FIELDS@", list_job_fields },

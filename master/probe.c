@@ -12,6 +12,9 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __SANITIZE_THREAD__
+#include <threads.h>
+#endif
 
 #include "common/xalloc.h"
 #include "master/consumer.h"
@@ -210,8 +213,6 @@ probe_free(struct probe *p, int wait_ms)
  * librdkafka starts its threads by thrd_create, which gcc 12's ThreadSanitizer does not know: it would crash in the
  * first of them. Built with it, the program brings these two, which take the way that it does know.
  */
-#include <threads.h>
-
 struct thrd_start { thrd_start_t fn; void *arg; };
 
 static void *

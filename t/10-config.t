@@ -120,6 +120,7 @@ def effective(t):
     path = D + "/e.yaml"
     with open(path, "w") as f:
         f.write(yaml_text({"workers.count": 3, "timeouts.job": "90s", "kafka.group_id": "from-file", "kafka.properties": {"sasl.password": "hunter2", "linger.ms": "7"}, "topics.polling_queue": "file-topic"}))
+    os.chmod(path, 0o600)  # it holds a secret
     env = clean_env({"KAFKA_GROUP_ID": "from-env", "IIS_POLLER_TIMEOUTS_DRAIN": "11s", "LOG_LEVEL": "DEBUG", "IIS_POLLER_WORKERS_COUNT": "5"})
     code, out, err = run(program("iis-pollerd"), "-T", "-c", path, "-o", "workers.count=6", env=env)
     t.ok(code == 0, "-T", err)
@@ -155,6 +156,7 @@ def online(t, b):
         f.write(yaml_text(conf))
     code, out, err = run(program("iis-pollerd"), "-t", "--online", "-c", path)
     t.is_((code, bool(out)), (0, True), "-t --online: brokers and topics answer")
+    b.do("topic_error", "no-such-topic", "3")  # the embedded broker makes any topic it is asked about
     code, out, err = run(program("iis-pollerd"), "-t", "--online", "-c", path, "-o", "topics.results=no-such-topic")
     t.ok(code == 69 and "no-such-topic" in err, "a missing topic is named: exit 69", code, err)
     code, out, err = run(program("iis-pollerd"), "-t", "--online", "-c", path, "-o", "kafka.bootstrap_servers=127.0.0.1:%d" % free_port(), timeout=30)
