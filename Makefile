@@ -107,8 +107,9 @@ $(B)/man/%: man/%
 BENCHES := $(patsubst t/bench/%.c,$(B)/t/bench/%,$(wildcard t/bench/*.c))
 $(B)/t/bench/%: $(B)/t/bench/%.o $(B)/libworker.a $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
-bench: all $(BENCHES)
-	@for b in $(BENCHES); do echo "== $$b"; $$b || exit 1; done
+BENCH_SCRIPTS := $(filter-out %.c,$(wildcard t/bench/*))
+bench: all tools $(BENCHES)
+	@for b in $(BENCHES) $(BENCH_SCRIPTS); do echo "== $$b"; BUILD=$(B) $$b || exit 1; done
 
 units: $(UNITS)
 tools: $(TOOLS)
