@@ -63,10 +63,10 @@ def down_in_the_middle(t, b):
 def slow_broker(t, b):
     """Back-pressure: with 200 ms to each answer a listing waits in its worker, not in the master."""
     w = World(b, event_partitions=8)
-    d = Daemon(w, {"kafka.queue_messages": 1000, "workers.count": 1})
+    d = Daemon(w, {"kafka.queue_messages": 4000, "workers.count": 1})
     idle = d.memory()
     b.do("rtt", -1, 200)
-    w.push(job("many", generated(60000), publish="stream", timeout="10m"))
+    w.push(job("many", generated(30000), publish="stream", timeout="10m"))
     d.wait_log("job_started", job_id="many")
     most = []
 
@@ -76,10 +76,12 @@ def slow_broker(t, b):
     end = time.monotonic() + 60
     while not finished() and time.monotonic() < end:
         time.sleep(0.2)
+    took = time.monotonic() - end + 60
     b.do("rtt", -1, 0)
+    t.diag("%.1f s" % took)
     r = w.result_of("many", 60)
-    t.is_((r["event_type"], r["published"]), ("job.completed", 60000), "60,000 events through a broker 200 ms away")
-    t.ok(max(o for _, o in most) <= 1000 + 1200, "never many more than kafka.queue_messages wait in the master", max(o for _, o in most))
+    t.is_((r["event_type"], r["published"]), ("job.completed", 30000), "30,000 events through a broker 200 ms away")
+    t.ok(max(o for _, o in most) <= 4000 + 1200, "never many more than kafka.queue_messages wait in the master", max(o for _, o in most))
     t.ok(max(m for m, _ in most) - idle < 64 << 20, "its memory stays flat: %d KiB above idle" % ((max(m for m, _ in most) - idle) >> 10))
     t.is_(d.stop(), 0, "exit 0")
 

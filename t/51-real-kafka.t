@@ -8,7 +8,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import Daemon, RealBroker, Tap, World, generated, job, need, rfc3339  # noqa: E402
+from poller import Daemon, RealBroker, Tap, World, free_port, generated, job, need, rfc3339, wait_for  # noqa: E402
 
 
 def offset_fetch(w, partition=0):
@@ -94,7 +94,7 @@ def topics(t, b):
     w = World(b, create=("jobs", "events"))
     w.push(job("waits", generated(2)))
     d = Daemon(w, {"kafka.topic_check_interval": "1s"}, ready=False)
-    why = d.wait_not_ready("topic")
+    why = d.wait_not_ready("topic %s-" % w.group[:-len("-group")])
     t.ok((w.topics["results"] in why or w.topics["dlq"] in why) and not d.logged("job_accepted"), "results and dead letters missing: not ready, named, nothing is taken", why)
     w.create("results")
     w.create("dlq")
@@ -104,40 +104,63 @@ def topics(t, b):
 
     w = World(b, config={"events": {"max.message.bytes": "2000"}})
     d = Daemon(w)
-    r, e, dl = w.run(generated(1), metadata={"x": "y" * 4000})
+    r, e, dl = w.run(generated(1), metadata={"x": os.urandom(3000).hex()})
     t.is_((r["event_type"], r["error"] and r["error"]["class"], len(dl)), ("job.failed", "message_too_large", 1), "an event larger than its topic takes")
     r, e, dl = w.run(generated(1))
     t.is_((r["event_type"], len(e)), ("job.completed", 1), "the next job is served")
     t.is_(d.stop(), 0, "exit 0")
 
 
+def serves(d):
+    try:
+        return d.http("/metrics")[0] == 200
+    except OSError:
+        return False
+
+
+def offset_commit(w, offset, metadata):
+    """The error code of an OffsetCommit request, version 2, by hand."""
+    text = lambda s: struct.pack(">h", len(s)) + s.encode()  # noqa: E731
+    body = (struct.pack(">hhi", 8, 2, 7) + text("test") + text(w.group) + struct.pack(">i", -1) + text("") + struct.pack(">qi", -1, 1) +
+            text(w.topics["jobs"]) + struct.pack(">iiq", 1, 0, offset) + text(metadata))
+    host, port = w.broker.bootstrap.split(":")
+    with socket.create_connection((host, int(port)), 5) as s:
+        s.settimeout(10)
+        s.sendall(struct.pack(">i", len(body)) + body)
+        n = struct.unpack(">i", s.recv(4, socket.MSG_WAITALL))[0]
+        return struct.unpack(">h", s.recv(n, socket.MSG_WAITALL)[-2:])[0]
+
+
 def metadata(t, b):
-    """900 jobs that wait, each followed by 128 that end at once: the largest text that a commit can carry."""
+    """Jobs that wait, each followed by 128 messages that end at once: the frontier stands still, the rest travels as text."""
     w = World(b)
-    d = Daemon(w, {"jobs.hold_max": "1h", "log.level": "error", "jobs.queue_max": 20000}, ready=False)
+    held, gap = 440, 128
+    conf = {"jobs.hold_max": "1h", "log.level": "error", "http.listen": "127.0.0.1:%d" % free_port()}
+    d = Daemon(w, conf, ready=False)
+    wait_for("the status page", lambda: serves(d))
     at = rfc3339(1800)
     values, bad = [], b"{"
-    for i in range(900):
+    for i in range(held):
         values.append(job("held-%d" % i, generated(1), scheduled_at=at))
-        values += [bad] * 128
+        values += [bad] * gap
     w.push(*values)
     began = time.monotonic()
-    want = 900 * 128
-    seen = d.wait_metric("poller_jobs_total", want, 90, status="failed")
-    t.is_(seen, want, "%d messages that do not parse are answered beside 900 that wait" % want)
+    want = held * gap
+    seen = d.wait_metric("poller_jobs_total", want, 60, status="failed")
+    t.is_(seen, want, "%d messages that do not parse are answered beside %d that wait" % (want, held))
     t.diag("%.0f a second" % (want / (time.monotonic() - began)))
-    got = (0, "")
-    end = time.monotonic() + 10
-    while time.monotonic() < end and len(got[1]) < 3000:
-        got = offset_fetch(w)
-        time.sleep(0.1)
-    t.ok(got[0] == 0 and 3000 <= len(got[1]) <= 3676, "the broker holds a commit of offset %d with %d characters of metadata" % (got[0], len(got[1])), got[1][:80])
+    got = wait_for("the commit", lambda: (lambda g: g if g[0] == 0 and len(g[1]) > 1700 else None)(offset_fetch(w)), 15)
+    t.ok(len(got[1]) <= 3676, "the broker holds a commit of offset 0 with %d characters of metadata, run lengths over a span of %d" % (len(got[1]), len(values)))
     d.kill()
-    d = Daemon(w, {"jobs.hold_max": "1h", "log.level": "error"}, keep=d, ready=False)
-    skipped = d.wait_metric("poller_jobs_repeats_skipped_total", want, 60)
-    t.is_(skipped, want, "after a SIGKILL the next master skips all that was done")
-    t.is_(d.wait_metric("poller_jobs_accepted_total", 900), 900, "and takes the 900 again")
+    d = Daemon(w, conf, keep=d, ready=False)
+    wait_for("the status page", lambda: serves(d))
+    t.is_(d.wait_metric("poller_jobs_repeats_skipped_total", want, 60), want, "after a SIGKILL the next master skips all that was done")
+    t.is_(d.wait_metric("poller_jobs_accepted_total", held), held, "and takes only those that had waited")
     d.kill()
+
+    w = World(b, name="largest")
+    t.is_((offset_commit(w, 5, "R1" + "A" * 3674), offset_fetch(w)), (0, (5, "R1" + "A" * 3674)), "a real broker takes metadata of 3,676 characters")
+    t.ok(offset_commit(w, 6, "A" * 5000) != 0 and offset_fetch(w)[0] == 5, "and refuses 5,000")
 
 
 def static_membership(t, b):

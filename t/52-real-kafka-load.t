@@ -92,7 +92,7 @@ def rebalance(t, b):
     one.wait_log("job_done", count=100, timeout=60)
     two = Daemon(w, conf, name="two")
     two.wait_log("job_done", count=60, timeout=60)
-    t.ok(one.logged("revoked"), "the first gave partitions away")
+    t.ok(one.logged("partitions_revoked"), "the first gave partitions away")
     t.is_(two.stop(), 0, "the second leaves")
     w.reader("results").until(lambda rs: len({r["job_id"] for r in rs}) >= JOBS, 90)
     one.wait_metric("poller_active_jobs", 0, 30)

@@ -689,7 +689,8 @@ class Daemon:
         self.write_conf()
         self.args, self.env = list(args), env
         self.raw, self.bad_lines = [], []
-        self.url = None
+        listen = self.conf["http.listen"]
+        self.url = None if listen.endswith(":0") else "http://" + listen
         self.process = None
         Daemon.all.append(self)
         if start:
