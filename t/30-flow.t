@@ -267,6 +267,7 @@ def main(t):
     results = w.reader("results").drain()
     t.same_set([(r["origin"]["partition"], r["origin"]["offset"]) for r in results], [(0, i) for i in range(pushed)],
                "one terminal record for each message, and no other")
+    d.wait_metric("poller_jobs_accepted_total", pushed)
     t.is_(d.wait_metric("poller_active_jobs", 0), 0, "nothing is in flight")
     left, right = conservation(d)
     t.is_((left, right), (pushed, pushed), "accepted = ended + revoked + in flight")
