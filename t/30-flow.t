@@ -269,6 +269,7 @@ def main(t):
                "one terminal record for each message, and no other")
     d.wait_metric("poller_jobs_accepted_total", pushed)
     t.is_(d.wait_metric("poller_active_jobs", 0), 0, "nothing is in flight")
+    d.wait_metric("poller_jobs_accepted_total", pushed)
     left, right = conservation(d)
     t.is_((left, right), (pushed, pushed), "accepted = ended + revoked + in flight")
     everything = b"".join(r.raw for k in ("events", "results", "dlq") for r in w.reader(k).records) + "".join(d.raw).encode()
