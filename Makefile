@@ -92,7 +92,7 @@ $(B)/t/unit/worker_%.t: $(B)/t/unit/worker_%.o $(B)/libworker.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check libseccomp $(LIBS_COMMON)) -lm
 # Helper programs of the tests (mock broker, evil worker, ...).
 $(B)/t/lib/%: $(B)/t/lib/%.o $(B)/libmaster.a $(B)/libcommon.a
-	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) $(if $(filter thread,$(SANITIZE)),-Wl$(comma)-u$(comma)thrd_create) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 
 # Manuals: a page with @MARKERS@ gets the lists of the program itself.
 $(B)/man/gen: $(B)/man/gen.o $(B)/man/lists.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
@@ -126,9 +126,13 @@ demo: need-build
 
 check: need-test
 	@$(MAKE) --no-print-directory -s all units tools
-	BUILD=$(B) prove -e '' $(PROVE) $(TESTS)
+	$(SANITIZER_OPTIONS) BUILD=$(B) prove -e '' $(PROVE) $(TESTS)
 TESTS ?= t/*.t $(UNITS)
 PROVE ?= -j2
+SANITIZER_OPTIONS := TSAN_OPTIONS="suppressions=$(CURDIR)/t/lib/tsan.supp exitcode=66" UBSAN_OPTIONS=print_stacktrace=1
+# What the sanitizers are worth running on: everything where our own processes do the work.
+SANITIZE_FLOWS := t/20-local.t t/21-dummy.t t/30-flow.t t/40-crash.t t/42-evil-worker.t t/50-kafka.t t/53-drain.t t/60-ctl.t t/70-status.t
+THREAD_FLOWS := t/30-flow.t t/50-kafka.t t/53-drain.t t/54-topics.t t/70-status.t
 
 # libFuzzer targets: every parser of foreign bytes, seeded with the corpora, FUZZ_SECONDS each.
 FUZZ_SECONDS ?= 60
