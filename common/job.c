@@ -450,10 +450,8 @@ hand_out(struct json_object *root, char **id_out, char **org_out, char **masked_
 		*id_out = known_name(root, JF_JOB_ID);
 	if (org_out)
 		*org_out = known_name(root, JF_ORG_ID);
-	/* A bare text or number could be the secret itself. */
-	if (masked_out &&
-	    (json_object_is_type(root, json_type_object) ||
-		json_object_is_type(root, json_type_array))) {
+	/* A text or number without a name, bare or in an array, could be the secret itself. */
+	if (masked_out && json_object_is_type(root, json_type_object)) {
 		job_mask_write(root, &b);
 		*masked_out = buf_take(&b);
 	}
