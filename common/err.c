@@ -64,6 +64,17 @@ err_errno(struct err *e, enum err_class cls, const char *fmt, ...)
 	return -1;
 }
 
+enum err_class
+err_class_of_path(int errnum)
+{
+	switch (errnum) {
+	case EACCES: case EPERM: case ENOENT: case ENOTDIR: case EISDIR: case EROFS: case ELOOP: case ENAMETOOLONG:
+		return ERR_CONFIG;
+	default:
+		return ERR_SYSTEM;
+	}
+}
+
 const char *
 err_name(enum err_class c)
 {

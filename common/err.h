@@ -38,6 +38,8 @@ int err_set(struct err *, enum err_class, const char *fmt, ...) __attribute__((f
 /* The same with ": " and the text of errno added. */
 int err_errno(struct err *, enum err_class, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+/* CONFIG where the path itself is wrong (not there, not a directory, no right), else SYSTEM; for what a setting names. */
+enum err_class err_class_of_path(int errnum);
 const char *err_name(enum err_class);
 const char *err_what(enum err_class);
 const char *err_todo(enum err_class);

@@ -63,8 +63,8 @@ struct task_done {                  /* DONE: the worker's account */
 	char peer[256];                 /* address of the server; "" for local sources */
 	uint64_t spool_bytes;           /* length of what was written to the spool */
 	uint64_t phase_us[PHASE__MAX];
-	struct task_unreadable named[TASK_UNREADABLE_MAX];
 	uint32_t n_named;
+	struct task_unreadable named[TASK_UNREADABLE_MAX]; /* the last member: a master that keeps many leaves the rest out */
 };
 /* May a worker end a task with this class? (Not with those that are the master's own verdicts.) */
 bool task_class_allowed(enum err_class);

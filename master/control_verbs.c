@@ -177,7 +177,7 @@ put_job(struct jsonw *j, const struct jobrec *rec)
 			attempt = t->attempt;
 		if (t->slot)
 			slot = t->slot;
-		listed += t->slot ? t->slot->listed : t->done.listed;
+		listed += t->slot ? t->slot->listed : t->done->listed;
 	}
 	jsonw_object(j, NULL);
 	jsonw_str(j, "job_id", rec->job_id);

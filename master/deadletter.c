@@ -130,7 +130,8 @@ write_value(const struct config *cfg, const struct jobrec *rec, const struct err
 	jsonw_init(&j, out);
 	jsonw_object(&j, NULL);
 	jsonw_int(&j, "schema_version", 1);
-	if (masked && !small)
+	/* A message that is JSON but no object was no job. */
+	if (masked && *masked == '{' && !small)
 		jsonw_raw(&j, "original_job", masked, strlen(masked));
 	else
 		jsonw_null(&j, "original_job");

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "common/xalloc.h"
@@ -18,6 +19,8 @@
 #define FRAME_RECORDS_MAX 1200
 /* Spool frames handled for one slot in one round of the loop. */
 #define SPOOL_FRAMES_A_ROUND 4
+/* Times a task may meet a worker that is leaving. */
+#define BOUNCES_MAX 3
 
 static struct out_record out;       /* reused by every event: the loop is one thread */
 
@@ -116,7 +119,7 @@ attempt_begin(struct master *m, struct task *t, struct slot *s)
 {
 	t->slot = s;
 	t->error = (struct err)ERR_INIT;
-	t->done = (struct task_done){ .cls = ERR_OK };
+	task_account_forget(t);
 	t->verdict = (struct verdict){ .pid = 0 };
 	t->pending = 0;
 	t->sent = t->published = 0;
@@ -138,7 +141,8 @@ static void
 fail_at_once(struct master *m, struct task *t, const struct err *e)
 {
 	t->error = *e;
-	t->done = (struct task_done){ .cls = e->cls };
+	task_account(t)->cls = e->cls;
+	task_account_trim(t);
 	t->published = t->sent = 0;
 	t->listed_all = true;
 	jobs_task_ended(m, t);
@@ -192,9 +196,9 @@ publish_record(struct master *m, struct task *t, const struct record *r)
 	metric_add(METRIC_FILES_PUBLISHED, 1, "error", NULL);
 }
 
-/* The whole frame is checked before its first record is published. */
+/* The whole frame is checked before its first record is published; the number of its records, or -1. */
 static int
-files(struct master *m, struct task *t, const struct frame *f, struct err *e)
+files(struct master *m, struct task *t, const struct frame *f, bool publish, struct err *e)
 {
 	enum source_type type = t->job->job->sources[t->index].type;
 	struct cursor c, again;
@@ -211,11 +215,11 @@ files(struct master *m, struct task *t, const struct frame *f, struct err *e)
 			return -1;
 	if (!cursor_end(&c))
 		return err_set(e, ERR_WORKER_PROTOCOL, "FILES with %zu bytes after its %u records", cursor_left(&c), n);
-	for (uint32_t i = 0; i < n && !unwanted(t); i++) {
+	for (uint32_t i = 0; publish && i < n && !unwanted(t); i++) {
 		record_decode(&r, &again, type, e);
 		publish_record(m, t, &r);
 	}
-	return 0;
+	return (int)n;
 }
 
 /* ---- the end of an attempt ------------------------------------------------------------------------------------------------ */
@@ -225,11 +229,11 @@ account(struct task *t)
 {
 	const char *type = source_rows[t->job->job->sources[t->index].type].name;
 
-	metric_add(METRIC_FILES_PROCESSED, (double)t->done.matched, "matched", type);
-	metric_add(METRIC_FILES_PROCESSED, (double)t->done.skipped, "skipped", type);
-	metric_add(METRIC_FILES_PROCESSED, (double)t->done.unreadable, "error", type);
-	metric_observe(METRIC_JOB_PHASE, (double)t->done.phase_us[PHASE_OPEN] / 1e6, "open");
-	metric_observe(METRIC_JOB_PHASE, (double)t->done.phase_us[PHASE_LIST] / 1e6, "list");
+	metric_add(METRIC_FILES_PROCESSED, (double)t->done->matched, "matched", type);
+	metric_add(METRIC_FILES_PROCESSED, (double)t->done->skipped, "skipped", type);
+	metric_add(METRIC_FILES_PROCESSED, (double)t->done->unreadable, "error", type);
+	metric_observe(METRIC_JOB_PHASE, (double)t->done->phase_us[PHASE_OPEN] / 1e6, "open");
+	metric_observe(METRIC_JOB_PHASE, (double)t->done->phase_us[PHASE_LIST] / 1e6, "list");
 }
 
 /* No more records come: the worker is free, and the attempt ends when all its events are reported. */
@@ -261,7 +265,11 @@ broken_spool(struct master *m, struct slot *s, const struct err *e)
 	all_sent(m, t);
 }
 
-/* One frame of the spool: 1 read, 0 at its end, -1 it is not what DONE said. */
+/*
+ * One frame of the spool: 1 read, 0 at its end, -1 it is not what DONE said. The spool is gone through twice: checked to
+ * its end before the first event leaves, so that an atomic listing is published whole or not at all; then published, each
+ * frame copied and checked again, since its writer could still change it.
+ */
 static int
 spool_frame(struct master *m, struct slot *s, struct err *e)
 {
@@ -270,12 +278,18 @@ spool_frame(struct master *m, struct slot *s, struct err *e)
 	struct frame f;
 	size_t used;
 	ssize_t n;
+	int records;
 
 	if (s->spool_at == s->spool_end) {
-		if (t->sent != t->done.matched && !unwanted(t) && !t->too_large)
+		if (s->spool_files != t->done->matched)
 			return err_set(e, ERR_WORKER_PROTOCOL, "DONE said %llu files, the spool holds %llu",
-			    (unsigned long long)t->done.matched, (unsigned long long)t->sent);
-		return 0;
+			    (unsigned long long)t->done->matched, (unsigned long long)s->spool_files);
+		if (s->spool_checked)
+			return 0;
+		s->spool_checked = true;
+		s->spool_at = 0;
+		s->spool_files = 0;
+		return 1;
 	}
 	n = pread(s->spool_fd, page, sizeof(page), s->spool_at);
 	if (n < 0)
@@ -286,8 +300,10 @@ spool_frame(struct master *m, struct slot *s, struct err *e)
 		return -1;
 	if (f.type != MSG_FILES || f.task != t->wire || f.generation != s->spool_generation)
 		return err_set(e, ERR_WORKER_PROTOCOL, "the spool holds a frame that is not this task's");
-	if (files(m, t, &f, e) < 0)
+	records = files(m, t, &f, s->spool_checked, e);
+	if (records < 0)
 		return -1;
+	s->spool_files += (uint64_t)records;
 	s->spool_at += (int64_t)used;
 	return 1;
 }
@@ -314,30 +330,32 @@ done(struct master *m, struct slot *s, const struct frame *f, struct err *e)
 	struct task *t = s->task;
 	bool atomic = t->job->job->publish == PUBLISH_ATOMIC;
 
-	if (task_done_decode(&t->done, f->payload, f->n, e) < 0)
+	if (task_done_decode(task_account(t), f->payload, f->n, e) < 0)
 		return -1;
-	if (t->done.matched > t->done.listed || (!atomic && !unwanted(t) && !t->too_large && t->done.matched != t->sent))
-		return err_set(e, ERR_WORKER_PROTOCOL, "DONE said %llu of %llu files, %llu came", (unsigned long long)t->done.matched,
-		    (unsigned long long)t->done.listed, (unsigned long long)t->sent);
-	if ((int64_t)t->done.spool_bytes < 0 || (int64_t)t->done.spool_bytes > m->cfg->spool_max || (!atomic && t->done.spool_bytes))
-		return err_set(e, ERR_WORKER_PROTOCOL, "DONE with a spool of %llu bytes", (unsigned long long)t->done.spool_bytes);
-	if (t->done.cls != ERR_OK)
-		err_set(&t->error, t->done.cls, "%s", t->done.text);
+	if (t->done->matched > t->done->listed || (!atomic && !unwanted(t) && !t->too_large && t->done->matched != t->sent))
+		return err_set(e, ERR_WORKER_PROTOCOL, "DONE said %llu of %llu files, %llu came", (unsigned long long)t->done->matched,
+		    (unsigned long long)t->done->listed, (unsigned long long)t->sent);
+	if ((int64_t)t->done->spool_bytes < 0 || (int64_t)t->done->spool_bytes > m->cfg->spool_max || (!atomic && t->done->spool_bytes))
+		return err_set(e, ERR_WORKER_PROTOCOL, "DONE with a spool of %llu bytes", (unsigned long long)t->done->spool_bytes);
+	if (t->done->cls != ERR_OK)
+		err_set(&t->error, t->done->cls, "%s", t->done->text);
 	/* It obeyed the cancel frame: the reason is ours. */
-	if (t->done.cls == ERR_CANCELLED && s->killed_for == DEATH_DEADLINE)
+	if (t->done->cls == ERR_CANCELLED && s->killed_for == DEATH_DEADLINE)
 		err_set(&t->error, ERR_TIMEOUT, "not listed within the deadline of %lld ms (%llu entries so far)",
-		    (long long)deadline_of(m, t->job->job), (unsigned long long)t->done.listed);
-	else if (t->done.cls == ERR_CANCELLED && !t->cancel)
+		    (long long)deadline_of(m, t->job->job), (unsigned long long)t->done->listed);
+	else if (t->done->cls == ERR_CANCELLED && !t->cancel)
 		return err_set(e, ERR_WORKER_PROTOCOL, "DONE cancelled, but nobody had cancelled");
-	timer_cancel(m->loop, &s->deadline);
-	s->deadline_left = 0;
+	task_account_trim(t);
+	slot_obeyed(s);
 	account(t);
-	if (atomic && t->done.cls == ERR_OK && t->done.spool_bytes && !unwanted(t)) {
+	if (atomic && t->done->cls == ERR_OK && t->done->spool_bytes && !unwanted(t)) {
 		s->spool_at = 0;
-		s->spool_end = (int64_t)t->done.spool_bytes;
+		s->spool_end = (int64_t)t->done->spool_bytes;
 		s->spool_generation = s->generation;
+		s->spool_files = 0;
+		s->spool_checked = false;
 		task_set_state(m, t, TASK_PUBLISHING);
-	} else if (atomic && t->done.cls == ERR_OK && t->done.matched && !unwanted(t)) {
+	} else if (atomic && t->done->cls == ERR_OK && t->done->matched && !unwanted(t)) {
 		return err_set(e, ERR_WORKER_PROTOCOL, "DONE with files and an empty spool");
 	} else {
 		all_sent(m, t);
@@ -360,8 +378,9 @@ dispatch_frame(struct master *m, struct slot *s, const struct frame *f, struct e
 	journal_hold(m->journal, &t->job->origin);
 	switch (f->type) {
 	case MSG_FILES:
-		ret = t->job->job->publish == PUBLISH_STREAM ? files(m, t, f, e)
-		    : err_set(e, ERR_WORKER_PROTOCOL, "FILES on the socket of an atomic job");
+		ret = t->job->job->publish != PUBLISH_STREAM
+		    ? err_set(e, ERR_WORKER_PROTOCOL, "FILES on the socket of an atomic job")
+		    : files(m, t, f, true, e) < 0 ? -1 : 0;
 		break;
 	case MSG_DONE:
 		ret = done(m, s, f, e);
@@ -391,6 +410,15 @@ dispatch_worker_died(struct master *m, struct slot *s, const struct err *why, co
 	/* Killed because the drain's time is over: nothing is said of the job, which is done again after the next start. */
 	if (why->cls == ERR_CANCELLED && !t->cancel) {
 		task_set_state(m, t, TASK_RETRY);
+		return;
+	}
+	/* It was leaving by itself when the task crossed its way: no attempt of the task's, unless that becomes a habit. */
+	if (v->exit_code == EX_TEMPFAIL && !t->cancel && !t->sent && t->bounced < BOUNCES_MAX) {
+		t->bounced++;
+		t->attempt--;
+		event_ctx_free(t->events);
+		t->events = NULL;
+		task_set_state(m, t, TASK_QUEUED);
 		return;
 	}
 	if (t->cancel)

@@ -83,7 +83,7 @@ static bool
 task_partial(const struct task *t)
 {
 	if (t->state == TASK_DONE)
-		return t->done.unreadable > 0;
+		return t->done->unreadable > 0;
 	return t->streamed_before || (t->job->job->publish == PUBLISH_STREAM && t->published > 0);
 }
 
@@ -116,6 +116,32 @@ job_error(const struct jobrec *rec)
 
 /* ---- life and death of a record ---------------------------------------------------------------------------------------- */
 
+struct task_done task_no_account;
+
+void
+task_account_forget(struct task *t)
+{
+	if (t->done != &task_no_account)
+		free(t->done);
+	t->done = &task_no_account;
+}
+
+struct task_done *
+task_account(struct task *t)
+{
+	task_account_forget(t);
+	t->done = xcalloc(1, sizeof(*t->done));
+	return t->done;
+}
+
+/* Thousands of tasks may wait for their next attempt, each with its last account: without names it is a tenth. */
+void
+task_account_trim(struct task *t)
+{
+	if (t->done != &task_no_account)
+		t->done = xreallocarray(t->done, 1, offsetof(struct task_done, named) + t->done->n_named * sizeof(t->done->named[0]));
+}
+
 static void
 free_record(struct jobrec *rec)
 {
@@ -124,6 +150,7 @@ free_record(struct jobrec *rec)
 	for (size_t i = 0; i < rec->n_tasks; i++) {
 		timer_cancel(l, &rec->tasks[i].timer);
 		event_ctx_free(rec->tasks[i].events);
+		task_account_forget(&rec->tasks[i]);
 	}
 	timer_cancel(l, &rec->timer);
 	free(rec->tasks);
@@ -410,7 +437,7 @@ jobs_task_ended(struct master *m, struct task *t)
 		return;
 	}
 	/* Also where it would be tried again: what an operator ended stays ended. */
-	if (t->cancel && (t->error.cls == ERR_OK ? t->published < t->done.matched : err_disposition(t->error.cls) != ERR_DO_DEAD))
+	if (t->cancel && (t->error.cls == ERR_OK ? t->published < t->done->matched : err_disposition(t->error.cls) != ERR_DO_DEAD))
 		err_set(&t->error, ERR_CANCELLED, "cancelled by an operator");
 	if (t->error.cls == ERR_OK && t->held)
 		err_set(&t->error, ERR_KAFKA, "Kafka did not take all events");
@@ -485,6 +512,7 @@ make_tasks(struct jobrec *rec, int64_t wait_ms)
 		t->job = rec;
 		t->index = i;
 		t->error = (struct err)ERR_INIT;
+		t->done = &task_no_account;
 		timer_init(&t->timer, queue_again, t);
 		if (wait_ms)
 			timer_set(rec->m->loop, &t->timer, wait_ms);

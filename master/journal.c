@@ -78,7 +78,7 @@ journal_open(const char *dir, struct err *e)
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd < 0) {
-		err_errno(e, ERR_SYSTEM, "cannot open %s (state.dir must be a directory the poller may write)", path);
+		err_errno(e, err_class_of_path(errno), "cannot open %s (state.dir must be a directory the poller may write)", path);
 		goto out;
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {

@@ -36,6 +36,7 @@ static struct {
 	int64_t tick_ms;            /* when the last tick was due */
 	double stall, stall_before; /* longest late tick of this minute and of the last */
 	int64_t stall_since;
+	char why[512];              /* the last reason not to be ready */
 	bool ready, hard, drained, leaving, drain_over;
 	char *demo_dir;
 	struct buf status;          /* last text given to systemd */
@@ -92,8 +93,10 @@ watch_readiness(struct master *m)
 {
 	const char *why = master_not_ready(m);
 
-	if (!why != run.ready) {
+	/* Another reason is news, too. */
+	if (!why != run.ready || (why && strcmp(why, run.why))) {
 		run.ready = !why;
+		snprintf(run.why, sizeof(run.why), "%s", why ? why : "");
 		if (m->httpd)
 			httpd_refresh(m->httpd);
 		if (why)
@@ -204,6 +207,18 @@ log_config_errors(const struct config_set *set)
 		    LI("column", set->errors[i].column), LS("error", set->errors[i].text));
 }
 
+/* What pool.c tells workers in SETUP: those that know the old values serve no further task. */
+static bool
+setup_differs(const struct config *a, const struct config *b)
+{
+	if (a->dummy_faults != b->dummy_faults || strcmp(a->dummy_path, b->dummy_path) || a->local_roots.n != b->local_roots.n)
+		return true;
+	for (size_t i = 0; i < a->local_roots.n; i++)
+		if (strcmp(a->local_roots.v[i], b->local_roots.v[i]))
+			return true;
+	return false;
+}
+
 static int
 reload(struct master *m, struct err *e)
 {
@@ -219,6 +234,8 @@ reload(struct master *m, struct err *e)
 	}
 	if (settle_paths(&fresh.c, e) < 0 || apply_log(&fresh.c, e) < 0)
 		goto out;
+	if (setup_differs(&m->set.c, &fresh.c))
+		m->setup_generation++;
 	if (!m->demo && config_restart_needed(&m->set.c, &fresh.c, &names))
 		LOG(LOG_WARN, "config_restart_needed", LS("settings", buf_str(&names)));
 	config_take_reloadable(&m->set, &fresh);
@@ -300,6 +317,7 @@ on_tick(void *arg)
 	static int64_t watchdog_ms;
 
 	measure_stall(m);
+	log_tick();
 	watch_readiness(m);
 	if (notify_watchdog_ms() && loop_now(m->loop) - watchdog_ms >= notify_watchdog_ms()) {
 		watchdog_ms = loop_now(m->loop);
@@ -481,6 +499,7 @@ serve(struct master *m)
 	if (m->demo)
 		demo_greet(m);
 	loop_run(m->loop);
+	log_tick();
 	LOG(LOG_INFO, "stopped", LI("jobs_left", jobs_count(m->jobs)), LT("hard", run.hard));
 	close_rooms(m);
 	return EX_OK;

@@ -48,6 +48,7 @@ struct master {
 	int64_t last_reload_ns;         /* last attempt */
 	bool last_reload_ok;
 	uint32_t config_generation;     /* 1 + successful reloads */
+	uint32_t setup_generation;      /* 1 more whenever a reload changed what SETUP tells workers */
 
 	struct jobs *jobs;
 	struct sched *sched;
@@ -108,11 +109,12 @@ struct task {                       /* one source of one job */
 	uint32_t charged;               /* attempts that used the budget */
 	uint32_t crashes;               /* worker deaths of class ALONE at this task */
 	uint32_t holds;                 /* replays that Kafka's trouble caused */
+	uint32_t bounced;               /* times its worker was leaving when it came */
 	bool alone;                     /* next attempt in a fresh worker, alone */
 	bool cancel;                    /* an operator, a revoke or the drain deadline wants it to end */
 	struct slot *slot;              /* while RUNNING, and while its spool is read */
 	struct err error;               /* last attempt's; class OK: none */
-	struct task_done done;          /* last attempt's account */
+	struct task_done *done;         /* last attempt's account; never NULL; owned but for the zeros of a task not begun */
 	struct verdict verdict;
 	struct event_ctx *events;       /* while RUNNING or PUBLISHING */
 	struct ticket ticket;           /* its events' */
@@ -183,6 +185,13 @@ enum job_outcome job_outcome(const struct jobrec *);
 /* The error that stands for the whole job, or NULL: parse error, else the first failed source's. */
 const struct err *job_error(const struct jobrec *);
 struct master *jobs_master(const struct jobrec *);
+/* A fresh, zeroed account for the attempt that begins or ends now; the task owns it. */
+struct task_done *task_account(struct task *);
+/* The account of a task that has not begun: zeros. */
+extern struct task_done task_no_account;
+/* Back to zeros; and: the room of names that were not needed is given back. */
+void task_account_forget(struct task *);
+void task_account_trim(struct task *);
 /* dispatch.c: a worker has taken the task's next attempt. */
 void jobs_task_started(struct master *, struct task *);
 /* dispatch.c: the attempt has ended (class in t->error) with all its events reported. */
@@ -237,6 +246,7 @@ struct slot {
 	int index;                      /* from 0 */
 	uint32_t generation;            /* one more at each spawn */
 	enum worker_state state;        /* changed by slot_set_state alone */
+	uint32_t setup;                 /* the master's setup_generation when SETUP was sent */
 	pid_t pid;                      /* 0: none */
 	int pidfd, fd, spool_fd, err_fd;
 	struct watch *w_sock, *w_pid, *w_err;
@@ -258,6 +268,8 @@ struct slot {
 	unsigned chatter;
 	int64_t spool_at, spool_end;    /* reading of the spool; end -1: not reading */
 	uint32_t spool_generation;      /* of the worker that wrote it */
+	uint64_t spool_files;           /* records read in this pass */
+	bool spool_checked;             /* the first pass is over: now it is published */
 	char sandbox[512];
 	struct buf err_line;            /* stderr, up to the newline */
 	char err_tail[512];
@@ -288,6 +300,8 @@ const char *worker_state_name(enum worker_state);
 void slot_kill(struct slot *, enum death_cause, bool now);
 /* Pauses or resumes reading the worker's socket, and its deadline with it. */
 void slot_pause(struct slot *, bool paused);
+/* DONE came: no deadline, and no kill that was under way, touches this worker any more. */
+void slot_obeyed(struct slot *);
 /* Finished with its task: idle again, or replaced. */
 void slot_release(struct slot *);
 

@@ -219,13 +219,13 @@ open_spool(struct master *m, struct err *e)
 	if (fd >= 0)
 		return fd;
 	if (errno != EOPNOTSUPP && errno != EISDIR) {
-		err_errno(e, ERR_SYSTEM, "cannot make a spool in %s", dir);
+		err_errno(e, err_class_of_path(errno), "cannot make a spool in %s", dir);
 		return -1;
 	}
 	path = xasprintf("%s/spool.XXXXXX", dir);
 	fd = mkostemp(path, O_CLOEXEC);
 	if (fd < 0)
-		err_errno(e, ERR_SYSTEM, "cannot make a spool in %s", dir);
+		err_errno(e, err_class_of_path(errno), "cannot make a spool in %s", dir);
 	else
 		unlink(path);
 	free(path);
@@ -285,6 +285,7 @@ send_setup(struct slot *s, struct err *e)
 	setup.cpu_max_s = c->workers_cpu / 1000;
 	setup.open_files = c->workers_files;
 	setup.allow_faults = c->dummy_faults;
+	s->setup = s->m->setup_generation;
 	ipc_begin(&b, MSG_SETUP, s->generation, 0);
 	setup_encode(&setup, &b);
 	ipc_finish(&b);
@@ -867,6 +868,21 @@ on_recycle(void *arg)
 }
 
 void
+slot_obeyed(struct slot *s)
+{
+	timer_cancel(s->m->loop, &s->deadline);
+	s->deadline_left = 0;
+	if (s->kill_step != 1)
+		return;
+	/* Only the cancel frame was sent; with its socket closed it is still given no more than its time. */
+	if (s->w_sock)
+		timer_cancel(s->m->loop, &s->timer);
+	s->killed_for = DEATH_CLEAN;
+	s->kill_step = 0;
+	slot_set_state(s, WORKER_BUSY);
+}
+
+void
 slot_release(struct slot *s)
 {
 	s->task = NULL;
@@ -921,6 +937,11 @@ pool_idle(struct pool *p, bool fresh)
 
 		if (s->state != WORKER_IDLE || s->task)
 			continue;
+		/* It was set up with what a reload has changed since. */
+		if (s->setup != p->m->setup_generation) {
+			slot_kill(s, DEATH_RECYCLED, false);
+			continue;
+		}
 		if (!fresh || !s->tasks_served)
 			return s;
 		used = s;

@@ -151,21 +151,24 @@ out:
 char *
 spawn_find(const struct master *m, const char *setting, const char *name, struct err *e)
 {
-	const char *const dirs[] = { m->libexec, LIBEXECDIR };
+	/* Beside the daemon (a build), in its own prefix (wherever it was installed), in the prefix it was built for. */
+	char *prefix = xasprintf("%s/../libexec/iis-poller", m->libexec), *path = NULL;
+	const char *const dirs[] = { m->libexec, prefix, LIBEXECDIR };
 
-	if (*setting) {
-		if (access(setting, X_OK) == 0)
-			return xstrdup(setting);
+	if (*setting && access(setting, X_OK) == 0)
+		path = xstrdup(setting);
+	else if (*setting)
 		err_errno(e, ERR_CONFIG, "cannot run %s", setting);
-		return NULL;
+	for (size_t i = 0; !*setting && !path && i < ARRAY_LEN(dirs); i++) {
+		path = xasprintf("%s/%s", dirs[i], name);
+		if (access(path, X_OK) < 0) {
+			free(path);
+			path = NULL;
+		}
 	}
-	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
-		char *path = xasprintf("%s/%s", dirs[i], name);
-
-		if (access(path, X_OK) == 0)
-			return path;
-		free(path);
-	}
-	err_set(e, ERR_CONFIG, "%s is neither in %s nor in %s: is the installation complete?", name, m->libexec, LIBEXECDIR);
-	return NULL;
+	if (!*setting && !path)
+		err_set(e, ERR_CONFIG, "%s is neither in %s nor in %s nor in %s: is the installation complete?", name, m->libexec, prefix,
+		    LIBEXECDIR);
+	free(prefix);
+	return path;
 }

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
@@ -91,6 +92,19 @@ def main(t):
     code, out, err = run(os.path.join(dest, have.get("iis-pollerd", "none")), "-t", "-c",
                          os.path.join(dest, "etc/iis-poller/iis-poller.yaml"))
     t.ok(code == 0, "the installed file passes the installed daemon's -t", out, err)
+
+    # The installed daemon finds its own worker and status program, in whatever prefix it was put.
+    p = subprocess.Popen([os.path.join(dest, "usr/sbin/iis-pollerd"), "--demo", "-o", "workers.count=1", "-o", "http.listen=127.0.0.1:0"],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
+    seen = []
+    for line in p.stderr:
+        seen.append(line)
+        if '"worker_ready"' in line or '"start_failed"' in line:
+            break
+    p.terminate()
+    p.stderr.read()
+    t.is_(p.wait(60), 0, "the installed daemon runs and stops")
+    t.ok('"worker_ready"' in seen[-1], "and its worker, too", *seen[-2:])
 
     # A header is touched: what includes it is built again, the rest is not. In a copy, on one small library.
     copy = folder()

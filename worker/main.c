@@ -4,7 +4,7 @@
  * Started by the master alone: descriptor 0 is /dev/null, 1 and 2 a pipe that the master reads, 3 the frame socket,
  * 4 the spool. The only file of the worker that ends the process (but for faults that a test's job asks dummy.c for).
  * Exit codes: 0 told to end, or the master is gone; 64 started by hand; 70 the master broke the protocol; 71 the
- * system refused something; 78 master and worker are of different builds.
+ * system refused something; 75 it leaves by itself, before any further task; 78 master and worker are of different builds.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -145,7 +145,7 @@ serve(struct channel *ch, struct emit *m, const struct setup *setup)
 			/* what is still to be done at the end may need one */
 			close_range(IPC_SPOOL_FD + 1, ~0U, 0);
 			LOG0(LOG_WARN, "worker_descriptors_leaked");
-			return die(EX_OSERR, "the last task left descriptors open; a fresh worker takes over");
+			return die(EX_TEMPFAIL, "the last task left descriptors open; a fresh worker takes over");
 		}
 	}
 	return EX_OK;

@@ -67,13 +67,17 @@ parse(const char *json)
 	rec.org_id = xstrdup(rec.job->org_id);
 	rec.n_tasks = rec.job->n_sources;
 	rec.tasks = xcalloc(rec.n_tasks, sizeof(*rec.tasks));
-	for (size_t i = 0; i < rec.n_tasks; i++)
+	for (size_t i = 0; i < rec.n_tasks; i++) {
 		rec.tasks[i] = (struct task){ .job = &rec, .index = i, .attempt = 1, .state = TASK_DONE, .error = ERR_INIT };
+		rec.tasks[i].done = xcalloc(1, sizeof(*rec.tasks[i].done));
+	}
 }
 
 static void
 release(void)
 {
+	for (size_t i = 0; i < rec.n_tasks; i++)
+		free(rec.tasks[i].done);
 	job_free(rec.job);
 	free(rec.tasks);
 	free(rec.job_id);
@@ -547,10 +551,10 @@ write_result(void)
 
 START_TEST(result_completed)
 {
-	rec.tasks[0].done = (struct task_done){ .listed = 10, .matched = 4, .skipped = 6, .truncated = true };
+	*rec.tasks[0].done = (struct task_done){ .listed = 10, .matched = 4, .skipped = 6, .truncated = true };
 	rec.tasks[0].published = 4;
 	rec.tasks[0].attempt = 2;
-	rec.tasks[1].done = (struct task_done){ .listed = 3, .matched = 3, .peer = "192.0.2.1:22" };
+	*rec.tasks[1].done = (struct task_done){ .listed = 3, .matched = 3, .peer = "192.0.2.1:22" };
 	rec.tasks[1].published = 3;
 	write_result();
 	ck_assert_str_eq(buf_str(&out.key), "job_1");
@@ -620,13 +624,13 @@ END_TEST
 
 START_TEST(result_partial)
 {
-	struct task_done *d = &rec.tasks[0].done;
+	struct task_done *d = rec.tasks[0].done;
 
 	*d = (struct task_done){ .listed = 5, .matched = 2, .unreadable = 40, .n_named = 2 };
 	snprintf(d->named[0].path, sizeof(d->named[0].path), "/srv/in/\xff\x1b");
 	snprintf(d->named[0].reason, sizeof(d->named[0].reason), "Permission denied");
 	rec.tasks[1].state = TASK_DEAD;
-	rec.tasks[1].done.cls = ERR_NOT_FOUND;
+	rec.tasks[1].done->cls = ERR_NOT_FOUND;
 	err_set(&rec.tasks[1].error, ERR_NOT_FOUND, "gone");
 	write_result();
 	expect_header("ce_type", "com.iis.poller.job.partial.v1");
@@ -720,11 +724,11 @@ static const struct { int64_t max; size_t sources; bool metadata; } fits[] = {
 START_TEST(result_must_fit)
 {
 	for (size_t i = 0; i < 2; i++) {
-		rec.tasks[i].done = (struct task_done){ .listed = 20, .unreadable = 16, .n_named = TASK_UNREADABLE_MAX };
+		*rec.tasks[i].done = (struct task_done){ .listed = 20, .unreadable = 16, .n_named = TASK_UNREADABLE_MAX };
 		for (int k = 0; k < TASK_UNREADABLE_MAX; k++)
-			memset(rec.tasks[i].done.named[k].path, 'x', 511);
+			memset(rec.tasks[i].done->named[k].path, 'x', 511);
 		rec.tasks[i].state = TASK_DEAD;
-		rec.tasks[i].done.cls = ERR_PERMANENT;
+		rec.tasks[i].done->cls = ERR_PERMANENT;
 		err_set(&rec.tasks[i].error, ERR_PERMANENT, "%0900d", 7);
 	}
 	cfg.kafka_message_max = fits[_i].max;

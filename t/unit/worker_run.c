@@ -582,7 +582,7 @@ START_TEST(leak_costs_the_worker)
 	job(ERR_SYSTEM);
 	while (next() == 1)
 		ck_assert_int_eq(f.type, MSG_LOG);
-	ended_with(EX_OSERR);
+	ended_with(EX_TEMPFAIL);
 }
 END_TEST
 
