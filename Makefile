@@ -151,7 +151,7 @@ fuzz: need-test
 # The same tests of the parts that are ours, under valgrind.
 check-valgrind: need-test
 	@$(MAKE) --no-print-directory -s all units tools
-	CK_FORK=no prove -e 'valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --child-silent-after-fork=yes' $(filter-out $(VALGRIND_NOT),$(UNITS))
+	CK_DEFAULT_TIMEOUT=300 prove -j2 -e 'valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' $(filter-out $(VALGRIND_NOT),$(UNITS))
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/iis-poller

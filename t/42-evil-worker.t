@@ -38,6 +38,9 @@ def evil(t, b):
         else:
             t.ok(r["event_type"] == ("job.partial" if r["published"] and not kind.startswith("spool") else "job.failed") and cls in ("worker_protocol", "worker_lost", "timeout", "worker_crash"),
                  "evil worker, %s: %s" % (kind, cls), r.raw)
+        if kind.startswith("spool"):
+            # Whatever of the spool was right: an atomic listing is published whole or not at all.
+            t.is_((r["published"] or 0, len(w.events_of("evil-" + kind))), (0, 0), "evil worker, %s: not one event left" % kind)
         t.ok(d.wait_log("worker_died", since=since) and alive(d.pid), "%s: it is gone, the master is not" % kind)
     r, e, dl = w.run(generated(3, name_template="good_{index}"))
     t.ok(r["event_type"] == "job.completed", "the same program, honest: served", r.raw)
