@@ -146,13 +146,19 @@ find_verb(const char *name)
 	return NULL;
 }
 
-/* The line's words, in place. -1: more than there is room for. */
+/* The line's words, in place. What follows a verb that takes an ID is one word: blanks may be part of it. -1: more than
+ * there is room for. */
 static int
-split(char *line, struct control_request *rq)
+split(char *line, struct control_request *rq, const struct verb **v)
 {
-	char *save = NULL;
+	char *save = NULL, *w = strtok_r(line, " ", &save);
 
-	for (char *w = strtok_r(line, " ", &save); w; w = strtok_r(NULL, " ", &save)) {
+	*v = w ? find_verb(w) : NULL;
+	if (*v && !strcmp((*v)->args, "ID")) {
+		rq->word[rq->n++] = w;
+		w = strtok_r(NULL, "", &save);
+	}
+	for (; w; w = strtok_r(NULL, " ", &save)) {
 		if (rq->n == CONTROL_WORDS_MAX)
 			return -1;
 		rq->word[rq->n++] = w;
@@ -167,9 +173,8 @@ run(struct client *cl, char *line, struct buf *body)
 	const struct verb *v;
 	int status;
 
-	if (split(line, &rq) < 0 || !rq.n)
+	if (split(line, &rq, &v) < 0 || !rq.n)
 		return control_fail(body, EX_USAGE, "a request is one verb and at most %d words", CONTROL_WORDS_MAX - 1);
-	v = find_verb(rq.word[0]);
 	if (!v)
 		return control_fail(body, EX_USAGE, "no such verb: %.64s", rq.word[0]);
 	if (v->admin && !cl->admin) {

@@ -192,8 +192,8 @@ ctl_job_cancel(struct ctl *c)
 	char *line;
 	int status;
 
-	if (!*c->arg[0] || strpbrk(c->arg[0], " \t\r\n") || strlen(c->arg[0]) > 255)
-		return ctl_fail(c, EX_USAGE, "a job_id has 1 to 255 visible characters: %s", c->arg[0]);
+	if (!*c->arg[0] || strpbrk(c->arg[0], "\t\r\n") || strlen(c->arg[0]) > 255)
+		return ctl_fail(c, EX_USAGE, "a job_id has 1 to 255 bytes of visible characters: %s", c->arg[0]);
 	line = xasprintf("job-cancel %s", c->arg[0]);
 	status = ask(c, line, &o);
 	free(line);
