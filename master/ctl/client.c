@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -20,8 +21,9 @@
 #define HEADER_MAX 40
 
 static int
-open_socket(const char *path, struct err *e)
+open_socket(const char *path, int timeout_ms, struct err *e)
 {
+	struct timeval bound = { .tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000 };
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	int fd;
 
@@ -31,9 +33,13 @@ open_socket(const char *path, struct err *e)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return err_errno(e, ERR_SYSTEM, "cannot make a socket");
-	if (connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) == 0)
+	/* A daemon that takes no connection leaves us waiting in connect(2) as soon as its queue is full. */
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &bound, sizeof(bound)) == 0 &&
+	    connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) == 0)
 		return fd;
-	if (errno == EACCES || errno == EPERM)
+	if (errno == EAGAIN)
+		err_set(e, ERR_TIMEOUT, "the daemon takes no connection on %s; it may hang: look at its log", path);
+	else if (errno == EACCES || errno == EPERM)
 		err_set(e, ERR_AUTH, "you may not connect to %s: be root, the daemon's user or a member of control.group", path);
 	else if (errno == ENOENT || errno == ECONNREFUSED)
 		err_set(e, ERR_NOT_FOUND, "no daemon answers on %s (%s): is iis-pollerd running, and is this its control.socket?", path,
@@ -110,7 +116,7 @@ int
 client_ask(const char *path, const char *line, int timeout_ms, struct buf *body, struct err *e)
 {
 	int64_t until = clock_mono_ms() + timeout_ms, status = 0, length = 0;
-	int fd = open_socket(path, e), rc, n;
+	int fd = open_socket(path, timeout_ms, e), rc, n;
 
 	if (fd < 0)
 		return -1;

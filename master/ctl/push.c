@@ -269,7 +269,14 @@ push_stamp(const char *p, size_t n, const char *suffix, struct buf *out, char **
 		*id = xstrdup("");      /* job_parse says what is wrong with it */
 	else
 		*id = xasprintf("%s%s", old ? json_object_get_string(old) : fresh, suffix ? suffix : "");
-	if (**id && (!old || suffix)) {
+	if (!old) {
+		/* Put in at the end, so that a position in what comes before stays that of the user's text. */
+		size_t end = (size_t)((const char *)memrchr(p, '}', n) - p);
+
+		buf_add(out, p, end);
+		buf_printf(out, "%s\"job_id\":\"%s\"", json_object_object_length(o) ? "," : "", *id);
+		buf_add(out, p + end, n - end);
+	} else if (**id && suffix) {
 		json_object_object_add(o, "job_id", json_object_new_string(*id));
 		buf_puts(out, json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 	} else {

@@ -216,6 +216,20 @@ create_topics(struct verify *v)
 	return 0;
 }
 
+/* kafka_topic_trouble says what is wrong with a topic, then what to do: the second part is the hint. */
+static void
+topic_line(struct verify *v, const char *topic, const struct err *e)
+{
+	size_t head = strlen("topic ") + strlen(topic);
+	const char *colon = e->cls == ERR_NOT_FOUND && strlen(e->text) > head ? strstr(e->text + head, ": ") : NULL;
+
+	/* With nothing between name and colon it is only what the brokers say. */
+	if (!colon || colon == e->text + head)
+		line(v, FAIL, "topic", "look at the brokers' logs", "%s", e->text);
+	else
+		line(v, FAIL, "topic", colon + 2, "%.*s", (int)(colon - e->text), e->text);
+}
+
 static void
 check_topics(struct verify *v)
 {
@@ -224,7 +238,7 @@ check_topics(struct verify *v)
 
 		v->partitions[i] = broker_partitions(&v->b, v->topics[i], v->wait_ms, &e);
 		if (v->partitions[i] < 0)
-			line(v, FAIL, "topic", NULL, "%s", e.text);
+			topic_line(v, v->topics[i], &e);
 		else
 			line(v, OK, "topic", NULL, "%s has %d partitions", v->topics[i], v->partitions[i]);
 	}
@@ -458,6 +472,7 @@ trip_await(struct verify *v, struct reader *r, const char *id, int64_t began, in
 	while (rc == 0 && clock_mono_ms() - began < wait_ms) {
 		rd_kafka_message_t *m = reader_next(r, 100, &rc, &e);
 		char how[64];
+		bool ended;
 
 		if (!m || !peek_is_job(m, id)) {
 			if (m)
@@ -466,8 +481,9 @@ trip_await(struct verify *v, struct reader *r, const char *id, int64_t began, in
 		}
 		outcome(m, how, sizeof(how));
 		rd_kafka_message_destroy(m);
-		line(v, strcmp(how, "job.completed") ? FAIL : OK, "round trip", NULL, "%s: %s after %lld ms", id, how,
-		    (long long)(clock_mono_ms() - began));
+		ended = !strcmp(how, "job.completed");
+		line(v, ended ? OK : FAIL, "round trip", ended ? NULL : "its record says why: 'iis-pollerctl --json peek results --job ID'",
+		    "%s: %s after %lld ms", id, how, (long long)(clock_mono_ms() - began));
 		return;
 	}
 	line(v, FAIL, "round trip", hint, "%s: %s", id, rc < 0 ? e.text : "no terminal record in time");
@@ -499,7 +515,7 @@ round_trip(struct verify *v, int64_t wait_ms)
 	if (rc == 0)
 		rc = trip_send(v, id, &e);
 	if (rc < 0)
-		line(v, FAIL, "round trip", NULL, "%s", e.text);
+		line(v, FAIL, "round trip", "grant WRITE on the polling queue and READ on the results", "%s", e.text);
 	else
 		trip_await(v, &r, id, began, wait_ms);
 	reader_close(&r);

@@ -140,6 +140,12 @@ START_TEST(a_job_without_an_id_gets_a_random_one)
 	ck_assert_str_ne(x, y);
 	ck_assert_ptr_nonnull(strstr(buf_str(&a), x));
 	free(x);
+	/* what the user wrote keeps its place */
+	ck_assert_int_eq(push_stamp("\n{ \"n\": [1.50] }\n", 17, NULL, &a, &x, &e), 0);
+	ck_assert_ptr_nonnull(strstr(buf_str(&a), x));
+	ck_assert_int_eq(strncmp(buf_str(&a), "\n{ \"n\": [1.50] ,\"job_id\":\"", 26), 0);
+	ck_assert_str_eq(buf_str(&a) + a.len - 3, "\"}\n");
+	free(x);
 	free(y);
 	buf_release(&a);
 	buf_release(&b);
