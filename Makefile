@@ -126,7 +126,7 @@ demo: need-build
 
 check: need-test
 	@$(MAKE) --no-print-directory -s all units tools
-	$(SANITIZER_OPTIONS) BUILD=$(B) prove -e '' $(PROVE) $(TESTS)
+	$(SANITIZER_OPTIONS) BUILD=$(B) prove --failures --comments -e '' $(PROVE) $(TESTS)
 TESTS ?= t/*.t $(UNITS)
 PROVE ?= -j2
 SANITIZER_OPTIONS := TSAN_OPTIONS="suppressions=$(CURDIR)/t/lib/tsan.supp exitcode=66" UBSAN_OPTIONS=print_stacktrace=1

@@ -141,7 +141,7 @@ control_crashes(const struct control_request *rq, struct buf *out)
 	jsonw_init(&j, out);
 	jsonw_object(&j, NULL);
 	jsonw_array(&j, "crashes");
-	for (size_t i = 0; (d = pool_death(rq->m->pool, i)); i++)
+	for (size_t i = 0; (d = deaths_get(pool_deaths(rq->m->pool), i)); i++)
 		put_death(&j, d);
 	jsonw_end_array(&j);
 	jsonw_end_object(&j);

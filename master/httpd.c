@@ -40,8 +40,8 @@ struct httpd {
 	enum worker_state state;        /* STARTING, IDLE (serving), DYING, BACKOFF */
 	uint32_t generation;
 	pid_t pid;                      /* 0: none */
-	int pidfd, fd, err_fd;
-	struct watch *w_sock, *w_pid, *w_err;
+	int pidfd, fd;
+	struct watch *w_sock, *w_pid;
 	struct timer timer;             /* READY deadline, back-off, kill */
 	struct timer tick;
 	unsigned failures;              /* deaths in a row without a served page between */
@@ -52,7 +52,7 @@ struct httpd {
 	struct buf page;                /* rendering */
 	struct buf frame;
 	struct page_stat stat;          /* of this child so far */
-	struct buf err_line;
+	struct child_stderr err;
 	uint8_t in[IPC_FRAME_MAX + 1];
 };
 
@@ -362,34 +362,11 @@ on_socket(void *arg, int fd, uint32_t events)
 }
 
 static void
-stderr_line(struct httpd *h)
-{
-	if (h->err_line.len)
-		LOG(LOG_WARN, "http_stderr", LI("pid", h->pid), LB("text", h->err_line.p, h->err_line.len));
-	buf_clear(&h->err_line);
-}
-
-static void
-on_stderr(void *arg, int fd, uint32_t events)
+on_stderr_line(void *arg, const char *p, size_t n)
 {
 	struct httpd *h = arg;
-	char chunk[1024];
-	ssize_t n = read(fd, chunk, sizeof(chunk));
 
-	(void)events;
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
-		stderr_line(h);
-		loop_unwatch(h->m->loop, &h->w_err);
-		return;
-	}
-	for (ssize_t i = 0; i < n; i++) {
-		if (chunk[i] == '\n' || h->err_line.len == STDERR_LINE_MAX)
-			stderr_line(h);
-		if (chunk[i] != '\n')
-			buf_putc(&h->err_line, chunk[i]);
-	}
+	LOG(LOG_WARN, "http_stderr", LI("pid", h->pid), LB("text", p, n));
 }
 
 /* ---- the process --------------------------------------------------------------------------------------------------------- */
@@ -409,13 +386,11 @@ forget_process(struct httpd *h)
 
 	loop_unwatch(l, &h->w_sock);
 	loop_unwatch(l, &h->w_pid);
-	loop_unwatch(l, &h->w_err);
 	timer_cancel(l, &h->timer);
 	close_fd(&h->fd);
 	close_fd(&h->pidfd);
-	close_fd(&h->err_fd);
+	stderr_close(&h->err);
 	buf_clear(&h->queue);
-	buf_clear(&h->err_line);
 	h->sent = 0;
 	h->pid = 0;
 	h->stat = (struct page_stat){ 0 };
@@ -444,9 +419,7 @@ on_exit_of(void *arg, int fd, uint32_t events)
 	(void)events;
 	if (waitpid(h->pid, &status, WNOHANG) != h->pid)
 		return;
-	if (h->w_err)
-		on_stderr(h, h->err_fd, 0);
-	stderr_line(h);
+	stderr_drain(&h->err);
 	LOG(h->stopping ? LOG_INFO : LOG_WARN, "http_child_died", LI("pid", h->pid),
 	    LI("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0), LI("exit_code", WIFEXITED(status) ? WEXITSTATUS(status) : -1));
 	forget_process(h);
@@ -475,6 +448,7 @@ spawn_http(struct httpd *h, struct err *e)
 	struct spawn_spec spec = { .path = h->path, .argv = argv, .socket_fd = -1, .spool_fd = -1, .listen_fd = h->listen_fd,
 		.stderr_fd = -1 };
 	int err_pipe[2] = { -1, -1 }, ret = -1;
+	bool watched;
 
 	snprintf(connections, sizeof(connections), "%lld", (long long)h->m->cfg->http_connections);
 	snprintf(deadline, sizeof(deadline), "%lld", (long long)h->m->cfg->http_deadline);
@@ -488,11 +462,16 @@ spawn_http(struct httpd *h, struct err *e)
 	spec.stderr_fd = err_pipe[1];
 	if (spawn_child(&spec, &h->pid, &h->pidfd, e) < 0)
 		goto out;
-	h->err_fd = err_pipe[0];
+	watched = stderr_open(&h->err, l, err_pipe[0], on_stderr_line, h) == 0;
 	err_pipe[0] = -1;
 	h->w_sock = loop_watch(l, h->fd, EPOLLIN, on_socket, h);
 	h->w_pid = loop_watch(l, h->pidfd, EPOLLIN, on_exit_of, h);
-	h->w_err = loop_watch(l, h->err_fd, EPOLLIN, on_stderr, h);
+	if (!h->w_sock || !h->w_pid || !watched) {
+		err_errno(e, ERR_SYSTEM, "cannot watch the status child");
+		kill(h->pid, SIGKILL);
+		waitpid(h->pid, NULL, 0);
+		goto out;
+	}
 	ret = 0;
 out:
 	close_fd(&spec.socket_fd);
@@ -526,7 +505,7 @@ httpd_new(struct master *m)
 	struct httpd *h = xcalloc(1, sizeof(*h));
 
 	h->m = m;
-	h->listen_fd = h->pidfd = h->fd = h->err_fd = -1;
+	h->listen_fd = h->pidfd = h->fd = h->err.fd = -1;
 	h->state = WORKER_BACKOFF;
 	timer_init(&h->timer, on_timer, h);
 	timer_init(&h->tick, on_tick, h);
@@ -585,7 +564,6 @@ httpd_free(struct httpd *h)
 	buf_release(&h->queue);
 	buf_release(&h->page);
 	buf_release(&h->frame);
-	buf_release(&h->err_line);
 	free(h->path);
 	free(h);
 }

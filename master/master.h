@@ -241,6 +241,25 @@ struct death {                      /* kept for `iis-pollerctl crashes` */
 };
 #define DEATHS_KEPT 64
 
+struct deaths { struct death kept[DEATHS_KEPT]; uint64_t n; };
+/* From a wait status alone. */
+enum death_cause death_cause_of(int status);
+/* What it means for the task that the worker had. */
+enum err_class death_class(enum death_cause);
+/* Fills in the verdict and the text, counts, logs, keeps; borrowed until DEATHS_KEPT more have died. */
+const struct death *death_record(struct deaths *, const struct slot *, enum death_cause, int status);
+/* Newest first; NULL past the end. */
+const struct death *deaths_get(const struct deaths *, size_t i);
+
+/* stderr.c: lines of a child's standard error; zeroed with fd -1 before the first open. */
+typedef void stderr_fn(void *arg, const char *p, size_t n);
+struct child_stderr { struct loop *loop; int fd; struct watch *watch; struct buf line; stderr_fn *fn; void *arg; };
+/* Takes fd (non-blocking). -1: it cannot be watched; still to be closed. */
+int stderr_open(struct child_stderr *, struct loop *, int fd, stderr_fn *, void *arg);
+/* What is there now, and the last line, ended or not. */
+void stderr_drain(struct child_stderr *);
+void stderr_close(struct child_stderr *);
+
 struct slot {
 	struct master *m;
 	int index;                      /* from 0 */
@@ -248,8 +267,8 @@ struct slot {
 	enum worker_state state;        /* changed by slot_set_state alone */
 	uint32_t setup;                 /* the master's setup_generation when SETUP was sent */
 	pid_t pid;                      /* 0: none */
-	int pidfd, fd, spool_fd, err_fd;
-	struct watch *w_sock, *w_pid, *w_err;
+	int pidfd, fd, spool_fd;
+	struct watch *w_sock, *w_pid;
 	struct timer timer;             /* READY deadline, kill steps, back-off */
 	struct timer deadline;          /* the task's; stands still while reading is paused */
 	int64_t deadline_left;          /* ms, while paused */
@@ -271,7 +290,7 @@ struct slot {
 	uint64_t spool_files;           /* records read in this pass */
 	bool spool_checked;             /* the first pass is over: now it is published */
 	char sandbox[512];
-	struct buf err_line;            /* stderr, up to the newline */
+	struct child_stderr err;
 	char err_tail[512];
 	struct rusage usage;
 };
@@ -284,8 +303,7 @@ struct slot *pool_slot(const struct pool *, size_t i);
 size_t pool_in_state(const struct pool *, enum worker_state);
 /* An idle, sound worker; fresh: one that has served nothing (a new one is made when there is none). NULL none now. */
 struct slot *pool_idle(struct pool *, bool fresh);
-/* deaths, newest first; NULL past the end */
-const struct death *pool_death(const struct pool *, size_t i);
+const struct deaths *pool_deaths(const struct pool *);
 uint64_t pool_restarts(const struct pool *);
 /* A worker refused to run (exit 78): no more are started. */
 bool pool_broken(const struct pool *);

@@ -32,7 +32,6 @@
 #define TOKENS_PER_SECOND 5
 #define FRAMES_A_ROUND 8
 #define CHATTER_A_SECOND 1000
-#define STDERR_LINE_MAX 512
 #define RECYCLE_CHECK_MS 1000
 
 /* Records of one frame at most: what publish_room is asked for before a frame is read. */
@@ -52,8 +51,7 @@ struct pool {
 	bool config_error;              /* a worker ended with EX_CONFIG: starting more cannot help */
 	uint64_t restarts;
 	struct timer recycle;
-	struct death deaths[DEATHS_KEPT];
-	uint64_t n_deaths;
+	struct deaths deaths;
 	uint8_t frame[IPC_FRAME_MAX + 1];
 };
 
@@ -64,24 +62,11 @@ static const char *const state_names[WORKER__MAX] = {
 	[WORKER_STARTING] = "starting", [WORKER_IDLE] = "idle", [WORKER_BUSY] = "busy",
 	[WORKER_DRAINING] = "draining", [WORKER_DYING] = "dying", [WORKER_BACKOFF] = "backoff",
 };
-static const char *const cause_names[DEATH__MAX] = {
-	[DEATH_CLEAN] = "clean", [DEATH_CONFIG] = "config", [DEATH_RESOURCE] = "resource",
-	[DEATH_CRASH] = "crash", [DEATH_SANDBOX] = "sandbox", [DEATH_CPU] = "cpu",
-	[DEATH_MEMORY] = "memory", [DEATH_DEADLINE] = "deadline", [DEATH_PROTOCOL] = "protocol",
-	[DEATH_KILLED] = "killed", [DEATH_START] = "start", [DEATH_RECYCLED] = "recycled",
-	[DEATH_CANCELLED] = "cancelled", [DEATH_EXIT] = "exit",
-};
 
 const char *
 worker_state_name(enum worker_state s)
 {
 	return state_names[s];
-}
-
-const char *
-death_cause_name(enum death_cause c)
-{
-	return cause_names[c];
 }
 
 static int64_t
@@ -131,13 +116,11 @@ forget_process(struct slot *s)
 
 	loop_unwatch(l, &s->w_sock);
 	loop_unwatch(l, &s->w_pid);
-	loop_unwatch(l, &s->w_err);
 	timer_cancel(l, &s->timer);
 	timer_cancel(l, &s->deadline);
 	close_fd(&s->fd);
 	close_fd(&s->pidfd);
-	close_fd(&s->err_fd);
-	buf_clear(&s->err_line);
+	stderr_close(&s->err);
 	s->pid = 0;
 	s->deadline_left = 0;
 	s->paused = s->retire = false;
@@ -232,38 +215,14 @@ open_spool(struct master *m, struct err *e)
 	return fd;
 }
 
-/* Ends a line of the worker's own stderr: logged, and kept as the tail for the verdict. */
+/* A line of the worker's own stderr: logged, and kept as the tail for the verdict. */
 static void
-stderr_line(struct slot *s)
-{
-	if (!s->err_line.len)
-		return;
-	LOG(LOG_WARN, "worker_stderr", LI("slot", s->index), LI("pid", s->pid), LB("text", s->err_line.p, s->err_line.len));
-	snprintf(s->err_tail, sizeof(s->err_tail), "%.*s", (int)s->err_line.len, s->err_line.p);
-	buf_clear(&s->err_line);
-}
-
-static void
-on_stderr(void *arg, int fd, uint32_t events)
+on_stderr_line(void *arg, const char *p, size_t n)
 {
 	struct slot *s = arg;
-	char chunk[1024];
-	ssize_t n = read(fd, chunk, sizeof(chunk));
 
-	(void)events;
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
-		stderr_line(s);
-		loop_unwatch(s->m->loop, &s->w_err);
-		return;
-	}
-	for (ssize_t i = 0; i < n; i++) {
-		if (chunk[i] == '\n' || s->err_line.len == STDERR_LINE_MAX)
-			stderr_line(s);
-		if (chunk[i] != '\n')
-			buf_putc(&s->err_line, chunk[i]);
-	}
+	LOG(LOG_WARN, "worker_stderr", LI("slot", s->index), LI("pid", s->pid), LB("text", p, n));
+	snprintf(s->err_tail, sizeof(s->err_tail), "%.*s", (int)n, p);
 }
 
 static int
@@ -361,6 +320,7 @@ spawn_worker(struct slot *s, struct err *e)
 	const char *const argv[] = { "iis-poller-worker", "--worker", slot_text, generation_text, NULL };
 	struct spawn_spec spec = { .path = p->path, .argv = argv, .socket_fd = -1, .listen_fd = -1, .stderr_fd = -1 };
 	int err_pipe[2] = { -1, -1 }, ret = -1;
+	bool watched;
 
 	s->generation++;
 	snprintf(slot_text, sizeof(slot_text), "%d", s->index);
@@ -378,12 +338,12 @@ spawn_worker(struct slot *s, struct err *e)
 	s->spawned_us = mono_us();
 	if (spawn_child(&spec, &s->pid, &s->pidfd, e) < 0)
 		goto out;
-	s->err_fd = err_pipe[0];
+	/* forget_process closes it, watched or not */
+	watched = stderr_open(&s->err, l, err_pipe[0], on_stderr_line, s) == 0;
 	err_pipe[0] = -1;
 	s->w_sock = loop_watch(l, s->fd, EPOLLIN, on_socket, s);
 	s->w_pid = loop_watch(l, s->pidfd, EPOLLIN, on_exit_of, s);
-	s->w_err = loop_watch(l, s->err_fd, EPOLLIN, on_stderr, s);
-	if (!s->w_sock || !s->w_pid || !s->w_err) {
+	if (!s->w_sock || !s->w_pid || !watched) {
 		err_errno(e, ERR_SYSTEM, "cannot watch a worker");
 		kill(s->pid, SIGKILL);
 		waitpid(s->pid, NULL, 0);
@@ -655,91 +615,6 @@ on_deadline(void *arg)
 	slot_kill(s, DEATH_DEADLINE, false);
 }
 
-static enum death_cause
-cause_of_status(int status)
-{
-	if (WIFEXITED(status)) {
-		switch (WEXITSTATUS(status)) {
-		case 0: return DEATH_CLEAN;
-		case EX_CONFIG: return DEATH_CONFIG;
-		case EX_OSERR: return DEATH_MEMORY;
-		case EX_TEMPFAIL: return DEATH_RESOURCE;
-		default: return DEATH_EXIT;
-		}
-	}
-	switch (WTERMSIG(status)) {
-	case SIGSEGV: case SIGABRT: case SIGBUS: case SIGILL: case SIGFPE: case SIGTRAP: return DEATH_CRASH;
-	case SIGSYS: return DEATH_SANDBOX;
-	case SIGXCPU: return DEATH_CPU;
-	default: return DEATH_KILLED;
-	}
-}
-
-/* What the death means for the task that the worker had. */
-static enum err_class
-class_of_cause(enum death_cause c)
-{
-	switch (c) {
-	case DEATH_CRASH: case DEATH_SANDBOX: case DEATH_CPU: case DEATH_MEMORY: return ERR_WORKER_CRASH;
-	case DEATH_PROTOCOL: return ERR_WORKER_PROTOCOL;
-	case DEATH_DEADLINE: return ERR_TIMEOUT;
-	case DEATH_CANCELLED: return ERR_CANCELLED;
-	default: return ERR_WORKER_LOST;
-	}
-}
-
-static void
-verdict_fill(struct slot *s, int status, struct verdict *v)
-{
-	*v = (struct verdict){
-		.pid = (int)s->pid,
-		.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
-		.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
-		.cpu_seconds = (double)s->usage.ru_utime.tv_sec + (double)s->usage.ru_stime.tv_sec
-		    + (double)(s->usage.ru_utime.tv_usec + s->usage.ru_stime.tv_usec) / 1e6,
-		.max_rss_bytes = (int64_t)s->usage.ru_maxrss * 1024,
-		.phase = s->task && s->task->state == TASK_RUNNING ? (s->listed ? PHASE_LIST : PHASE_OPEN) : PHASE_START,
-	};
-	snprintf(v->stderr_tail, sizeof(v->stderr_tail), "%s", s->err_tail);
-}
-
-static void
-death_text(const struct slot *s, enum death_cause cause, const struct verdict *v, char *out, size_t n)
-{
-	if (cause == DEATH_PROTOCOL)
-		snprintf(out, n, "worker %d was killed: it broke the frame rules: %s", v->pid, s->err_tail);
-	else if (cause == DEATH_DEADLINE)
-		snprintf(out, n, "worker %d did not end within the deadline", v->pid);
-	else if (cause == DEATH_START)
-		snprintf(out, n, "worker %d was not READY in time", v->pid);
-	else if (v->signal)
-		snprintf(out, n, "worker %d died of signal %d (%s)", v->pid, v->signal, strsignal(v->signal));
-	else
-		snprintf(out, n, "worker %d ended with exit code %d%s", v->pid, v->exit_code,
-		    v->exit_code == EX_OSERR ? " (out of memory)" : "");
-}
-
-static void
-keep_death(struct slot *s, enum death_cause cause, const struct verdict *v, const char *text)
-{
-	struct pool *p = s->m->pool;
-	struct death *d = &p->deaths[p->n_deaths++ % DEATHS_KEPT];
-
-	*d = (struct death){ .at_ns = clock_real_ns(), .slot = s->index, .generation = s->generation, .cause = cause, .verdict = *v };
-	snprintf(d->text, sizeof(d->text), "%s", text);
-	if (s->task) {
-		const struct jobrec *rec = s->task->job;
-
-		snprintf(d->job_id, sizeof(d->job_id), "%s", rec->job_id);
-		snprintf(d->org_id, sizeof(d->org_id), "%s", rec->org_id);
-		snprintf(d->source_type, sizeof(d->source_type), "%s", source_rows[rec->job->sources[s->task->index].type].name);
-	}
-	metric_add(METRIC_WORKER_RESTARTS, 1, cause_names[cause], NULL);
-	LOG(cause == DEATH_CLEAN || cause == DEATH_RECYCLED ? LOG_INFO : LOG_WARN, "worker_died", LI("slot", s->index), LI("pid", v->pid),
-	    LS("cause", cause_names[cause]), LI("signal", v->signal), LI("exit_code", v->exit_code),
-	    LS("job_id", s->task ? d->job_id : NULL), LS("text", text));
-}
-
 /* An empty slot: the next worker, or, after an exchange, it is kept for the next one. */
 static void
 refill(struct slot *s)
@@ -799,9 +674,8 @@ on_exit_of(void *arg, int fd, uint32_t events)
 	struct slot *s = arg;
 	bool was_ready;
 	enum death_cause cause;
-	struct verdict v;
 	struct err why = ERR_INIT;
-	char text[256];
+	const struct death *d;
 	int status, r;
 
 	(void)fd;
@@ -811,21 +685,17 @@ on_exit_of(void *arg, int fd, uint32_t events)
 	/* What it had sent before it died still counts: at most a socket buffer full. */
 	while (s->w_sock && (r = read_frame(s)) == 1)
 		;
-	if (s->w_err)
-		on_stderr(s, s->err_fd, 0);
-	stderr_line(s);
+	stderr_drain(&s->err);
 	was_ready = s->state != WORKER_STARTING && s->killed_for != DEATH_START && s->sandbox[0];
-	cause = s->killed_for != DEATH_CLEAN ? s->killed_for : cause_of_status(status);
+	cause = s->killed_for != DEATH_CLEAN ? s->killed_for : death_cause_of(status);
 	/* It has run: whatever it says now, the next one can. A worker that was taken over must not stop the pool. */
 	if (was_ready && cause == DEATH_CONFIG)
 		cause = DEATH_EXIT;
-	verdict_fill(s, status, &v);
-	death_text(s, cause, &v, text, sizeof(text));
-	keep_death(s, cause, &v, text);
+	d = death_record(&s->m->pool->deaths, s, cause, status);
 	forget_process(s);
 	if (s->task && s->spool_end < 0) {
-		err_set(&why, class_of_cause(cause), "%s", text);
-		dispatch_worker_died(s->m, s, &why, &v);
+		err_set(&why, death_class(cause), "%s", d->text);
+		dispatch_worker_died(s->m, s, &why, &d->verdict);
 		s->task = NULL;
 	}
 	replace(s, was_ready, cause);
@@ -977,12 +847,10 @@ pool_slot(const struct pool *p, size_t i)
 	return i <= p->n ? &p->slots[i] : NULL;
 }
 
-const struct death *
-pool_death(const struct pool *p, size_t i)
+const struct deaths *
+pool_deaths(const struct pool *p)
 {
-	if (i >= p->n_deaths || i >= DEATHS_KEPT)
-		return NULL;
-	return &p->deaths[(p->n_deaths - 1 - i) % DEATHS_KEPT];
+	return &p->deaths;
 }
 
 uint64_t
@@ -1093,7 +961,7 @@ pool_start(struct pool *p, struct err *e)
 		s->m = m;
 		s->index = (int)i;
 		s->state = WORKER_BACKOFF;
-		s->pidfd = s->fd = s->spool_fd = s->err_fd = -1;
+		s->pidfd = s->fd = s->spool_fd = s->err.fd = -1;
 		s->spool_end = -1;
 		timer_init(&s->timer, on_timer, s);
 		timer_init(&s->deadline, on_deadline, s);
@@ -1114,7 +982,6 @@ pool_free(struct pool *p)
 		signal_worker(s, SIGKILL);
 		forget_process(s);
 		close_fd(&s->spool_fd);
-		buf_release(&s->err_line);
 	}
 	timer_cancel(p->m->loop, &p->recycle);
 	free(p->slots);

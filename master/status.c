@@ -339,7 +339,7 @@ json_deaths(struct jsonw *j, const struct master *m)
 	const struct death *d;
 
 	jsonw_array(j, "deaths");
-	for (size_t i = 0; i < DEATHS_SHOWN && (d = pool_death(m->pool, i)); i++) {
+	for (size_t i = 0; i < DEATHS_SHOWN && (d = deaths_get(pool_deaths(m->pool), i)); i++) {
 		jsonw_object(j, NULL);
 		jsonw_time(j, "at", d->at_ns);
 		jsonw_int(j, "slot", d->slot);

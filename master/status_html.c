@@ -230,7 +230,7 @@ workers(struct buf *b, const struct master *m)
 static void
 deaths(struct buf *b, const struct master *m)
 {
-	const struct death *d = pool_death(m->pool, 0);
+	const struct death *d = deaths_get(pool_deaths(m->pool), 0);
 
 	buf_puts(b, "<h2>Last deaths of workers</h2>\n");
 	if (!d) {
@@ -238,7 +238,7 @@ deaths(struct buf *b, const struct master *m)
 		return;
 	}
 	buf_puts(b, "<div class=\"wide\"><table><tr><th>When</th><th>Cause</th><th>Job</th><th>What</th></tr>\n");
-	for (size_t i = 0; i < DEATHS_SHOWN && (d = pool_death(m->pool, i)); i++) {
+	for (size_t i = 0; i < DEATHS_SHOWN && (d = deaths_get(pool_deaths(m->pool), i)); i++) {
 		char when[UNITS_TEXT];
 
 		units_time_text(d->at_ns, 0, when);
