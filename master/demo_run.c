@@ -24,11 +24,21 @@ is_default(const struct master *m, enum config_id id)
 	return !from || !strcmp(from, "default");
 }
 
+/* The origin is told by -T's like: `iis-pollerctl config` must not call it a default. */
 static void
-set_text(char **field, char *value)
+from_demo(struct master *m, enum config_id id)
+{
+	free(m->set.origin[id].file);
+	m->set.origin[id].file = xstrdup("--demo");
+	m->set.origin[id].line = 0;
+}
+
+static void
+set_text(struct master *m, enum config_id id, char **field, char *value)
 {
 	free(*field);
 	*field = value;
+	from_demo(m, id);
 }
 
 static bool
@@ -57,11 +67,14 @@ property(struct config *c, const char *name, const char *value)
 static void
 suit_broker(struct master *m)
 {
-	if (is_default(m, CONFIG_kafka_session_timeout))
+	if (is_default(m, CONFIG_kafka_session_timeout)) {
 		m->cfg->kafka_session_timeout = 6000;
+		from_demo(m, CONFIG_kafka_session_timeout);
+	}
 	if (!is_default(m, CONFIG_kafka_properties))
 		return;
 	property(m->cfg, "fetch.wait.max.ms", "20");
+	from_demo(m, CONFIG_kafka_properties);
 }
 
 int
@@ -80,13 +93,13 @@ demo_prepare(struct master *m, char **dir, struct err *e)
 	m->demo_broker = demo_start(m->cfg, e);
 	if (!m->demo_broker)
 		return -1;
-	set_text(&m->cfg->kafka_bootstrap_servers, xstrdup(demo_bootstrap(m->demo_broker)));
+	set_text(m, CONFIG_kafka_bootstrap_servers, &m->cfg->kafka_bootstrap_servers, xstrdup(demo_bootstrap(m->demo_broker)));
 	if (is_default(m, CONFIG_state_dir))
-		set_text(&m->cfg->state_dir, xstrdup(path));
+		set_text(m, CONFIG_state_dir, &m->cfg->state_dir, xstrdup(path));
 	if (is_default(m, CONFIG_control_socket))
-		set_text(&m->cfg->control_socket, xasprintf("%s/control.sock", path));
+		set_text(m, CONFIG_control_socket, &m->cfg->control_socket, xasprintf("%s/control.sock", path));
 	if (is_default(m, CONFIG_http_listen) && !port_is_free(7093))
-		set_text(&m->cfg->http_listen, xstrdup("127.0.0.1:0"));
+		set_text(m, CONFIG_http_listen, &m->cfg->http_listen, xstrdup("127.0.0.1:0"));
 	return 0;
 }
 

@@ -14,17 +14,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/uuid.h"
 #include "common/xalloc.h"
 #include "master/master.h"
 #include "common/banned.h"
 
-#define JOURNAL_MAGIC 0x4a50534949303031ULL
+#define JOURNAL_MAGIC 0x4a50534949303032ULL
 #define JOURNAL_ROWS 64
 
 struct row { int64_t offset; int32_t partition; uint32_t deaths; };
 
 struct page {
 	uint64_t magic;
+	char identity[65];               /* SHA-256 of topic and group */
 	struct row hand;                 /* deaths 1: something is in hand */
 	struct row rows[JOURNAL_ROWS];   /* deaths 0: free */
 	uint32_t next;                   /* the row that is overwritten when all are in use */
@@ -69,12 +71,13 @@ count_death(struct page *p)
 }
 
 struct journal *
-journal_open(const char *dir, struct err *e)
+journal_open(const char *dir, const char *identity, struct err *e)
 {
 	char *path = xasprintf("%s/journal", dir);
 	struct journal *j = NULL;
 	struct page *p = MAP_FAILED;
 	struct stat st;
+	char id[65];
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd < 0) {
@@ -95,9 +98,11 @@ journal_open(const char *dir, struct err *e)
 		err_errno(e, ERR_SYSTEM, "cannot map %s", path);
 		goto out;
 	}
-	if (p->magic != JOURNAL_MAGIC || st.st_size < (off_t)sizeof(*p)) {
+	sha256_hex(identity, strlen(identity), id);
+	if (p->magic != JOURNAL_MAGIC || st.st_size < (off_t)sizeof(*p) || memcmp(p->identity, id, sizeof(id))) {
 		memset(p, 0, sizeof(*p));
 		p->magic = JOURNAL_MAGIC;
+		memcpy(p->identity, id, sizeof(id));
 	}
 	count_death(p);
 	j = xcalloc(1, sizeof(*j));

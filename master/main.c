@@ -397,12 +397,15 @@ static int
 open_rooms(struct master *m, struct err *e)
 {
 	const struct config *c = m->cfg;
+	char *identity;
 
 	if (mkdir(c->state_dir, 0750) < 0 && errno != EEXIST)
 		return err_errno(e, ERR_CONFIG, "state.dir: cannot make %s", c->state_dir);
 	if (lock_pid_file(c->pid_file, e) < 0)
 		return -1;
-	m->journal = journal_open(c->state_dir, e);
+	identity = xasprintf("%s %s", c->topic_jobs, c->kafka_group_id);
+	m->journal = journal_open(c->state_dir, identity, e);
+	free(identity);
 	if (!m->journal)
 		return -1;
 	m->control = control_new(m);

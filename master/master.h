@@ -441,7 +441,8 @@ int64_t notify_watchdog_ms(void);
 
 /* ---- journal.c: DESIGN.md rule 11 -------------------------------------------------------------------------------------------- */
 
-struct journal *journal_open(const char *dir, struct err *);
+/* identity: whose messages they are (topic and group); a journal of another identity is forgotten. */
+struct journal *journal_open(const char *dir, const char *identity, struct err *);
 void journal_close(struct journal *);
 /* What the master has in hand now; journal_clear when it is through. Nesting is not needed. */
 void journal_hold(struct journal *, const struct origin *);

@@ -21,7 +21,7 @@
 #include "common/banned.h"
 
 /* Children read nothing from the environment; the C library needs these few, the sanitizers theirs. */
-static const char *const inherited[] = { "PATH", "TZ", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS" };
+static const char *const inherited[] = { "TZ", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS" };
 
 /* Above all numbers that posix_spawn's dup2 targets use, so that one never overwrites another's source. */
 #define SAFE_FD 16

@@ -50,8 +50,9 @@ def down_in_the_middle(t, b):
     n = 150
     w.push(*[job("m-%d" % i, generated(5, delay="20ms", retries=0)) for i in range(n)])
     d.wait_log("job_done", count=20)
+    since = d.mark()
     b.do("down", -1)
-    d.wait_log("not_ready", timeout=40)
+    d.wait_log("not_ready", since=since, timeout=40)
     t.is_(d.http("/livez")[0], 200, "down in the middle: the loop turns")
     b.do("up", -1)
     whole(t, w, n, 5, "down and up")

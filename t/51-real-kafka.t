@@ -47,8 +47,9 @@ def broker_dies(t, b):
     n = 300
     w.push(*[job("k-%d" % i, generated(5, delay="20ms")) for i in range(n)], partition=lambda i: i % 3)
     d.wait_log("job_done", count=40)
+    since = d.mark()
     b.kill()
-    d.wait_log("not_ready", timeout=40)
+    d.wait_log("not_ready", since=since, timeout=40)
     t.is_(d.http("/readyz")[0], 503, "the broker is killed: not ready")
     b.start()
     done(t, w, d, n, 5, "killed and started again")

@@ -41,7 +41,7 @@ die(int64_t hold)
 	int status;
 
 	if (pid == 0) {
-		struct journal *j = journal_open(dir, &e);
+		struct journal *j = journal_open(dir, "topic group", &e);
 		struct origin other = { .partition = 1, .offset = 99 }, o = { .partition = 3, .offset = hold };
 
 		if (!j)
@@ -64,12 +64,25 @@ START_TEST(counts_deaths_of_what_was_in_hand)
 	die(7);
 	die(-1);
 	die(7);
-	j = journal_open(dir, &e);
+	j = journal_open(dir, "topic group", &e);
 	ck_assert_ptr_nonnull(j);
 	ck_assert_uint_eq(journal_deaths(j, 3, 7), 2);
 	ck_assert_uint_eq(journal_deaths(j, 3, 8), 0);
 	ck_assert_uint_eq(journal_deaths(j, 1, 99), 0);
 	journal_forget(j, 3, 7);
+	ck_assert_uint_eq(journal_deaths(j, 3, 7), 0);
+	journal_close(j);
+}
+END_TEST
+
+START_TEST(another_topic_starts_empty)
+{
+	struct err e = ERR_INIT;
+	struct journal *j;
+
+	die(7);
+	j = journal_open(dir, "other group", &e);
+	ck_assert_ptr_nonnull(j);
 	ck_assert_uint_eq(journal_deaths(j, 3, 7), 0);
 	journal_close(j);
 }
@@ -82,7 +95,7 @@ START_TEST(more_deaths_than_rows_keep_the_newest)
 
 	for (int i = 0; i < 70; i++)
 		die(1000 + i);
-	j = journal_open(dir, &e);
+	j = journal_open(dir, "topic group", &e);
 	ck_assert_ptr_nonnull(j);
 	ck_assert_uint_eq(journal_deaths(j, 3, 1069), 1);
 	ck_assert_uint_eq(journal_deaths(j, 3, 1000), 0);
@@ -93,10 +106,10 @@ END_TEST
 START_TEST(two_at_once_are_refused)
 {
 	struct err e = ERR_INIT;
-	struct journal *j = journal_open(dir, &e);
+	struct journal *j = journal_open(dir, "topic group", &e);
 
 	ck_assert_ptr_nonnull(j);
-	ck_assert_ptr_null(journal_open(dir, &e));
+	ck_assert_ptr_null(journal_open(dir, "topic group", &e));
 	ck_assert_int_eq(e.cls, ERR_CONFIG);
 	ck_assert_ptr_nonnull(strstr(e.text, "another iis-pollerd"));
 	journal_close(j);
@@ -118,7 +131,7 @@ START_TEST(damage_starts_empty)
 		ck_assert_ptr_nonnull(f);
 		fputs(contents[i], f);
 		fclose(f);
-		j = journal_open(dir, &e);
+		j = journal_open(dir, "topic group", &e);
 		ck_assert_ptr_nonnull(j);
 		ck_assert_uint_eq(journal_deaths(j, 0, 0), 0);
 		journal_close(j);
@@ -130,7 +143,7 @@ START_TEST(a_missing_directory_is_named)
 {
 	struct err e = ERR_INIT;
 
-	ck_assert_ptr_null(journal_open("/nonexistent/state", &e));
+	ck_assert_ptr_null(journal_open("/nonexistent/state", "topic group", &e));
 	ck_assert_ptr_nonnull(strstr(e.text, "/nonexistent/state"));
 }
 END_TEST
@@ -146,6 +159,7 @@ main(void)
 	log_set_level(LOG_ERROR);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, counts_deaths_of_what_was_in_hand);
+	tcase_add_test(tc, another_topic_starts_empty);
 	tcase_add_test(tc, more_deaths_than_rows_keep_the_newest);
 	tcase_add_test(tc, two_at_once_are_refused);
 	tcase_add_test(tc, damage_starts_empty);
