@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include <json-c/json.h>
+
 #include "common/units.h"
 #include "common/uuid.h"
 #include "common/xalloc.h"
@@ -159,6 +161,7 @@ free_record(struct jobrec *rec)
 	free(rec->job_id);
 	free(rec->org_id);
 	free(rec->masked);
+	free(rec->refused_metadata);
 	free(rec);
 }
 
@@ -534,6 +537,27 @@ name_field(struct err *e)
 	snprintf(e->text, sizeof(e->text), "%s: %s", e->pointer, text);
 }
 
+/* A message that was refused but is a JSON object: its terminal record echoes what a job's would. */
+static void
+echo_refused(struct jobrec *rec)
+{
+	struct json_object *o = rec->masked ? json_tokener_parse(rec->masked) : NULL, *v;
+	const char *text;
+
+	if (!json_object_is_type(o, json_type_object)) {
+		json_object_put(o);
+		return;
+	}
+	if (!rec->org_id && !json_object_object_get_ex(o, "org_id", NULL))
+		rec->org_id = xstrdup("default");
+	if (json_object_object_get_ex(o, "metadata", &v) && json_object_is_type(v, json_type_object)) {
+		text = json_object_to_json_string_ext(v, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+		if (strlen(text) <= (size_t)rec->m->cfg->jobs_metadata_max)
+			rec->refused_metadata = xstrdup(text);
+	}
+	json_object_put(o);
+}
+
 static void
 parse(struct jobrec *rec, const struct message *msg, int64_t *wait_ms)
 {
@@ -543,6 +567,7 @@ parse(struct jobrec *rec, const struct message *msg, int64_t *wait_ms)
 	rec->job = job_parse(msg->payload, msg->n, &l, &rec->job_id, &rec->org_id, &rec->masked, &rec->parse_error);
 	if (!rec->job) {
 		name_field(&rec->parse_error);
+		echo_refused(rec);
 		return;
 	}
 	free(rec->job_id);

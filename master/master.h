@@ -138,6 +138,7 @@ struct jobrec {
 	size_t key_n;
 	char *job_id, *org_id;          /* NULL where the message did not tell */
 	char *masked;                   /* masked job JSON, or NULL */
+	char *refused_metadata;         /* of a message that is JSON but no valid job; NULL */
 	struct job *job;                /* NULL: not valid; parse_error says why */
 	struct err parse_error;
 	char traceparent[64];           /* "" none */

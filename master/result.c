@@ -206,6 +206,8 @@ write_value(const struct config *cfg, const struct jobrec *rec, const char *id, 
 	write_warnings(&j, rec, detail);
 	if (rec->job && detail == DETAIL_ALL)
 		jsonw_raw(&j, "metadata", rec->job->metadata, rec->job->metadata_n);
+	else if (rec->refused_metadata && detail == DETAIL_ALL)
+		jsonw_raw(&j, "metadata", rec->refused_metadata, strlen(rec->refused_metadata));
 	else
 		jsonw_null(&j, "metadata");
 	jsonw_object(&j, "origin");

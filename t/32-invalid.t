@@ -118,6 +118,11 @@ def main(t):
     for f in ("no_such", "jobId", "Priority"):
         r, _, dl = w2.run(generated(1), **{f: 1})
         t.ok(r["error"] and r["error"]["class"] == "invalid_job" and f in r["error"]["message"], "unknown_fields: reject: %s is named" % f, r.raw)
+    echo = {"team": "blue", "n": [1, {"deep": "é/x"}]}
+    for what, source in (("forbidden path", {"source_type": "local", "path": "/etc"}), ("later source", {"source_type": "s3", "bucket": "b"}),
+                         ("bad field", {"source_type": "dummy", "path": "./dummy_data", "recursive": "perhaps"})):
+        r, _, dl = w2.run(source, metadata=echo)
+        t.is_((r["metadata"], r["org_id"], len(dl)), (echo, "default", 1), "%s: refused, its metadata and tenant are echoed" % what)
     t.is_(d.stop(), 0, "exit 0")
 
 
