@@ -117,7 +117,7 @@ tools: $(TOOLS)
 need-build:
 	@conf/need conf/packages.build
 need-test:
-	@conf/need conf/packages.build conf/packages.test
+	@conf/need conf/packages.build conf/packages.test --optional conf/packages.test.optional
 
 # The sub-make looks for libraries that need-* may just have installed.
 demo: need-build
