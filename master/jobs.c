@@ -518,7 +518,8 @@ make_tasks(struct jobrec *rec, int64_t wait_ms)
 		t->done = &task_no_account;
 		timer_init(&t->timer, queue_again, t);
 		if (wait_ms)
-			timer_set(rec->m->loop, &t->timer, wait_ms);
+			/* From now, not from the beginning of the loop's round: never before its time. */
+			timer_set(rec->m->loop, &t->timer, wait_ms + clock_mono_ms() - loop_now(rec->m->loop));
 		else
 			task_set_state(rec->m, t, TASK_QUEUED);
 	}
