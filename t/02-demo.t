@@ -64,7 +64,8 @@ def greeting(t, d):
 
 def by_kcat(t, d):
     if not shutil.which("kcat"):
-        t.ok(True, "kcat # SKIP it is not installed")
+        t.n += 1
+        print("ok %d # SKIP kcat is not installed" % t.n, flush=True)
         return
     j = json.dumps({"job_id": "by-kcat", "org_id": "acme", "source_config": {"source_type": "dummy", "path": "./dummy_data"},
                     "file_pattern": "*.csv"})
