@@ -5,46 +5,114 @@ import re
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import ROOT, Daemon, MockBroker, Tap, Timeout, World, alive, generated, job, need, program  # noqa: E402
+from poller import ROOT, Daemon, MockBroker, Tap, Timeout, World, alive, generated, job, need, program, wait_for  # noqa: E402
+
+
+CLASSES = ("short", "long", "unknown_type", "wrong_state", "wrong_generation", "other_task", "past_end", "count_lies",
+           "bad_utf8", "flood", "silence", "descriptors", "eof")
+SPOOLED = re.compile("spool")
+
+
+def corpus():
+    """[(name, sin, answer, moment)] of evil_worker.c's table"""
+    with open(os.path.join(ROOT, "t/lib/evil_worker.c")) as f:
+        return re.findall(r'\{ "(\w+-\w+)", (s_\w+), "([^"]*)", (\w+) \}', f.read())
+
+
+def covered(t):
+    """Each class of broken frames has three cases at least, no two of them the same sin at the same moment."""
+    rows = corpus()
+    t.is_(len({r[0] for r in rows}), len(rows), "each of the %d cases has a name of its own" % len(rows))
+    for c in CLASSES:
+        cases = {(sin, moment, bool(SPOOLED.search(name))) for name, sin, _, moment in rows if name.split("-")[0] == c}
+        t.ok(len(cases) >= 3, "class %s: %d unlike cases" % (c, len(cases)), cases)
+
+
+def refused(d, since, rule):
+    """A frame, or a spool, refused for this reason"""
+    return [x for e in ("frame_refused", "spool_refused") for x in d.logged(e, since=since) if rule in x["rule"]]
+
+
+def committed(t, w, d, name, answer, since, fds):
+    """One case whose job is pushed: how the job ends, what the log says of it; True where a worker must die of it."""
+    r = w.result_of("evil-" + name, 20)
+    cls = r["error"] and r["error"]["class"]
+    if answer == "=served" or answer.startswith("+"):
+        t.ok(r["event_type"] == "job.completed" and r["published"] > 0, "%s: its job is served" % name, r.raw)
+        if answer == "=served":
+            t.ok(len(os.listdir("/proc/%d/fd" % d.pid)) <= fds + 2, "%s: the master has none of them" % name)
+            return False
+    else:
+        want = {"=timeout": ("timeout",), "=gone": ("worker_lost", "worker_protocol")}.get(answer, ("worker_protocol",))
+        spooled = SPOOLED.search(name)
+        t.ok(cls in want and r["event_type"] == ("job.partial" if r["published"] and not spooled else "job.failed"),
+             "%s: %s, %s" % (name, r["event_type"], cls), r.raw)
+        if spooled:
+            # Whatever of the spool was right: an atomic listing is published whole or not at all.
+            t.is_((r["published"] or 0, len(w.events_of("evil-" + name))), (0, 0), "%s: not one event left" % name)
+    if not answer.startswith("="):
+        rule = answer.lstrip("+")
+        try:
+            wait_for("the rule %r" % rule, lambda: refused(d, since, rule), 5)
+            t.ok(True, "%s: refused with \"%s\"" % (name, rule))
+        except Timeout:
+            t.ok(False, "%s: refused with \"%s\"" % (name, rule), refused(d, since, ""))
+    return True
+
+
+def push(w, name):
+    w.push(job("evil-" + name, generated(1, name_template="evil:" + name, retries=0, retry_delay="10ms"), timeout="500ms",
+               publish="atomic" if SPOOLED.search(name) else "stream"))
 
 
 def evil(t, b):
     """A worker program that breaks each rule of the frames: it alone is killed, its job dead-lettered, the master goes on."""
-    path = program("t/lib/evil_worker")
-    if not os.access(path, os.X_OK):
-        t.bail("%s is not built" % path)
     w = World(b)
-    d = Daemon(w, {"workers.path": path, "workers.count": 2})
-    with open(os.path.join(ROOT, "t/lib/evil_worker.c")) as f:
-        all_kinds = re.findall(r'\{ "(\w+)", s_\w+ \}', f.read())
-    t.ok(len(all_kinds) >= 20, "the evil worker knows %d kinds" % len(all_kinds))
+    d = Daemon(w, {"workers.path": program("t/lib/evil_worker"), "workers.count": 4, "timeouts.cancel": "100ms",
+                   "timeouts.kill": "100ms"})
     fds = len(os.listdir("/proc/%d/fd" % d.pid))
-    for kind in all_kinds:
+    for name, _, answer, moment in corpus():
+        if moment != "AT_JOB":
+            continue
         since = d.mark()
-        w.push(job("evil-" + kind, generated(1, name_template="evil:" + kind, retries=0, retry_delay="10ms"), timeout="1s",
-                   publish="atomic" if kind.startswith("spool") else "stream"))
+        push(w, name)
         try:
-            r = w.result_of("evil-" + kind, 20)
+            if committed(t, w, d, name, answer, since, fds):
+                d.wait_log("worker_died", since=since)
+            # The next job is an honest one: the same master serves it.
+            w.push(job("after-" + name, generated(1, name_template="good_{index}")))
+            r = w.result_of("after-" + name, 20)
+            t.ok(r["event_type"] == "job.completed" and alive(d.pid), "%s: the master goes on" % name, r.raw)
+            t.ok(len(d.logged("worker_died", since=since)) == (answer != "=served"), "%s: that worker is gone, no other" % name,
+                 d.logged("worker_died", since=since))
         except Timeout as e:
-            t.ok(False, "evil worker, %s: its job ends" % kind, e, *d.raw[-5:])
-            continue
-        cls = r["error"] and r["error"]["class"]
-        if kind == "descriptors":
-            # Nothing takes them: the kernel drops them, and the frames around them are good ones.
-            t.ok(r["event_type"] == "job.completed" and len(os.listdir("/proc/%d/fd" % d.pid)) <= fds + 2, "evil worker, descriptors: none of them arrives", r.raw)
-            continue
-        if kind == "duplicate_done":
-            t.ok(r["event_type"] == "job.completed", "evil worker, duplicate_done: the first one counts", r.raw)
-        else:
-            t.ok(r["event_type"] == ("job.partial" if r["published"] and not kind.startswith("spool") else "job.failed") and cls in ("worker_protocol", "worker_lost", "timeout", "worker_crash"),
-                 "evil worker, %s: %s" % (kind, cls), r.raw)
-        if kind.startswith("spool"):
-            # Whatever of the spool was right: an atomic listing is published whole or not at all.
-            t.is_((r["published"] or 0, len(w.events_of("evil-" + kind))), (0, 0), "evil worker, %s: not one event left" % kind)
-        t.ok(d.wait_log("worker_died", since=since) and alive(d.pid), "%s: it is gone, the master is not" % kind)
-    r, e, dl = w.run(generated(3, name_template="good_{index}"))
-    t.ok(r["event_type"] == "job.completed", "the same program, honest: served", r.raw)
+            t.ok(False, "%s: comes to an end" % name, e, *d.raw[-5:])
     t.ok(d.metric("poller_worker_frames_refused_total") > 0, "refused frames are counted")
+    t.is_(d.stop(), 0, "exit 0")
+
+
+def evil_starts(t, b):
+    """Workers that break the rules before they have a job, one a slot; their successors are honest."""
+    rows = [r for r in corpus() if r[3] != "AT_JOB"]
+    w = World(b)
+    d = Daemon(w, {"workers.count": len(rows), "timeouts.start": "1s", "timeouts.kill": "100ms"}, start=False)
+    wrapper = os.path.join(d.dir, "worker")
+    with open(wrapper, "w") as f:
+        f.write("#!/bin/sh\nexec '%s' --sin-at-start \"$@\"\n" % program("t/lib/evil_worker"))
+    os.chmod(wrapper, 0o700)
+    d.write_conf(workers__path=wrapper)
+    d.start()
+    for slot, (name, _, answer, _) in enumerate(rows):
+        died = d.wait_log("worker_died", slot=slot)
+        want = {"=start": ("start",), "=gone": ("start", "protocol", "clean")}.get(answer, ("protocol",))
+        t.ok(died["cause"] in want and not died.get("job_id"), "%s: cause %s" % (name, died["cause"]), died)
+        if not answer.startswith("="):
+            t.ok([x for x in refused(d, 0, answer) if x["slot"] == slot and x["pid"] == died["pid"]],
+                 "%s: refused with \"%s\"" % (name, answer), d.logged("frame_refused", slot=slot))
+        t.ok(d.wait_log("worker_ready", slot=slot, generation=2) and alive(d.pid), "%s: the next one of the slot is READY" % name)
+    r, e, _ = w.run(generated(1, name_template="good_{index}"))
+    t.ok(r["event_type"] == "job.completed" and len(e) == 2, "and jobs are served", r.raw)
+    t.is_(len(d.logged("worker_died")), len(rows), "each died once")
     t.is_(d.stop(), 0, "exit 0")
 
 
@@ -65,7 +133,9 @@ def starts(t, b):
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http", "t/lib/evil_worker")
     b = MockBroker(t)
+    t.part(covered)
     t.part(evil, b)
+    t.part(evil_starts, b)
     t.part(starts, b)
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """iis-pollerctl and Kafka: push, peek, lag and verify, as text and as JSON, with their exit codes; what they leave untouched."""
 import base64
+import concurrent.futures
 import json
 import os
 import re
@@ -15,7 +16,8 @@ from poller import (SLOW, Daemon, Lines, MockBroker, Tap, World, clean_env, fold
                     validate, wait_for)
 
 STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-WAIT = "%dms" % (1000 * SLOW)
+# Most of it is waited to its end, where nobody answers.
+WAIT = "%dms" % (1500 * SLOW ** 0.5)
 
 
 def rows(out):
@@ -25,6 +27,12 @@ def rows(out):
 
 def plain(d, *args, **kw):
     return d.ctl(*args, json_out=False, **kw)
+
+
+def at_once(*asked):
+    """Answers of independent runs, (daemon, json?, arguments) each, that mostly wait for what does not come."""
+    with concurrent.futures.ThreadPoolExecutor(len(asked)) as pool:
+        return list(pool.map(lambda a: a[0].ctl(*a[2], json_out=a[1]), asked))
 
 
 def queued(w):
@@ -350,17 +358,17 @@ def checks(out):
 
 def verify(t, w, d):
     before, n = w.committed(), len(queued(w))
-    code, out, err = d.ctl("verify", "--wait", WAIT)
+    answers = at_once((d, True, ["verify", "--wait", WAIT]), (d, False, ["verify", "--wait", WAIT]), (d, True, ["verify", "--create-topics", "--wait", WAIT]))
+    code, out, err = answers[0]
     t.ok(code == 0 and {(x, "OK") for x in ("settings", "brokers", "topic", "group", "consume", "produce")} <= checks(out) and "FAIL" not in {x["result"] for x in out},
          "verify --json: all OK", out, err)
     t.is_(sorted(x["text"].split()[0] for x in out if x["check"] == "topic"), sorted(w.topics.values()), "each topic is told")
-    code, out, err = plain(d, "verify", "--wait", WAIT)
+    code, out, err = answers[1]
     t.ok(code == 0 and all(re.match(r"(OK  |WARN)  \w", x) for x in out.splitlines()) and out.count("OK ") >= 12, "verify: a line each", out, err)
-    t.is_((w.committed(), len(queued(w))), (before, n), "it has sent nothing and moved nothing")
-    code, out, err = d.ctl("verify", "--create-topics", "--wait", WAIT)
+    code, out, err = answers[2]
     t.ok(code == 0 and "create" not in {x["check"] for x in out}, "verify --create-topics with nothing to create", out)
-    wait = "%ds" % (3 * SLOW)
-    code, out, err = d.ctl("verify", "--round-trip", "--wait", wait)
+    t.is_((w.committed(), len(queued(w))), (before, n), "nothing was sent, nothing moved")
+    code, out, err = d.ctl("verify", "--round-trip", "--wait", "%ds" % (2 * SLOW))
     trip = [x for x in rows(out) if x["check"] == "round trip"]
     t.ok(code == 0 and len(trip) == 1 and trip[0]["result"] == "OK" and re.fullmatch(r"verify-\S+: job.completed after \d+ ms", trip[0]["text"]), "verify --round-trip --json: the time", out, err)
     r = w.result_of(trip[0]["text"].split(":")[0])
@@ -368,33 +376,39 @@ def verify(t, w, d):
 
 
 def verify_fails(t, b, w, d):
-    code, out, err = d.ctl("-o", "topics.results=not-there", "verify", "--wait", WAIT)
-    bad = [x for x in rows(out) if x["result"] == "FAIL"]
-    t.ok(code == 69 and [x["check"] for x in bad] == ["topic"] and bad[0]["text"] == "topic not-there does not exist" and "--create-topics" in bad[0]["hint"],
-         "verify --json, a missing topic: FAIL with a hint, 69", code, out, err)
-    code, out, err = plain(d, "-o", "topics.results=not-there", "verify", "--create-topics", "--partitions", "3", "--replication", "1", "--wait", WAIT)
-    t.ok(code == 69 and re.search(r"^WARN  create .*not supported by this broker.*\n +-> create", out, re.M) and re.search(r"^FAIL  topic .*not-there does not exist\n +-> create", out, re.M),
-         "verify --create-topics on the embedded broker: WARN, the hint below; the topic is FAIL still", code, out, err)
-    for args in (["--partitions", "0"], ["--replication", "x"]):
-        t.is_(d.ctl("-o", "topics.results=not-there", "verify", "--create-topics", *args)[0], 64, "verify --create-topics %s: 64" % " ".join(args))
-    t.is_(d.ctl("verify", "--wait", "0")[0], 64, "verify --wait 0: 64")
+    missing = ["-o", "topics.results=not-there", "verify", "--wait", WAIT]
     nowhere = "127.0.0.1:%d" % free_port()
-    code, out, err = d.ctl("-b", nowhere, "verify", "--wait", WAIT)
-    t.ok(code == 69 and checks(out) == {("settings", "OK"), ("brokers", "FAIL")} and nowhere in out[-1]["text"] and out[-1]["hint"], "verify --json, no broker: FAIL with a hint, 69", out, err)
-    code, out, err = plain(d, "-b", nowhere, "verify", "--wait", WAIT)
-    t.ok(code == 69 and re.search(r"^FAIL  brokers .*refused.*\n +-> ", out, re.M), "verify, no broker", code, out, err)
+    alone = Daemon(World(b), start=False)
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         s.listen(5)
         began = time.monotonic()
-        code, out, err = plain(d, "-b", "127.0.0.1:%d" % s.getsockname()[1], "verify", "--wait", WAIT)
-        t.ok(code == 69 and "FAIL" in out and time.monotonic() - began < 6 * SLOW, "verify, something that is no broker: 69 within its bound", code, out, err)
-    code, out, err = d.ctl("-o", "kafka.properties=no.such.property=1", "verify")
-    t.ok(code == 78 and "no.such.property" in str(out) + err, "verify with a wrong setting: 78", code, out, err)
-    alone = Daemon(World(b), start=False)
-    code, out, err = alone.ctl("verify", "--round-trip", "--wait", WAIT)
+        answers = at_once((d, True, missing), (d, False, missing + ["--create-topics", "--partitions", "3", "--replication", "1"]), (d, True, ["-b", nowhere, "verify", "--wait", WAIT]),
+                          (d, False, ["-b", nowhere, "verify", "--wait", WAIT]), (d, False, ["-b", "127.0.0.1:%d" % s.getsockname()[1], "verify", "--wait", WAIT]),
+                          (alone, True, ["verify", "--round-trip", "--wait", WAIT]))
+        took = time.monotonic() - began
+    code, out, err = answers[0]
+    bad = [x for x in rows(out) if x["result"] == "FAIL"]
+    t.ok(code == 69 and [x["check"] for x in bad] == ["topic"] and bad[0]["text"] == "topic not-there does not exist" and "--create-topics" in bad[0]["hint"],
+         "verify --json, a missing topic: FAIL with a hint, 69", code, out, err)
+    code, out, err = answers[1]
+    t.ok(code == 69 and re.search(r"^WARN  create .*not supported by this broker.*\n +-> create", out, re.M) and re.search(r"^FAIL  topic .*not-there does not exist\n +-> create", out, re.M),
+         "verify --create-topics on the embedded broker: WARN, the hint below; the topic is FAIL still", code, out, err)
+    code, out, err = answers[2]
+    t.ok(code == 69 and checks(out) == {("settings", "OK"), ("brokers", "FAIL")} and nowhere in out[-1]["text"] and out[-1]["hint"], "verify --json, no broker: FAIL with a hint, 69", out, err)
+    code, out, err = answers[3]
+    t.ok(code == 69 and re.search(r"^FAIL  brokers .*refused.*\n +-> ", out, re.M), "verify, no broker", code, out, err)
+    code, out, err = answers[4]
+    t.ok(code == 69 and "FAIL" in out, "verify, something that is no broker: 69", code, out, err)
+    code, out, err = answers[5]
     trip = [x for x in rows(out) if x["check"] == "round trip"]
     t.ok(code == 69 and trip and trip[0]["result"] == "FAIL" and "iis-pollerctl ping" in trip[0]["hint"], "verify --round-trip without a poller: FAIL, is it running?", code, out, err)
+    t.ok(took < 25 * SLOW, "all within their bounds (%.1f s)" % took)
+    for args in (["--partitions", "0"], ["--replication", "x"]):
+        t.is_(d.ctl("-o", "topics.results=not-there", "verify", "--create-topics", *args)[0], 64, "verify --create-topics %s: 64" % " ".join(args))
+    t.is_(d.ctl("verify", "--wait", "0")[0], 64, "verify --wait 0: 64")
+    code, out, err = d.ctl("-o", "kafka.properties=no.such.property=1", "verify")
+    t.ok(code == 78 and "no.such.property" in str(out) + err, "verify with a wrong setting: 78", code, out, err)
 
 
 def main(t):

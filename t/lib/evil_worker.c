@@ -1,7 +1,8 @@
 /*
  * evil_worker.c - a worker that breaks one rule at a time, for tests that give it to the daemon as workers.path.
  *
- * It starts as it should (HELLO, SETUP, READY). A job whose name_template is "evil:KIND" is answered by that sin; any
+ * It starts as it should (HELLO, SETUP, READY), but with --sin-at-start the first worker of slot N commits the N-th of the
+ * sins that are for a start. A job whose name_template is "evil:KIND" is answered by that sin; any
  * other job with two files and a right DONE. Installed nowhere. Sins that leave the worker alive go on to wait for
  * what the master does about it.
  */
@@ -148,152 +149,146 @@ serve_well(void)
 	finish(2);
 }
 
-/* The sins */
+/* The sins. Small parts of them first. */
 
 static void
-s_short(void)
+send_out(void)
 {
-	send_raw("too short", 9);
+	seal(&out);
+	send_raw(out.p, out.len);
 }
 
 static void
-s_long(void)
+begin_files(uint32_t count)
 {
 	ipc_begin(&out, MSG_FILES, generation, task_id);
-	memset(buf_room(&out, 80000), 'x', 80000);
-	out.len += 80000;
-	seal(&out);
-	send_raw(out.p, out.len);
+	buf_u32(&out, count);
 }
 
 static void
-s_unknown_type(void)
+pad(size_t n)
 {
-	ipc_begin(&out, (enum msg_type)57, generation, task_id);
-	buf_puts(&out, "nobody knows this type");
-	seal(&out);
-	send_raw(out.p, out.len);
+	memset(buf_room(&out, n), 'x', n);
+	out.len += n;
+}
+
+/* The length that the frame in hand gives of itself. */
+static void
+say_length(size_t len)
+{
+	uint32_t v = (uint32_t)len;
+
+	memcpy(out.p, &v, sizeof(v));
+}
+
+/* One frame of text under any type. */
+static void
+send_type(unsigned type)
+{
+	ipc_begin(&out, (enum msg_type)type, generation, task_id);
+	buf_puts(&out, "a payload that some would take for sixteen bytes");
+	send_out();
 }
 
 static void
-s_wrong_state(void)
+progress_frame(void)
 {
-	struct ready r = { "out of turn" };
+	struct progress g = { 1, 1 };
+
+	ipc_begin(&out, MSG_PROGRESS, generation, task_id);
+	progress_encode(&g, &out);
+	seal(&out);
+}
+
+static void
+ready_frame(void)
+{
+	struct ready r = { "none: this worker is evil" };
 
 	ipc_begin(&out, MSG_READY, generation, 0);
 	ready_encode(&r, &out);
 	seal(&out);
-	send_raw(out.p, out.len);
+}
+
+/* Short */
+
+static void
+s_no_header(void)
+{
+	send_raw("too short", 9);
+}
+
+/* A message of no bytes looks like the end of file. */
+static void
+s_no_bytes(void)
+{
+	send_raw("", 0);
+	wait_for_the_end();
 }
 
 static void
-s_master_type(void)
+s_bare_header(void)
 {
-	ipc_begin(&out, MSG_JOB, generation, task_id);
-	buf_puts(&out, "a worker gives no jobs to anybody");
-	seal(&out);
-	send_raw(out.p, out.len);
+	ipc_begin(&out, MSG_DONE, generation, task_id);
+	send_out();
 }
 
 static void
-s_wrong_generation(void)
+s_cut_record(void)
 {
-	generation++;
 	files_frame(&out, 1, 1);
-	generation--;
-	send_raw(out.p, out.len);
+	out.len -= 11;
+	send_out();
 }
 
 static void
-s_other_task(void)
+s_cut_spool(void)
 {
-	task_id++;
-	files_frame(&out, 1, 1);
-	task_id--;
-	send_raw(out.p, out.len);
-}
-
-static void
-s_length_past_end(void)
-{
-	uint32_t len;
-
-	files_frame(&out, 1, 1);
-	len = (uint32_t)out.len + 100;
-	memcpy(out.p, &len, sizeof(len));
-	send_raw(out.p, out.len);
-}
-
-static void
-s_count_lies(void)
-{
-	files_frame(&out, 1000, 1);
-	deliver(&out);
-	finish(1000);
-}
-
-static void
-s_count_zero(void)
-{
-	files_frame(&out, 0, 1);
-	deliver(&out);
-	finish(0);
-}
-
-static void
-s_matched_lies(void)
-{
-	files_frame(&out, 2, 2);
-	deliver(&out);
-	finish(3);
-}
-
-/* Flips the flags byte of the frame's first record. */
-static void
-flip_flags(unsigned bits)
-{
-	out.p[IPC_HEADER + 4] = (char)((uint8_t)out.p[IPC_HEADER + 4] ^ bits);
-}
-
-static void
-s_bad_utf8_flag(void)
-{
-	struct record r;
-
-	ipc_begin(&out, MSG_FILES, generation, task_id);
-	buf_u32(&out, 1);
-	good_record(&r, "/evil_\xff.csv");
-	add_record(&out, &r);
-	seal(&out);
-	flip_flags(2);
-	deliver(&out);
+	buf_puts(&spool, "too short");
 	finish(1);
 }
 
-static void
-s_bad_attr(void)
-{
-	struct record r;
+/* Long */
 
-	ipc_begin(&out, MSG_FILES, generation, task_id);
-	buf_u32(&out, 1);
-	good_record(&r, "/evil.csv");
-	r.attrs[r.n_attrs++] = (struct record_attr){ .id = task.source.type == SOURCE_LOCAL ? SA_DUMMY_INDEX :
-	    SA_LOCAL_UID, .is_int = true, .i = 1 };
-	add_record(&out, &r);
-	seal(&out);
-	deliver(&out);
-	finish(1);
+static void
+s_over_limit(void)
+{
+	begin_files(1);
+	pad(80000);
+	send_out();
 }
 
 static void
-s_huge_record(void)
+s_over_files(void)
+{
+	begin_files(1);
+	pad(IPC_FRAME_MAX - out.len);
+	send_out();
+}
+
+static void
+s_over_progress(void)
+{
+	progress_frame();
+	pad(1000);
+	send_out();
+}
+
+static void
+s_bytes_after(void)
+{
+	files_frame(&out, 1, 1);
+	pad(3);
+	send_out();
+}
+
+static void
+s_long_path(void)
 {
 	static char path[RECORD_PATH_MAX + 4000];
 
 	memset(path, 'x', sizeof(path));
-	ipc_begin(&out, MSG_FILES, generation, task_id);
-	buf_u32(&out, 1);
+	begin_files(1);
 	buf_u8(&out, 2);
 	buf_u8(&out, MTIME_NONE);
 	buf_bytes(&out, path, sizeof(path));
@@ -301,32 +296,393 @@ s_huge_record(void)
 	buf_i64(&out, -1);
 	buf_i64(&out, TIME_UNKNOWN);
 	buf_u8(&out, 0);
+	send_out();
+}
+
+/* Unknown type */
+
+static void
+s_type_gap(void)
+{
+	send_type(57);
+}
+
+static void
+s_type_zero(void)
+{
+	send_type(0);
+}
+
+/* The first past any table of types, and the last there can be. */
+static void
+s_type_64(void)
+{
+	send_type(64);
+}
+
+static void
+s_type_max(void)
+{
+	send_type(65535);
+}
+
+static void
+s_reserved(void)
+{
+	files_frame(&out, 1, 1);
+	out.p[6] = 1;
+	send_raw(out.p, out.len);
+}
+
+/* Wrong state */
+
+static void
+s_ready(void)
+{
+	ready_frame();
+	send_raw(out.p, out.len);
+}
+
+static void
+s_hello(void)
+{
+	ipc_begin(&out, MSG_HELLO, generation, 0);
+	hello_encode(&out);
+	send_out();
+}
+
+static void
+s_job(void)
+{
+	send_type(MSG_JOB);
+}
+
+static void
+s_stat(void)
+{
+	send_type(MSG_STAT);
+}
+
+static void
+s_files(void)
+{
+	files_frame(&out, 1, 1);
+	send_raw(out.p, out.len);
+}
+
+static void
+s_done(void)
+{
+	done_frame(&out, 0, 0);
+	send_raw(out.p, out.len);
+}
+
+static void
+s_done_twice(void)
+{
+	serve_well();
+	send_raw(out.p, out.len);
+}
+
+static void
+s_files_after_done(void)
+{
+	serve_well();
+	s_files();
+}
+
+static void
+s_done_in_spool(void)
+{
+	done_frame(&out, 2, 0);
+	deliver(&out);
+	finish(2);
+}
+
+/* Wrong generation */
+
+static void
+files_of_generation(uint32_t g)
+{
+	uint32_t own = generation;
+
+	generation = g;
+	files_frame(&out, 2, 2);
+	generation = own;
+	deliver(&out);
+}
+
+static void
+s_next_generation(void)
+{
+	files_of_generation(generation + 1);
+}
+
+static void
+s_generation_zero(void)
+{
+	files_of_generation(0);
+}
+
+static void
+s_generation_max(void)
+{
+	uint32_t own = generation;
+
+	generation = UINT32_MAX;
+	done_frame(&out, 0, 0);
+	generation = own;
+	send_raw(out.p, out.len);
+}
+
+static void
+s_generation_spool(void)
+{
+	files_of_generation(generation - 1);
+	finish(2);
+}
+
+static void
+s_generation_hello(void)
+{
+	generation++;
+	s_hello();
+}
+
+/* Other task's id */
+
+static void
+s_next_task(void)
+{
+	task_id++;
+	s_files();
+	task_id--;
+}
+
+static void
+s_task_zero(void)
+{
+	task_id = 0;
+	s_done();
+}
+
+static void
+s_task_max(void)
+{
+	task_id = UINT64_MAX;
+	progress_frame();
+	send_raw(out.p, out.len);
+}
+
+static void
+s_task_spool(void)
+{
+	task_id++;
+	files_frame(&out, 2, 2);
+	task_id--;
+	deliver(&out);
+	finish(2);
+}
+
+/* Lengths past the end */
+
+static void
+s_says_more(void)
+{
+	files_frame(&out, 1, 1);
+	say_length(out.len + 100);
+	send_raw(out.p, out.len);
+}
+
+static void
+s_says_less(void)
+{
+	files_frame(&out, 2, 2);
+	say_length(out.len - 7);
+	send_raw(out.p, out.len);
+}
+
+static void
+s_says_nothing(void)
+{
+	files_frame(&out, 1, 1);
+	say_length(0);
+	send_raw(out.p, out.len);
+}
+
+/* The path's own length, right after flags and precision. */
+static void
+s_says_path(void)
+{
+	files_frame(&out, 1, 1);
+	memset(out.p + IPC_HEADER + 4 + 2, 0xff, 4);
+	send_raw(out.p, out.len);
+}
+
+static void
+s_says_spool_frame(void)
+{
+	files_frame(&out, 2, 2);
+	say_length(out.len + 100);
+	deliver(&out);
+	finish(2);
+}
+
+/* DONE speaks of more than the spool holds. */
+static void
+s_says_spool(void)
+{
+	files_frame(&out, 2, 2);
+	deliver(&out);
+	write_spool();
+	done_frame(&out, 2, spool.len + 1000);
+	send_raw(out.p, out.len);
+}
+
+/* Counts that lie */
+
+static void
+s_count_more(void)
+{
+	files_frame(&out, 1000, 1);
+	send_raw(out.p, out.len);
+}
+
+static void
+s_count_fewer(void)
+{
+	files_frame(&out, 1, 2);
+	send_raw(out.p, out.len);
+}
+
+static void
+s_count_zero(void)
+{
+	files_frame(&out, 0, 1);
+	send_raw(out.p, out.len);
+}
+
+static void
+s_count_max(void)
+{
+	files_frame(&out, UINT32_MAX, 1);
+	send_raw(out.p, out.len);
+}
+
+static void
+s_matched_more(void)
+{
+	files_frame(&out, 2, 2);
+	deliver(&out);
+	finish(3);
+}
+
+/* Of no entries listed, three matched. */
+static void
+s_matched_unlisted(void)
+{
+	struct task_done d;
+
+	memset(&d, 0, sizeof(d));
+	d.matched = 3;
+	ipc_begin(&out, MSG_DONE, generation, task_id);
+	task_done_encode(&d, &out);
+	send_out();
+}
+
+/* Bad UTF-8 flags */
+
+/* One record of this path; the flags byte of it is turned by `bits`. */
+static void
+flagged(const char *path, unsigned bits)
+{
+	struct record r;
+
+	begin_files(1);
+	good_record(&r, path);
+	add_record(&out, &r);
 	seal(&out);
+	out.p[IPC_HEADER + 4] = (char)((uint8_t)out.p[IPC_HEADER + 4] ^ bits);
 	deliver(&out);
 	finish(1);
 }
 
 static void
-s_flood(void)
+s_flag_false(void)
 {
-	struct log_field f = LS("text", "the worker floods its master with lines that nobody asked for");
+	flagged("/evil_\xff.csv", 2);
+}
+
+static void
+s_flag_missing(void)
+{
+	flagged("/evil_\xc3\xa9.csv", 2);
+}
+
+static void
+s_flag_overlong(void)
+{
+	flagged("/evil_\xc0\xaf.csv", 2);
+}
+
+static void
+s_flag_surrogate(void)
+{
+	flagged("/evil_\xed\xa0\x80.csv", 2);
+}
+
+static void
+s_flag_unknown(void)
+{
+	flagged("/evil.csv", 128);
+}
+
+/* Flood */
+
+static void
+flood_of(const char *text)
+{
+	struct log_field f = LS("text", text);
 
 	for (;;) {
 		ipc_begin(&out, MSG_LOG, generation, task_id);
 		log_frame_encode(&out, LOG_ERROR, "evil_flood", &f, 1);
-		seal(&out);
+		send_out();
+	}
+}
+
+static void
+s_flood_logs(void)
+{
+	flood_of("the worker floods its master with lines that nobody asked for");
+}
+
+static void
+s_flood_long_logs(void)
+{
+	static char text[1500];
+
+	memset(text, 'x', sizeof(text) - 1);
+	flood_of(text);
+}
+
+static void
+s_flood_progress(void)
+{
+	for (;;) {
+		progress_frame();
 		send_raw(out.p, out.len);
 	}
 }
 
 static void
-s_bad_log(void)
+s_flood_refused(void)
 {
-	ipc_begin(&out, MSG_LOG, generation, task_id);
-	log_frame_encode(&out, LOG_ERROR, "not a\nname", NULL, 0);
-	seal(&out);
-	send_raw(out.p, out.len);
+	for (;;)
+		s_type_gap();
 }
+
+/* Silence */
 
 static void
 s_silence(void)
@@ -334,35 +690,97 @@ s_silence(void)
 	wait_for_the_end();
 }
 
-/* A right answer, but each frame carries descriptors. The master must not take them. */
 static void
-s_descriptors(void)
+s_silence_half(void)
 {
-	union { struct cmsghdr h; char room[CMSG_SPACE(8 * sizeof(int))]; } control;
-	int fds[8] = { 0, 0, 0, 0, 0, 0, 0, 0 };
-	struct iovec iov;
+	s_files();
+	files_frame(&out, 2, 2);
+	send_raw(out.p, out.len);
+	wait_for_the_end();
+}
+
+static void
+s_silence_deaf(void)
+{
+	signal(SIGTERM, SIG_IGN);
+	wait_for_the_end();
+}
+
+static void
+s_silence_stopped(void)
+{
+	raise(SIGSTOP);
+	wait_for_the_end();
+}
+
+/* Descriptors. A right answer, but frames carry some: the master must take the frame and none of them. */
+
+#define FDS_MAX 253     /* the most that Linux takes with one message */
+
+static void
+send_with(const int *fds, size_t n)
+{
+	union { struct cmsghdr h; char room[CMSG_SPACE(FDS_MAX * sizeof(int))]; } control;
+	struct iovec iov = { out.p, out.len };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-		.msg_controllen = sizeof(control) };
-	struct progress g = { 1, 1 };
+		.msg_controllen = CMSG_SPACE(n * sizeof(int)) };
+
+	memset(&control, 0, sizeof(control));
+	control.h.cmsg_level = SOL_SOCKET;
+	control.h.cmsg_type = SCM_RIGHTS;
+	control.h.cmsg_len = CMSG_LEN(n * sizeof(int));
+	memcpy(CMSG_DATA(&control.h), fds, n * sizeof(int));
+	if (sendmsg(IPC_FD, &m, MSG_NOSIGNAL) < 0)
+		exit(EX_OSERR);
+}
+
+static void
+s_fds_often(void)
+{
+	static const int fds[8];
 
 	for (int i = 0; i < 100; i++) {
-		ipc_begin(&out, MSG_PROGRESS, generation, task_id);
-		progress_encode(&g, &out);
-		seal(&out);
-		iov = (struct iovec){ out.p, out.len };
-		memset(&control, 0, sizeof(control));
-		control.h.cmsg_level = SOL_SOCKET;
-		control.h.cmsg_type = SCM_RIGHTS;
-		control.h.cmsg_len = CMSG_LEN(sizeof(fds));
-		memcpy(CMSG_DATA(&control.h), fds, sizeof(fds));
-		if (sendmsg(IPC_FD, &m, MSG_NOSIGNAL) < 0)
-			exit(EX_OK);
+		progress_frame();
+		send_with(fds, ARRAY_LEN(fds));
 	}
 	serve_well();
 }
 
 static void
-s_eof_in_middle(void)
+s_fds_many(void)
+{
+	static const int fds[FDS_MAX];
+
+	progress_frame();
+	send_with(fds, ARRAY_LEN(fds));
+	serve_well();
+}
+
+/* Its own ends of the socket and the spool, with DONE itself. */
+static void
+s_fds_own(void)
+{
+	static const int fds[] = { IPC_FD, IPC_SPOOL_FD };
+
+	files_frame(&out, 2, 2);
+	deliver(&out);
+	done_frame(&out, 2, 0);
+	send_with(fds, ARRAY_LEN(fds));
+}
+
+static void
+s_fds_refused(void)
+{
+	static const int fds[8];
+
+	files_frame(&out, 1000, 1);
+	send_with(fds, ARRAY_LEN(fds));
+}
+
+/* EOF in the middle */
+
+static void
+s_eof_close(void)
 {
 	files_frame(&out, 2, 2);
 	deliver(&out);
@@ -371,7 +789,15 @@ s_eof_in_middle(void)
 }
 
 static void
-s_exit_in_middle(void)
+s_eof_half_closed(void)
+{
+	s_files();
+	shutdown(IPC_FD, SHUT_WR);
+	wait_for_the_end();
+}
+
+static void
+s_eof_exit(void)
 {
 	files_frame(&out, 2, 2);
 	deliver(&out);
@@ -379,20 +805,58 @@ s_exit_in_middle(void)
 }
 
 static void
-s_duplicate_done(void)
+s_eof_killed(void)
 {
-	serve_well();
-	send_raw(out.p, out.len);
+	s_files();
+	raise(SIGKILL);
 }
 
 static void
-s_bad_done(void)
+s_eof_spool(void)
+{
+	files_frame(&out, 2, 2);
+	deliver(&out);
+	write_spool();
+	exit(EX_OK);
+}
+
+static void
+s_eof_idle(void)
+{
+	close(IPC_FD);
+	wait_for_the_end();
+}
+
+/* Whatever else is wrong inside a frame */
+
+static void
+s_attr(void)
+{
+	struct record r;
+
+	begin_files(1);
+	good_record(&r, "/evil.csv");
+	r.attrs[r.n_attrs++] = (struct record_attr){ .id = task.source.type == SOURCE_LOCAL ? SA_DUMMY_INDEX :
+	    SA_LOCAL_UID, .is_int = true, .i = 1 };
+	add_record(&out, &r);
+	send_out();
+}
+
+static void
+s_log(void)
+{
+	ipc_begin(&out, MSG_LOG, generation, task_id);
+	log_frame_encode(&out, LOG_ERROR, "not a\nname", NULL, 0);
+	send_out();
+}
+
+static void
+s_done_garbage(void)
 {
 	ipc_begin(&out, MSG_DONE, generation, task_id);
 	memset(buf_room(&out, 200), 0xff, 200);
 	out.len += 200;
-	seal(&out);
-	send_raw(out.p, out.len);
+	send_out();
 }
 
 /* What only the master may say of a job. */
@@ -405,19 +869,7 @@ s_masters_class(void)
 	d.cls = ERR_KAFKA;
 	ipc_begin(&out, MSG_DONE, generation, task_id);
 	task_done_encode(&d, &out);
-	seal(&out);
-	send_raw(out.p, out.len);
-}
-
-/* DONE speaks of more than the spool holds. */
-static void
-s_spool_lies(void)
-{
-	files_frame(&out, 2, 2);
-	deliver(&out);
-	write_spool();
-	done_frame(&out, 2, spool.len + 1000);
-	send_raw(out.p, out.len);
+	send_out();
 }
 
 static void
@@ -428,36 +880,108 @@ s_spool_garbage(void)
 	finish(2);
 }
 
-/* The frames of another task in this one's spool. */
-static void
-s_spool_stale(void)
-{
-	task_id++;
-	files_frame(&out, 2, 2);
-	task_id--;
-	deliver(&out);
-	finish(2);
-}
+enum moment { AT_JOB, BEFORE_HELLO, AFTER_HELLO, AFTER_READY };
 
-/* Frames that belong to the socket, in the spool. */
-static void
-s_spool_types(void)
-{
-	done_frame(&out, 2, 0);
-	deliver(&out);
-	finish(2);
-}
-
-static const struct { const char *name; void (*commit)(void); } sins[] = {
-	{ "short", s_short }, { "long", s_long }, { "unknown_type", s_unknown_type }, { "wrong_state", s_wrong_state },
-	{ "master_type", s_master_type }, { "wrong_generation", s_wrong_generation }, { "other_task", s_other_task },
-	{ "length_past_end", s_length_past_end }, { "count_lies", s_count_lies }, { "count_zero", s_count_zero },
-	{ "matched_lies", s_matched_lies }, { "bad_utf8_flag", s_bad_utf8_flag }, { "bad_attr", s_bad_attr },
-	{ "huge_record", s_huge_record }, { "flood", s_flood }, { "bad_log", s_bad_log }, { "silence", s_silence },
-	{ "descriptors", s_descriptors }, { "eof_in_middle", s_eof_in_middle }, { "exit_in_middle", s_exit_in_middle },
-	{ "duplicate_done", s_duplicate_done }, { "bad_done", s_bad_done }, { "masters_class", s_masters_class },
-	{ "spool_lies", s_spool_lies }, { "spool_garbage", s_spool_garbage }, { "spool_stale", s_spool_stale },
-	{ "spool_types", s_spool_types },
+/*
+ * The corpus, which t/42-evil-worker.t reads from here: class-case, sin, what the master answers, moment. The answer is a
+ * part of the rule it names in its log; or =served, =timeout, =gone (an end of file, or the process), =start (not
+ * READY in time). + before a rule: the job itself was served. Jobs of cases with "spool" in their name are atomic.
+ */
+static const struct sin { const char *name; void (*commit)(void); const char *answer; enum moment when; } sins[] = {
+	/* short */
+	{ "short-no_header", s_no_header, "shorter than its header", AT_JOB },
+	{ "short-no_bytes", s_no_bytes, "=gone", AT_JOB },
+	{ "short-bare_header", s_bare_header, "DONE of 0 bytes is out of its bounds", AT_JOB },
+	{ "short-cut_record", s_cut_record, "ends before its end", AT_JOB },
+	{ "short-spool", s_cut_spool, "shorter than its header", AT_JOB },
+	{ "short-before_hello", s_no_header, "shorter than its header", BEFORE_HELLO },
+	/* long */
+	{ "long-over_limit", s_over_limit, "over the limit", AT_JOB },
+	{ "long-over_files", s_over_files, "FILES of 65512 bytes is out of its bounds", AT_JOB },
+	{ "long-over_progress", s_over_progress, "PROGRESS of 1016 bytes is out of its bounds", AT_JOB },
+	{ "long-bytes_after", s_bytes_after, "FILES with 3 bytes after its 1 records", AT_JOB },
+	{ "long-path", s_long_path, "a string is too long", AT_JOB },
+	/* unknown type */
+	{ "unknown_type-gap", s_type_gap, "unknown type 57", AT_JOB },
+	{ "unknown_type-zero", s_type_zero, "unknown type 0", AT_JOB },
+	{ "unknown_type-past_table", s_type_64, "unknown type 64", AT_JOB },
+	{ "unknown_type-max", s_type_max, "unknown type 65535", AFTER_READY },
+	{ "unknown_type-reserved", s_reserved, "reserved bytes", AT_JOB },
+	/* wrong state */
+	{ "wrong_state-ready", s_ready, "READY is out of turn", AT_JOB },
+	{ "wrong_state-hello", s_hello, "HELLO is out of turn", AT_JOB },
+	{ "wrong_state-job", s_job, "JOB is not for this side to send", AT_JOB },
+	{ "wrong_state-stat", s_stat, "STAT is not for this side to send", AT_JOB },
+	{ "wrong_state-done_twice", s_done_twice, "+DONE is out of turn", AT_JOB },
+	{ "wrong_state-files_after_done", s_files_after_done, "+FILES is out of turn", AT_JOB },
+	{ "wrong_state-socket_not_spool", s_files, "FILES on the socket of an atomic job", AT_JOB },
+	{ "wrong_state-done_in_spool", s_done_in_spool, "not this task's", AT_JOB },
+	{ "wrong_state-files_before_hello", s_files, "FILES is out of turn", BEFORE_HELLO },
+	{ "wrong_state-done_without_job", s_done, "DONE is out of turn", AFTER_READY },
+	/* wrong generation */
+	{ "wrong_generation-next", s_next_generation, "FILES of generation", AT_JOB },
+	{ "wrong_generation-zero", s_generation_zero, "FILES of generation 0,", AT_JOB },
+	{ "wrong_generation-max", s_generation_max, "DONE of generation 4294967295,", AT_JOB },
+	{ "wrong_generation-spool", s_generation_spool, "not this task's", AT_JOB },
+	{ "wrong_generation-hello", s_generation_hello, "HELLO of generation 2,", BEFORE_HELLO },
+	/* other task's id */
+	{ "other_task-next", s_next_task, "FILES for a task that is not", AT_JOB },
+	{ "other_task-zero", s_task_zero, "DONE for a task that is not", AT_JOB },
+	{ "other_task-max", s_task_max, "PROGRESS for a task that is not", AT_JOB },
+	{ "other_task-spool", s_task_spool, "not this task's", AT_JOB },
+	/* lengths past the end */
+	{ "past_end-more", s_says_more, "bytes where", AT_JOB },
+	{ "past_end-less", s_says_less, "bytes where", AT_JOB },
+	{ "past_end-nothing", s_says_nothing, "frame says 0 bytes where", AT_JOB },
+	{ "past_end-path", s_says_path, "a string is too long", AT_JOB },
+	{ "past_end-spool_frame", s_says_spool_frame, "bytes where", AT_JOB },
+	{ "past_end-spool", s_says_spool, "shorter than its header", AT_JOB },
+	/* counts that lie */
+	{ "count_lies-more", s_count_more, "ends before its end", AT_JOB },
+	{ "count_lies-fewer", s_count_fewer, "bytes after its 1 records", AT_JOB },
+	{ "count_lies-zero", s_count_zero, "FILES with a count of 0", AT_JOB },
+	{ "count_lies-max", s_count_max, "FILES with a count of 4294967295", AT_JOB },
+	{ "count_lies-matched", s_matched_more, "DONE said 3 of 3 files, 2 came", AT_JOB },
+	{ "count_lies-unlisted", s_matched_unlisted, "counts that do not add up", AT_JOB },
+	{ "count_lies-spool", s_matched_more, "DONE said 3 files, the spool holds 2", AT_JOB },
+	/* bad UTF-8 flags */
+	{ "bad_utf8-flag_false", s_flag_false, "UTF-8 flag is not true", AT_JOB },
+	{ "bad_utf8-flag_missing", s_flag_missing, "UTF-8 flag is not true", AT_JOB },
+	{ "bad_utf8-overlong", s_flag_overlong, "UTF-8 flag is not true", AT_JOB },
+	{ "bad_utf8-surrogate_in_spool", s_flag_surrogate, "UTF-8 flag is not true", AT_JOB },
+	{ "bad_utf8-unknown_flag", s_flag_unknown, "unknown flags", AT_JOB },
+	/* flood */
+	{ "flood-logs", s_flood_logs, "LOG and PROGRESS frames in a second", AT_JOB },
+	{ "flood-long_logs", s_flood_long_logs, "LOG and PROGRESS frames in a second", AT_JOB },
+	{ "flood-progress", s_flood_progress, "LOG and PROGRESS frames in a second", AT_JOB },
+	{ "flood-refused", s_flood_refused, "unknown type 57", AT_JOB },
+	{ "flood-before_hello", s_flood_logs, "LOG and PROGRESS frames in a second", BEFORE_HELLO },
+	/* silence */
+	{ "silence-before_hello", s_silence, "=start", BEFORE_HELLO },
+	{ "silence-after_hello", s_silence, "=start", AFTER_HELLO },
+	{ "silence-at_job", s_silence, "=timeout", AT_JOB },
+	{ "silence-half_of_files", s_silence_half, "=timeout", AT_JOB },
+	{ "silence-deaf", s_silence_deaf, "=timeout", AT_JOB },
+	{ "silence-stopped", s_silence_stopped, "=timeout", AT_JOB },
+	/* descriptors attached */
+	{ "descriptors-often", s_fds_often, "=served", AT_JOB },
+	{ "descriptors-many", s_fds_many, "=served", AT_JOB },
+	{ "descriptors-own", s_fds_own, "=served", AT_JOB },
+	{ "descriptors-refused", s_fds_refused, "ends before its end", AT_JOB },
+	/* EOF in the middle */
+	{ "eof-close", s_eof_close, "=gone", AT_JOB },
+	{ "eof-half_closed", s_eof_half_closed, "=gone", AT_JOB },
+	{ "eof-exit", s_eof_exit, "=gone", AT_JOB },
+	{ "eof-killed", s_eof_killed, "=gone", AT_JOB },
+	{ "eof-spool", s_eof_spool, "=gone", AT_JOB },
+	{ "eof-before_hello", s_eof_idle, "=gone", BEFORE_HELLO },
+	{ "eof-idle", s_eof_idle, "=gone", AFTER_READY },
+	/* wrong inside */
+	{ "inside-attr", s_attr, "attribute is of another source type", AT_JOB },
+	{ "inside-log", s_log, "LOG", AT_JOB },
+	{ "inside-done", s_done_garbage, "DONE", AT_JOB },
+	{ "inside-masters_class", s_masters_class, "class that a worker may not report", AT_JOB },
+	{ "inside-spool", s_spool_garbage, "", AT_JOB },
 };
 
 static void
@@ -471,7 +995,7 @@ serve(void)
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(sins); i++) {
-		if (!strcmp(sins[i].name, name + 5)) {
+		if (sins[i].when == AT_JOB && !strcmp(sins[i].name, name + 5)) {
 			sins[i].commit();
 			return;
 		}
@@ -492,34 +1016,49 @@ receive(void)
 	return f;
 }
 
-static void
-begin(void)
+/* The sin of the n-th row that is not for a job; NULL past the last. */
+static const struct sin *
+start_sin(int64_t n)
 {
-	struct ready r = { "none: this worker is evil" };
+	for (size_t i = 0; i < ARRAY_LEN(sins); i++)
+		if (sins[i].when != AT_JOB && n-- == 0)
+			return &sins[i];
+	return NULL;
+}
 
-	ipc_begin(&out, MSG_HELLO, generation, 0);
-	hello_encode(&out);
-	seal(&out);
-	send_raw(out.p, out.len);
+static void
+at(const struct sin *s, enum moment when)
+{
+	if (s && s->when == when)
+		s->commit();
+}
+
+static void
+begin(const struct sin *s)
+{
+	at(s, BEFORE_HELLO);
+	s_hello();
+	at(s, AFTER_HELLO);
 	if (receive().type != MSG_SETUP)
 		exit(EX_CONFIG);
-	ipc_begin(&out, MSG_READY, generation, 0);
-	ready_encode(&r, &out);
-	seal(&out);
+	ready_frame();
 	send_raw(out.p, out.len);
+	at(s, AFTER_READY);
 }
 
 int
 main(int argc, char **argv)
 {
+	bool at_start = argc == 5 && !strcmp(argv[1], "--sin-at-start");
 	struct err e = ERR_INIT;
-	int64_t g;
+	int64_t slot, g;
 
-	if (argc != 4 || units_int(argv[3], &g))
+	argv += at_start;
+	if (argc - at_start != 4 || units_int(argv[2], &slot) || units_int(argv[3], &g))
 		return EX_USAGE;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	generation = (uint32_t)g;
-	begin();
+	begin(at_start && g == 1 ? start_sin(slot) : NULL);
 	for (;;) {
 		struct frame f = receive();
 
