@@ -34,14 +34,14 @@ def refused(d, since, rule):
 
 
 def committed(t, w, d, name, answer, since, fds):
-    """One case whose job is pushed: how the job ends, what the log says of it; True where a worker must die of it."""
+    """One case: how its job ends, what the log says of it. Gives the deaths that are due: one an attempt."""
     r = w.result_of("evil-" + name, 20)
     cls = r["error"] and r["error"]["class"]
     if answer == "=served" or answer.startswith("+"):
         t.ok(r["event_type"] == "job.completed" and r["published"] > 0, "%s: its job is served" % name, r.raw)
         if answer == "=served":
             t.ok(len(os.listdir("/proc/%d/fd" % d.pid)) <= fds + 2, "%s: the master has none of them" % name)
-            return False
+            return 0
     else:
         want = {"=timeout": ("timeout",), "=gone": ("worker_lost", "worker_protocol")}.get(answer, ("worker_protocol",))
         spooled = SPOOLED.search(name)
@@ -57,7 +57,7 @@ def committed(t, w, d, name, answer, since, fds):
             t.ok(True, "%s: refused with \"%s\"" % (name, rule))
         except Timeout:
             t.ok(False, "%s: refused with \"%s\"" % (name, rule), refused(d, since, ""))
-    return True
+    return r["attempt"]
 
 
 def push(w, name):
@@ -77,14 +77,16 @@ def evil(t, b):
         since = d.mark()
         push(w, name)
         try:
-            if committed(t, w, d, name, answer, since, fds):
-                d.wait_log("worker_died", since=since)
+            deaths = committed(t, w, d, name, answer, since, fds)
+            if deaths:
+                d.wait_log("worker_died", since=since, count=deaths)
             # The next job is an honest one: the same master serves it.
             w.push(job("after-" + name, generated(1, name_template="good_{index}")))
             r = w.result_of("after-" + name, 20)
             t.ok(r["event_type"] == "job.completed" and alive(d.pid), "%s: the master goes on" % name, r.raw)
-            t.ok(len(d.logged("worker_died", since=since)) == (answer != "=served"), "%s: that worker is gone, no other" % name,
-                 d.logged("worker_died", since=since))
+            died = d.logged("worker_died", since=since)
+            t.ok(len(died) == deaths and all(x["job_id"] in (None, "evil-" + name) for x in died),
+                 "%s: %d attempts, as many dead workers, no other" % (name, deaths), died)
         except Timeout as e:
             t.ok(False, "%s: comes to an end" % name, e, *d.raw[-5:])
     t.ok(d.metric("poller_worker_frames_refused_total") > 0, "refused frames are counted")

@@ -1,8 +1,8 @@
 /*
  * evil_worker.c - a worker that breaks one rule at a time, for tests that give it to the daemon as workers.path.
  *
- * It starts as it should (HELLO, SETUP, READY), but with --sin-at-start the first worker of slot N commits the N-th of the
- * sins that are for a start. A job whose name_template is "evil:KIND" is answered by that sin; any
+ * It starts as it should (HELLO, SETUP, READY), but with --sin-at-start the first worker of slot N commits the
+ * N-th of the sins that are for a start. A job whose name_template is "evil:KIND" is answered by that sin; any
  * other job with two files and a right DONE. Installed nowhere. Sins that leave the worker alive go on to wait for
  * what the master does about it.
  */
@@ -883,8 +883,8 @@ s_spool_garbage(void)
 enum moment { AT_JOB, BEFORE_HELLO, AFTER_HELLO, AFTER_READY };
 
 /*
- * The corpus, which t/42-evil-worker.t reads from here: class-case, sin, what the master answers, moment. The answer is a
- * part of the rule it names in its log; or =served, =timeout, =gone (an end of file, or the process), =start (not
+ * The corpus, which t/42-evil-worker.t reads from here: class-case, sin, what the master answers, moment. The answer
+ * is a part of the rule it names in its log; or =served, =timeout, =gone (an end of file, or the process), =start (not
  * READY in time). + before a rule: the job itself was served. Jobs of cases with "spool" in their name are atomic.
  */
 static const struct sin { const char *name; void (*commit)(void); const char *answer; enum moment when; } sins[] = {
@@ -982,6 +982,9 @@ static const struct sin { const char *name; void (*commit)(void); const char *an
 	{ "inside-done", s_done_garbage, "DONE", AT_JOB },
 	{ "inside-masters_class", s_masters_class, "class that a worker may not report", AT_JOB },
 	{ "inside-spool", s_spool_garbage, "", AT_JOB },
+	/* the same under names without a class, which other tests use */
+	{ "eof_in_middle", s_eof_close, "=gone", AT_JOB },
+	{ "bad_done", s_done_garbage, "DONE", AT_JOB },
 };
 
 static void
