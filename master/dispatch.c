@@ -125,6 +125,7 @@ attempt_begin(struct master *m, struct task *t, struct slot *s)
 	t->sent = t->published = 0;
 	t->held = t->too_large = t->listed_all = false;
 	t->began_ms = loop_now(m->loop);
+	t->done_ms = 0;
 	t->ticket.delivered = events_delivered;
 	event_ctx_free(t->events);
 	t->events = event_ctx_new(m->cfg, t);
@@ -345,6 +346,7 @@ done(struct master *m, struct slot *s, const struct frame *f, struct err *e)
 		    (long long)deadline_of(m, t->job->job), (unsigned long long)t->done->listed);
 	else if (t->done->cls == ERR_CANCELLED && !t->cancel)
 		return err_set(e, ERR_WORKER_PROTOCOL, "DONE cancelled, but nobody had cancelled");
+	t->done_ms = loop_now(m->loop);
 	task_account_trim(t);
 	slot_obeyed(s);
 	account(t);

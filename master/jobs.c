@@ -447,6 +447,8 @@ jobs_task_ended(struct master *m, struct task *t)
 	if (t->error.cls == ERR_OK && t->too_large)
 		err_set(&t->error, ERR_MESSAGE_TOO_LARGE, "an event is larger than Kafka takes (kafka.message_max %lld, and the topic's max.message.bytes)",
 		    (long long)m->cfg->kafka_message_max);
+	if (t->done_ms && t->published)
+		metric_observe(METRIC_JOB_PHASE, (double)(loop_now(m->loop) - t->done_ms) / 1000, "publish");
 	if (t->error.cls == ERR_OK)
 		task_final(t, TASK_DONE);
 	else

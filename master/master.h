@@ -126,6 +126,7 @@ struct task {                       /* one source of one job */
 	bool listed_all;                /* DONE came and every record was sent */
 	bool streamed_before;           /* an earlier attempt in stream mode has published something */
 	int64_t queued_ms, began_ms;    /* loop time: last queued, last begun */
+	int64_t done_ms;                /* when this attempt's DONE came; 0: not yet */
 	struct timer timer;             /* not-before and retry */
 	TAILQ_ENTRY(task) entry;        /* schedule.c's queue */
 };
@@ -280,6 +281,7 @@ struct slot {
 	int64_t spawned_us;             /* CLOCK_MONOTONIC, for the time to READY */
 	unsigned failures;              /* deaths before READY in a row */
 	bool paused;                    /* not read: Kafka has no room */
+	bool greeted;                   /* HELLO came and was answered by SETUP: once a process */
 	bool retire;                    /* is replaced when idle */
 	enum death_cause killed_for;    /* why we kill it; DEATH_CLEAN: we do not */
 	int kill_step;                  /* 0 none, 1 cancel or stop sent, 2 TERM sent, 3 KILL sent */

@@ -123,7 +123,7 @@ forget_process(struct slot *s)
 	stderr_close(&s->err);
 	s->pid = 0;
 	s->deadline_left = 0;
-	s->paused = s->retire = false;
+	s->paused = s->retire = s->greeted = false;
 	s->killed_for = DEATH_CLEAN;
 	s->kill_step = 0;
 	s->listed = s->matched = 0;
@@ -259,6 +259,8 @@ on_hello(struct slot *s, const struct frame *f, struct err *e)
 {
 	struct hello h;
 
+	if (s->greeted)
+		return err_set(e, ERR_WORKER_PROTOCOL, "HELLO is out of turn: it came before");
 	if (hello_decode(&h, f->payload, f->n, e) < 0)
 		return -1;
 	if (h.version != IPC_VERSION || strcmp(h.build_id, ipc_build_id)) {
@@ -268,6 +270,7 @@ on_hello(struct slot *s, const struct frame *f, struct err *e)
 		slot_kill(s, DEATH_CONFIG, true);
 		return 0;
 	}
+	s->greeted = true;
 	return send_setup(s, e);
 }
 
@@ -277,6 +280,8 @@ on_ready(struct slot *s, const struct frame *f, struct err *e)
 	struct pool *p = s->m->pool;
 	struct ready r;
 
+	if (!s->greeted)
+		return err_set(e, ERR_WORKER_PROTOCOL, "READY is out of turn: no HELLO came before it");
 	if (ready_decode(&r, f->payload, f->n, e) < 0)
 		return -1;
 	/* never empty: it tells a worker that was READY once from one that was not */

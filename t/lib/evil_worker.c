@@ -916,6 +916,7 @@ static const struct sin { const char *name; void (*commit)(void); const char *an
 	{ "wrong_state-files_after_done", s_files_after_done, "+FILES is out of turn", AT_JOB },
 	{ "wrong_state-socket_not_spool", s_files, "FILES on the socket of an atomic job", AT_JOB },
 	{ "wrong_state-done_in_spool", s_done_in_spool, "not this task's", AT_JOB },
+	{ "wrong_state-ready_first", s_ready, "READY is out of turn", BEFORE_HELLO },
 	{ "wrong_state-files_before_hello", s_files, "FILES is out of turn", BEFORE_HELLO },
 	{ "wrong_state-done_without_job", s_done, "DONE is out of turn", AFTER_READY },
 	/* wrong generation */
