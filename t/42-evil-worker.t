@@ -68,7 +68,8 @@ def push(w, name):
 def evil(t, b):
     """A worker program that breaks each rule of the frames: it alone is killed, its job dead-lettered, the master goes on."""
     w = World(b)
-    d = Daemon(w, {"workers.path": program("t/lib/evil_worker"), "workers.count": 4, "timeouts.cancel": "100ms",
+    # A flood of lines must not push the others out of a pipe that is read too slowly.
+    d = Daemon(w, {"log.rate": 100, "workers.path": program("t/lib/evil_worker"), "workers.count": 4, "timeouts.cancel": "100ms",
                    "timeouts.kill": "100ms"})
     fds = len(os.listdir("/proc/%d/fd" % d.pid))
     for name, _, answer, moment in corpus():
@@ -97,7 +98,7 @@ def evil_starts(t, b):
     """Workers that break the rules before they have a job, one a slot; their successors are honest."""
     rows = [r for r in corpus() if r[3] != "AT_JOB"]
     w = World(b)
-    d = Daemon(w, {"workers.count": len(rows), "timeouts.start": "1s", "timeouts.kill": "100ms"}, start=False)
+    d = Daemon(w, {"log.rate": 100, "workers.count": len(rows), "timeouts.start": "1s", "timeouts.kill": "100ms"}, start=False)
     wrapper = os.path.join(d.dir, "worker")
     with open(wrapper, "w") as f:
         f.write("#!/bin/sh\nexec '%s' --sin-at-start \"$@\"\n" % program("t/lib/evil_worker"))
