@@ -37,7 +37,11 @@ CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -I. -I$(B) $(WARN) $(HARDEN) $(OPT) -MMD -MP
 LIBS_COMMON := json-c yaml-0.1 libcrypto
 LIBS_MASTER := rdkafka
 LIBS_HTTP := libmicrohttpd
+LIBS_WORKER := libcurl libssh2 libxml-2.0
 pc = $(shell $(PKG_CONFIG) --libs $(1) 2>/dev/null)
+cflags = $(shell $(PKG_CONFIG) --cflags $(1) 2>/dev/null)
+# libxml2 keeps its headers in a folder of its own.
+$(B)/worker/%.o $(B)/t/unit/worker_%.o: CFLAGS += $(call cflags,$(LIBS_WORKER))
 
 COMMON := $(patsubst %.c,$(B)/%.o,$(wildcard common/*.c))
 MASTER := $(patsubst %.c,$(B)/%.o,$(filter-out master/main.c,$(wildcard master/*.c)))
@@ -55,7 +59,7 @@ all: $(PROGRAMS) $(MAN)
 $(B)/iis-pollerd: $(B)/master/main.o $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 $(B)/iis-poller-worker: $(B)/worker/main.o $(B)/libworker.a $(B)/libcommon.a
-	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_COMMON)) -lm
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_WORKER) $(LIBS_COMMON)) -lm
 $(B)/iis-poller-http: $(B)/master/http/main.o $(B)/libhttp.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_HTTP) $(LIBS_COMMON)) -lm
 $(B)/iis-pollerctl: $(B)/master/ctl/main.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
@@ -89,7 +93,7 @@ $(B)/t/unit/ctl_%.t: $(B)/t/unit/ctl_%.o $(B)/libctl.a $(B)/libmaster.a $(B)/lib
 $(B)/t/unit/http_%.t: $(B)/t/unit/http_%.o $(B)/libhttp.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_HTTP) $(LIBS_COMMON)) -lm
 $(B)/t/unit/worker_%.t: $(B)/t/unit/worker_%.o $(B)/libworker.a $(B)/libcommon.a
-	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check libseccomp $(LIBS_COMMON)) -lm
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check libseccomp $(LIBS_WORKER) $(LIBS_COMMON)) -lm
 # Helper programs of the tests (mock broker, evil worker, ...).
 $(B)/t/lib/%: $(B)/t/lib/%.o $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) $(if $(filter thread,$(SANITIZE)),-Wl$(comma)-u$(comma)thrd_create) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
@@ -106,7 +110,7 @@ $(B)/man/%: man/%
 # Benchmarks (t/bench) print ratios; they are not tests.
 BENCHES := $(patsubst t/bench/%.c,$(B)/t/bench/%,$(wildcard t/bench/*.c))
 $(B)/t/bench/%: $(B)/t/bench/%.o $(B)/libworker.a $(B)/libmaster.a $(B)/libcommon.a
-	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_WORKER) $(LIBS_COMMON)) -lpthread -lm
 BENCH_SCRIPTS := $(filter-out %.c,$(wildcard t/bench/*))
 bench: all tools $(BENCHES)
 	@for b in $(BENCHES) $(BENCH_SCRIPTS); do echo "== $$b"; BUILD=$(B) $$b || exit 1; done
@@ -139,9 +143,10 @@ FUZZ_SECONDS ?= 60
 FUZZERS := $(patsubst t/fuzz/%.c,$(B)/fuzz/%,$(wildcard t/fuzz/*.c))
 FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DSANITIZED=1 \
 	-DVERSION='"fuzz"' -DBUILD_ID='"fuzz"' -DLIBEXECDIR='""'
-$(B)/fuzz/%: t/fuzz/%.c $(wildcard common/*.c common/*.h common/*.def)
+FUZZED := $(wildcard common/*.c) $(filter-out worker/main.c,$(wildcard worker/*.c worker/source/*.c))
+$(B)/fuzz/%: t/fuzz/%.c $(FUZZED) $(wildcard common/*.h common/*.def worker/*.h worker/source/*.h)
 	@mkdir -p $(@D)
-	$(if $(V),,@echo "FUZZ $@";)clang $(FUZZ_FLAGS) -o $@ $< $(wildcard common/*.c) $(call pc,$(LIBS_COMMON)) -lm
+	$(if $(V),,@echo "FUZZ $@";)clang $(FUZZ_FLAGS) $(call cflags,$(LIBS_WORKER)) -o $@ $< $(FUZZED) $(call pc,$(LIBS_WORKER) $(LIBS_COMMON)) -lm
 fuzz: need-test
 	@$(MAKE) --no-print-directory -s $(FUZZERS)
 	@for f in $(FUZZERS); do n=$${f##*/}; echo "== $$n"; mkdir -p $(B)/corpus/$$n; \

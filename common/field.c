@@ -34,11 +34,28 @@ field_word_in(const char *name, const char *words)
 	return false;
 }
 
+bool
+field_applies(const struct field_row *r, int source)
+{
+	if (r->source == SOURCE_COMMON || r->source == source)
+		return true;
+	return r->source == SOURCE_NETWORK && source >= 0 && source_rows[source].role == ROLE_NETWORK;
+}
+
+int
+field_target(const struct field_row *rows, int id)
+{
+	do
+		id--;
+	while (id > 0 && rows[id].flags & (FIELD_REF | FIELD_FILE));
+	return id;
+}
+
 int
 field_find(const struct field_row *rows, size_t n, int source, const char *name)
 {
 	for (size_t i = 0; i < n; i++) {
-		if (rows[i].source != SOURCE_COMMON && rows[i].source != source)
+		if (!field_applies(&rows[i], source))
 			continue;
 		if (!strcmp(rows[i].name, name) || field_word_in(name, rows[i].aliases))
 			return (int)i;
@@ -62,6 +79,7 @@ field_kind_text(enum field_kind kind)
 		[KIND_OBJECT] = "an object",
 		[KIND_OBJECTS] = "an array of objects",
 		[KIND_ANY] = "any value",
+		[KIND_TEXT] = "a text",
 	};
 
 	return text[kind];
@@ -121,6 +139,12 @@ scalar_from_text(const struct field_row *r, const char *s, int64_t *v)
 
 /* ---- ranges ---- */
 
+static bool
+is_text(enum field_kind kind)
+{
+	return kind == KIND_STR || kind == KIND_TEXT;
+}
+
 void
 field_range(const struct field_row *r, int64_t *min, int64_t *max)
 {
@@ -129,7 +153,7 @@ field_range(const struct field_row *r, int64_t *min, int64_t *max)
 
 	*min = r->kind == KIND_INT ? INT64_MIN : 0;
 	*max = INT64_MAX;
-	if (r->kind == KIND_STR || r->kind == KIND_STRS) {
+	if (is_text(r->kind) || r->kind == KIND_STRS) {
 		if (units_int(r->range, max))
 			BUG("a text field's range is not its length");
 		return;
@@ -158,6 +182,9 @@ field_value_ok(const struct field_row *r, const struct field_value *v)
 	case KIND_STR:
 		field_range(r, &min, &max);
 		return v->s && text_ok(v->s, max);
+	case KIND_TEXT:
+		field_range(r, &min, &max);
+		return v->s && *v->s && strlen(v->s) <= (uint64_t)max;
 	case KIND_STRS:
 		field_range(r, &min, &max);
 		for (size_t i = 0; i < v->l.n; i++)
@@ -286,7 +313,7 @@ text_from_json(const struct field_row *r, struct json_object *o, char **out, str
 	if (n > (uint64_t)max)
 		return err_set(e, ERR_INVALID_JOB, "%s has %zu bytes; at most %lld are allowed",
 		    r->name, n, (long long)max);
-	if (memchr(s, '\0', n) || memchr(s, '\r', n) || memchr(s, '\n', n))
+	if (memchr(s, '\0', n) || (r->kind != KIND_TEXT && (memchr(s, '\r', n) || memchr(s, '\n', n))))
 		return err_set(e, ERR_INVALID_JOB, "%s holds a NUL, CR or LF", r->name);
 	*out = xmemdup0(s, n);
 	return 0;
@@ -360,6 +387,43 @@ objects_from_json(const struct field_row *r, struct json_object *o, struct err *
 	return 0;
 }
 
+/* {"X-Name": "value"} as "X-Name: value" */
+static int
+map_from_json(const struct field_row *r, struct json_object *o, struct field_value *v, struct err *e)
+{
+	struct json_object_iterator it, end;
+
+	if (!json_object_is_type(o, json_type_object))
+		return refuse(r, e, "an object of strings");
+	if (json_object_object_length(o) > FILTER_LIST_MAX)
+		return err_set(e, ERR_INVALID_JOB, "%s has %d members; at most %d are allowed", r->name,
+		    json_object_object_length(o), FILTER_LIST_MAX);
+	it = json_object_iter_begin(o);
+	end = json_object_iter_end(o);
+	for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it)) {
+		const char *name = json_object_iter_peek_name(&it);
+		struct json_object *item = json_object_iter_peek_value(&it);
+		char *value, *line;
+
+		if (!json_object_is_type(item, json_type_string))
+			return refuse(r, e, "an object of strings");
+		if (text_from_json(r, item, &value, e))
+			return -1;
+		if (!*name || strlen(name) > 255 || name[strcspn(name, ": \t\r\n")]) {
+			explicit_bzero(value, strlen(value));
+			free(value);
+			return err_set(e, ERR_INVALID_JOB, "%s holds a name with a colon, a space or a line end", r->name);
+		}
+		line = xasprintf("%s: %s", name, value);
+		strlist_add(&v->l, line);
+		explicit_bzero(value, strlen(value));
+		explicit_bzero(line, strlen(line));
+		free(value);
+		free(line);
+	}
+	return 0;
+}
+
 int
 field_from_json(
     const struct field_row *r, struct json_object *o, struct field_value *v, struct err *e)
@@ -367,10 +431,11 @@ field_from_json(
 	v->set = true;
 	switch (r->kind) {
 	case KIND_STR:
+	case KIND_TEXT:
 		return json_object_is_type(o, json_type_string) ? text_from_json(r, o, &v->s, e)
 								: wrong_type(r, o, e);
 	case KIND_STRS:
-		return texts_from_json(r, o, v, e);
+		return r->flags & FIELD_MAP ? map_from_json(r, o, v, e) : texts_from_json(r, o, v, e);
 	case KIND_OBJECT:
 		return json_object_is_type(o, json_type_object) ? 0 : wrong_type(r, o, e);
 	case KIND_OBJECTS:
@@ -388,7 +453,7 @@ field_default(const struct field_row *r, struct field_value *v)
 	if (!*r->def)
 		return false;
 	v->set = true;
-	if (r->kind == KIND_STR)
+	if (is_text(r->kind))
 		v->s = xstrdup(r->def);
 	else if (r->kind == KIND_STRS)
 		strlist_add(&v->l, r->def);
@@ -400,7 +465,7 @@ field_default(const struct field_row *r, struct field_value *v)
 bool
 field_value_same(enum field_kind kind, const struct field_value *a, const struct field_value *b)
 {
-	if (kind == KIND_STR)
+	if (is_text(kind))
 		return !strcmp(a->s, b->s);
 	if (kind != KIND_STRS)
 		return a->i == b->i;
@@ -418,4 +483,13 @@ field_value_release(struct field_value *v)
 	free(v->s);
 	strlist_release(&v->l);
 	memset(v, 0, sizeof(*v));
+}
+
+void
+field_value_wipe(struct field_value *v)
+{
+	if (v->s)
+		explicit_bzero(v->s, strlen(v->s));
+	for (size_t i = 0; i < v->l.n; i++)
+		explicit_bzero(v->l.v[i], strlen(v->l.v[i]));
 }

@@ -154,17 +154,59 @@ check_allowed(struct job_parser *ps, const struct job_fields *f, const struct fi
 	return 0;
 }
 
+/* The row of this member; "tls.verify" is the member verify of the object tls, and no name of its own. */
+static int
+member_row(const struct job_fields *f, const char *name)
+{
+	char full[128];
+	int id;
+
+	if ((size_t)snprintf(full, sizeof(full), "%s%s", f->prefix, name) >= sizeof(full))
+		return -1;
+	id = field_find(f->rows, f->n, f->source, full);
+	return id >= 0 && !*f->prefix && strchr(f->rows[id].name, '.') && !strcmp(f->rows[id].name, name) ? -1 : id;
+}
+
+/* Is name an object whose members are fields: "tls" of "tls.verify"? */
+static bool
+is_group(const struct job_fields *f, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (size_t i = 0; !*f->prefix && i < f->n; i++)
+		if (field_applies(&f->rows[i], f->source) && !strncmp(f->rows[i].name, name, n) && f->rows[i].name[n] == '.')
+			return true;
+	return false;
+}
+
+static int read_members(struct job_parser *, struct json_object *, const struct job_fields *, bool *given);
+
+static int
+read_group(struct job_parser *ps, const struct job_fields *f, const char *name, struct json_object *o, bool *given)
+{
+	struct job_fields inner = *f;
+	char base[ERR_POINTER_MAX], prefix[64];
+
+	if (!json_object_is_type(o, json_type_object))
+		return job_refuse(ps, ERR_INVALID_JOB, f->base, name, "%s must be an object", name);
+	snprintf(base, sizeof(base), "%s/%s", f->base, name);
+	snprintf(prefix, sizeof(prefix), "%s.", name);
+	inner.base = base;
+	inner.prefix = prefix;
+	return read_members(ps, o, &inner, given);
+}
+
 static int
 read_member(struct job_parser *ps, const struct job_fields *f, const char *name,
     struct json_object *o, bool *given)
 {
-	int id = field_find(f->rows, f->n, f->source, name);
+	int id = member_row(f, name);
 	const struct field_row *r = &f->rows[id < 0 ? 0 : id];
 	struct field_value v = { 0 };
 	int rc;
 
 	if (id < 0)
-		return unknown_member(ps, f, name);
+		return is_group(f, name) ? read_group(ps, f, name, o, given) : unknown_member(ps, f, name);
 	err_clear(ps->e);
 	rc = field_from_json(r, o, &v, ps->e);
 	/* What cannot be served is said first: the sender need not get its value right before. */
@@ -195,9 +237,8 @@ read_member(struct job_parser *ps, const struct job_fields *f, const char *name,
 	return 0;
 }
 
-int
-job_fields_read(
-    struct job_parser *ps, struct json_object *o, const struct job_fields *f, bool *given)
+static int
+read_members(struct job_parser *ps, struct json_object *o, const struct job_fields *f, bool *given)
 {
 	struct json_object_iterator it = json_object_iter_begin(o), end = json_object_iter_end(o);
 
@@ -205,9 +246,17 @@ job_fields_read(
 		if (read_member(ps, f, json_object_iter_peek_name(&it),
 			json_object_iter_peek_value(&it), given))
 			return -1;
+	return 0;
+}
+
+int
+job_fields_read(
+    struct job_parser *ps, struct json_object *o, const struct job_fields *f, bool *given)
+{
+	if (read_members(ps, o, f, given))
+		return -1;
 	for (size_t i = 0; i < f->n; i++)
-		if (!f->v[i].set &&
-		    (f->rows[i].source == SOURCE_COMMON || f->rows[i].source == f->source))
+		if (!f->v[i].set && field_applies(&f->rows[i], f->source))
 			field_default(&f->rows[i], &f->v[i]);
 	return 0;
 }
@@ -364,7 +413,7 @@ static int
 read_job(struct job_parser *ps, struct json_object *root)
 {
 	struct field_value v[JF__MAX] = { 0 };
-	struct job_fields fields = { job_rows, JF__MAX, SOURCE_COMMON, v, "" };
+	struct job_fields fields = { job_rows, JF__MAX, SOURCE_COMMON, v, "", "" };
 	int rc;
 
 	rc = read_name(ps, root, JF_JOB_ID) || read_name(ps, root, JF_ORG_ID) ||

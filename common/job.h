@@ -26,6 +26,7 @@ enum source_type {
 };
 
 #define SOURCE_COMMON (-1)          /* the `source` of FIELD rows that all types share */
+#define SOURCE_NETWORK (-2)         /* of those that all types of the role network share */
 
 enum worker_role { ROLE_LOCAL, ROLE_NETWORK, ROLE_CREDENTIALS, ROLE__MAX };
 
@@ -59,12 +60,12 @@ enum source_attr {                /* one number for each ATTR row: SA_LOCAL_INOD
 	SA__MAX
 };
 
-/* STR: text without NUL, CR, LF; INT; BOOL; DUR (ms); SIZE (bytes); TIME (ns); ENUM (index into range's words);
- * STRS: array of strings; DBL in thousandths. In job.def alone: OBJECT, OBJECTS (array of them) and ANY, which are
+/* STR: text without NUL, CR, LF; TEXT: the same with line ends (keys, certificates); INT; BOOL; DUR (ms); SIZE (bytes); TIME (ns); ENUM (index into range's words);
+ * STRS: array of strings (FIELD_MAP: an object of strings, kept as "name: value"); DBL in thousandths. In job.def alone: OBJECT, OBJECTS (array of them) and ANY, which are
  * only checked to be that; whoever wants them reads on. */
 enum field_kind {
 	KIND_STR, KIND_INT, KIND_BOOL, KIND_DUR, KIND_SIZE, KIND_TIME, KIND_ENUM, KIND_STRS, KIND_DBL,
-	KIND_OBJECT, KIND_OBJECTS, KIND_ANY
+	KIND_OBJECT, KIND_OBJECTS, KIND_ANY, KIND_TEXT
 };
 
 #define FIELD_SECRET 1   /* masked everywhere, wiped after use */
@@ -72,6 +73,11 @@ enum field_kind {
 #define FIELD_LATER 4    /* known, but served by a later version: refused by name */
 #define FIELD_MASTER 8   /* read by the master; not sent to the worker */
 #define FIELD_ONE 16     /* STRS: a single string stands for an array of one */
+#define FIELD_REF 32     /* names a file of the credentials directory that holds the value of field_target() */
+#define FIELD_FILE 64    /* a file of this host, below credentials.file_roots, that holds the value of field_target() */
+#define FIELD_LOGIN 128  /* may stand in the secret set that credentials_ref names, as all SECRET ones may */
+#define FIELD_CONN 256   /* a kept connection serves another task only where this field is the same (SECRET, LOGIN: likewise) */
+#define FIELD_MAP 512    /* STRS: written as an object of strings */
 
 struct source_row {
 	const char *name, *aliases;   /* aliases: space separated, "" for none */
@@ -107,7 +113,9 @@ struct field_value {
 struct source_conf {
 	enum source_type type;
 	char *source_id;              /* the job's name for it, or type + "-" + 12 hex digits of the canonical address' SHA-256 */
-	char *canonical;              /* the canonical address without secrets, e.g. "local:/srv/in"; part of source_id. Both NULL in a worker */
+	char *canonical;              /* the canonical address without secrets, e.g. "local:/srv/in"; part of source_id */
+	char *endpoint;               /* network: "sftp://host:22"; what caps count and the events' identity holds; NULL for others */
+	char *url_base;               /* network: what file_url puts before the path, no user data, no '/' at its end. All four NULL in a worker */
 	struct field_value v[SF__MAX];
 };
 
@@ -142,6 +150,11 @@ struct job_limits {               /* what the settings say; see config.def */
 	int64_t timeout_max_ms;
 	bool reject_unknown;
 	bool allow_faults;            /* dummy.allow_faults */
+	bool allow_inline;            /* credentials.allow_inline */
+	bool allow_unverified_tls;    /* network.allow_unverified_tls */
+	bool allow_unknown_hosts;     /* network.allow_unknown_hosts */
+	int64_t connections_max;      /* network.connections_max */
+	const struct strlist *file_roots; /* credentials.file_roots: where FIELD_FILE fields may point */
 	const char *dummy_root;       /* absolute, for dummy paths */
 	const struct strlist *local_roots; /* absolute, canonical; a local path must lie under one */
 };

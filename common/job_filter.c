@@ -115,7 +115,7 @@ job_filter_read(struct job_parser *ps, struct json_object *root, struct field_va
 {
 	struct json_object *filters = NULL, *given = NULL;
 	struct field_value v[FF__MAX] = { 0 };
-	struct job_fields fields = { filter_rows, FF__MAX, SOURCE_COMMON, v, AT };
+	struct job_fields fields = { filter_rows, FF__MAX, SOURCE_COMMON, v, AT, "" };
 	int rc = 0;
 
 	json_object_object_get_ex(root, "file_pattern", &given);

@@ -23,6 +23,7 @@ struct job_fields {
 	int source;                /* enum source_type or SOURCE_COMMON */
 	struct field_value *v;     /* n of them, zero before */
 	const char *base;          /* JSON pointer of the object */
+	const char *prefix;        /* "", or "tls." while the members of that object are read */
 };
 
 /* job.c: sets class, text and pointer (base, then /name where name is given); returns -1 */

@@ -189,6 +189,15 @@ check_dummy(struct job_parser *ps, const char *base, struct source_conf *s, cons
 	return 0;
 }
 
+/* One component of a path, and not a hidden one. */
+static bool
+secret_name_ok(const char *s)
+{
+	size_t n = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+
+	return n && !s[n] && *s != '.';
+}
+
 static int
 check_common(struct job_parser *ps, const char *base, struct source_conf *s, const bool *given)
 {
@@ -216,9 +225,92 @@ set_address(struct source_conf *s)
 {
 	const char *type = source_rows[s->type].name;
 	bool generated = s->type == SOURCE_DUMMY && s->v[SF_DUMMY_FILES].set;
-	char hash[65];
 
 	s->canonical = xasprintf("%s:%s", type, generated ? "generator" : s->v[SF_COMMON_PATH].s);
+}
+
+static int
+check_dummy_source(struct job_parser *ps, const char *base, struct source_conf *s, const bool *given)
+{
+	if (check_dummy(ps, base, s, given) || dummy_path(ps, base, s))
+		return -1;
+	set_address(s);
+	return 0;
+}
+
+static int
+check_local_source(struct job_parser *ps, const char *base, struct source_conf *s, const bool *given)
+{
+	(void)given;
+	if (local_path(ps, base, s))
+		return -1;
+	set_address(s);
+	return 0;
+}
+
+/* A FIELD_FILE path must lie below a root of the settings; which file it is, the master finds out at each attempt. */
+static int
+check_file(struct job_parser *ps, const char *base, struct field_value *v, const struct field_row *r)
+{
+	char *path = path_normalise(v->s, NULL, ps->e);
+	const char *rest;
+
+	if (!path)
+		return job_refuse(ps, ERR_INVALID_JOB, base, r->name, NULL);
+	free(v->s);
+	v->s = path;
+	if (!path_under(ps->limits->file_roots, path, &rest))
+		return job_refuse(ps, ERR_POLICY, base, r->name,
+		    "%s is not below a directory of credentials.file_roots", r->name);
+	return 0;
+}
+
+/* What holds for secrets, files, TLS and proxies of every network source. */
+static int
+check_network(struct job_parser *ps, const char *base, struct source_conf *s, const bool *given)
+{
+	for (int i = 0; i < SF__MAX; i++) {
+		const struct field_row *r = &field_rows[i];
+
+		if (!given[i])
+			continue;
+		if (r->flags & FIELD_SECRET && !ps->limits->allow_inline)
+			return job_refuse(ps, ERR_POLICY, base, r->name,
+			    "%s in a job is forbidden (credentials.allow_inline); use credentials_ref", r->name);
+		if (r->flags & (FIELD_REF | FIELD_FILE) && given[field_target(field_rows, i)])
+			return job_refuse(ps, ERR_INVALID_JOB, base, r->name, "%s and %s exclude each other",
+			    r->name, field_rows[field_target(field_rows, i)].name);
+		if (r->flags & FIELD_REF && !secret_name_ok(s->v[i].s))
+			return job_refuse(ps, ERR_INVALID_JOB, base, r->name, "%s is not a secret's name (letters, digits, . _ -)",
+			    r->name);
+		if (r->flags & FIELD_FILE && check_file(ps, base, &s->v[i], r))
+			return -1;
+	}
+	if (given[SF_NETWORK_CREDENTIALS_REF] && !secret_name_ok(s->v[SF_NETWORK_CREDENTIALS_REF].s))
+		return job_refuse(ps, ERR_INVALID_JOB, base, "credentials_ref",
+		    "credentials_ref is not a secret's name (letters, digits, . _ -)");
+	if (!s->v[SF_NETWORK_TLS_VERIFY].i && !ps->limits->allow_unverified_tls)
+		return job_refuse(ps, ERR_POLICY, base, "tls/verify", "tls.verify: false needs network.allow_unverified_tls");
+	if (s->v[SF_NETWORK_MAX_CONNECTIONS].set && s->v[SF_NETWORK_MAX_CONNECTIONS].i > ps->limits->connections_max) {
+		s->v[SF_NETWORK_MAX_CONNECTIONS].i = ps->limits->connections_max;
+		job_warn(ps, "%s/max_connections was lowered to %lld (network.connections_max)", base,
+		    (long long)ps->limits->connections_max);
+	}
+	return 0;
+}
+
+typedef int source_check_fn(struct job_parser *, const char *base, struct source_conf *, const bool *given);
+static source_check_fn *const source_checks[SOURCE__MAX] = {
+	[SOURCE_DUMMY] = check_dummy_source,
+	[SOURCE_LOCAL] = check_local_source,
+};
+
+static void
+set_source_id(struct source_conf *s)
+{
+	const char *type = source_rows[s->type].name;
+	char hash[65];
+
 	sha256_hex(s->canonical, strlen(s->canonical), hash);
 	if (s->v[SF_COMMON_SOURCE_ID].set)
 		s->source_id = xstrdup(s->v[SF_COMMON_SOURCE_ID].s);
@@ -230,7 +322,7 @@ int
 job_source_read(
     struct job_parser *ps, struct json_object *o, const char *base, struct source_conf *s)
 {
-	struct job_fields fields = { field_rows, SF__MAX, SOURCE_COMMON, s->v, base };
+	struct job_fields fields = { field_rows, SF__MAX, SOURCE_COMMON, s->v, base, "" };
 	size_t n = strlen(json_object_to_json_string_ext(
 	    o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 	bool given[SF__MAX] = { false };
@@ -244,12 +336,10 @@ job_source_read(
 	fields.source = (int)s->type;
 	if (job_fields_read(ps, o, &fields, given) || check_common(ps, base, s, given))
 		return -1;
-	if (s->type == SOURCE_DUMMY) {
-		if (check_dummy(ps, base, s, given) || dummy_path(ps, base, s))
-			return -1;
-	} else if (local_path(ps, base, s)) {
+	if (source_rows[s->type].role == ROLE_NETWORK && check_network(ps, base, s, given))
 		return -1;
-	}
-	set_address(s);
+	if (source_checks[s->type](ps, base, s, given))
+		return -1;
+	set_source_id(s);
 	return 0;
 }

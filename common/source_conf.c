@@ -76,7 +76,7 @@ travels(const struct source_conf *s, int id)
 static void
 value_encode(const struct field_row *r, const struct field_value *v, struct buf *b)
 {
-	if (r->kind == KIND_STR) {
+	if (r->kind == KIND_STR || r->kind == KIND_TEXT) {
 		buf_cstr(b, v->s);
 	} else if (r->kind == KIND_STRS) {
 		buf_u16(b, (uint16_t)v->l.n);
@@ -127,7 +127,7 @@ value_decode(const struct field_row *r, struct field_value *v, struct cursor *c)
 
 	v->set = true;
 	field_range(r, &min, &max);
-	if (r->kind == KIND_STR)
+	if (r->kind == KIND_STR || r->kind == KIND_TEXT)
 		v->s = cursor_strdup(c, (size_t)max);
 	else if (r->kind == KIND_STRS)
 		strs_decode(&v->l, max, c);
@@ -159,8 +159,7 @@ source_conf_decode(struct source_conf *s, struct cursor *c)
 			break;
 		}
 		r = &field_rows[id];
-		if ((r->source != SOURCE_COMMON && r->source != (int)s->type) ||
-		    r->flags & FIELD_MASTER) {
+		if (!field_applies(r, (int)s->type) || r->flags & FIELD_MASTER) {
 			cursor_fail(c);
 			break;
 		}
@@ -178,11 +177,13 @@ void
 source_conf_release(struct source_conf *s)
 {
 	for (int i = 0; i < SF__MAX; i++) {
-		if (field_rows[i].flags & FIELD_SECRET && s->v[i].s)
-			explicit_bzero(s->v[i].s, strlen(s->v[i].s));
+		if (field_rows[i].flags & FIELD_SECRET)
+			field_value_wipe(&s->v[i]);
 		field_value_release(&s->v[i]);
 	}
 	free(s->source_id);
 	free(s->canonical);
+	free(s->endpoint);
+	free(s->url_base);
 	memset(s, 0, sizeof(*s));
 }

@@ -48,7 +48,17 @@ void
 setup_release(struct setup *s)
 {
 	strlist_release(&s->roots);
+	strlist_release(&s->egress_allow);
+	strlist_release(&s->egress_deny);
 	setup_init(s);
+}
+
+static void
+put_list(struct buf *b, const struct strlist *l)
+{
+	buf_u16(b, (uint16_t)l->n);
+	for (size_t i = 0; i < l->n; i++)
+		buf_cstr(b, l->v[i]);
 }
 
 void
@@ -64,6 +74,27 @@ setup_encode(const struct setup *s, struct buf *b)
 	buf_u16(b, (uint16_t)s->roots.n);
 	for (size_t i = 0; i < s->roots.n; i++)
 		buf_cstr(b, s->roots.v[i]);
+	buf_i64(b, s->keep_ms);
+	put_list(b, &s->egress_allow);
+	put_list(b, &s->egress_deny);
+}
+
+#define NETWORK_BYTES 64        /* of one network as text */
+
+static void
+get_networks(struct strlist *l, struct cursor *c)
+{
+	size_t n = cursor_u16(c);
+
+	if (n > FILTER_LIST_MAX)
+		cursor_fail(c);
+	for (size_t i = 0; i < n && !c->bad; i++) {
+		char *s = cursor_strdup(c, NETWORK_BYTES);
+
+		if (s)
+			strlist_add(l, s);
+		free(s);
+	}
 }
 
 static void
@@ -100,8 +131,11 @@ setup_decode(struct setup *s, const void *p, size_t n, struct err *e)
 	s->open_files = cursor_i64(&c);
 	faults = cursor_u8(&c);
 	get_roots(s, &c);
+	s->keep_ms = cursor_i64(&c);
+	get_networks(&s->egress_allow, &c);
+	get_networks(&s->egress_deny, &c);
 	if (role >= ROLE__MAX || level > LOG_DEBUG || faults > 1 || s->spool_max < 0 || s->memory_max < 0 ||
-	    s->cpu_max_s < 0 || s->open_files < 8)
+	    s->cpu_max_s < 0 || s->open_files < 8 || s->keep_ms < 0)
 		cursor_fail(&c);
 	s->role = (enum worker_role)role;
 	s->log_level = (enum log_level)level;
@@ -138,6 +172,7 @@ task_spec_encode(const struct task_spec *t, struct buf *b)
 	buf_i64(b, t->deadline_ms);
 	buf_i64(b, t->now_ns);
 	buf_i64(b, t->entries_max);
+	put_fixed(b, t->tenant, sizeof(t->tenant));
 	put_fixed(b, t->root, sizeof(t->root));
 	put_fixed(b, t->below, sizeof(t->below));
 	source_conf_encode(&t->source, b);
@@ -174,6 +209,7 @@ task_spec_decode(struct task_spec *t, const void *p, size_t n, struct err *e)
 	t->deadline_ms = cursor_i64(&c);
 	t->now_ns = cursor_i64(&c);
 	t->entries_max = cursor_i64(&c);
+	cursor_str(&c, t->tenant, sizeof(t->tenant));
 	cursor_str(&c, t->root, sizeof(t->root));
 	cursor_str(&c, t->below, sizeof(t->below));
 	if (publish > PUBLISH_STREAM || !t->attempt || t->deadline_ms < 0 || t->entries_max < 0)
@@ -243,6 +279,7 @@ task_done_encode(const struct task_done *d, struct buf *b)
 		buf_u64(b, d->phase_us[i]);
 	put_fixed(b, d->text, sizeof(d->text));
 	put_fixed(b, d->peer, sizeof(d->peer));
+	buf_u64(b, d->retry_after_ms);
 	buf_u8(b, (uint8_t)d->n_named);
 	for (uint32_t i = 0; i < d->n_named; i++) {
 		put_fixed(b, d->named[i].path, sizeof(d->named[i].path));
@@ -286,6 +323,7 @@ task_done_decode(struct task_done *d, const void *p, size_t n, struct err *e)
 		d->phase_us[i] = cursor_u64(&c);
 	cursor_str(&c, d->text, sizeof(d->text));
 	cursor_str(&c, d->peer, sizeof(d->peer));
+	d->retry_after_ms = cursor_u64(&c);
 	d->n_named = cursor_u8(&c);
 	if (!c.bad && (why = done_rule(d, phase, truncated)))
 		return bad(e, "DONE", why);

@@ -25,6 +25,8 @@ struct setup {                      /* master to worker, once */
 	int64_t cpu_max_s;              /* seconds of CPU for the whole life of the worker; 0: none */
 	int64_t open_files;             /* RLIMIT_NOFILE */
 	bool allow_faults;              /* dummy.allow_faults */
+	struct strlist egress_allow, egress_deny; /* networks; see egress.h */
+	int64_t keep_ms;                /* network.keep_idle */
 };
 void setup_init(struct setup *);
 void setup_release(struct setup *);
@@ -39,6 +41,7 @@ struct task_spec {                  /* JOB: what one worker does for one source 
 	int64_t deadline_ms;            /* ms from now; for the worker's own timeouts; the master enforces it */
 	int64_t now_ns;                 /* the time ages are measured from: one for all attempts of the job */
 	int64_t entries_max;            /* limit of listed entries; 0 none */
+	char tenant[129];               /* org_id: kept connections serve this tenant alone */
 	char root[4097];                /* local, dummy: the configured root (absolute) */
 	char below[4097];               /* local, dummy: path below it, "." for the root itself */
 };
@@ -61,6 +64,7 @@ struct task_done {                  /* DONE: the worker's account */
 	uint64_t unreadable;            /* entries the source refused; the first of them named below */
 	bool truncated;                 /* max_files cut it */
 	char peer[256];                 /* address of the server; "" for local sources */
+	uint64_t retry_after_ms;        /* the server asked for this much time before the next attempt; 0: it did not */
 	uint64_t spool_bytes;           /* length of what was written to the spool */
 	uint64_t phase_us[PHASE__MAX];
 	uint32_t n_named;

@@ -71,6 +71,7 @@ static const char *const kind_words[] = {
 	[KIND_STR] = "text", [KIND_STRS] = "array of texts", [KIND_INT] = "number", [KIND_BOOL] = "true or false",
 	[KIND_DUR] = "duration", [KIND_SIZE] = "size", [KIND_TIME] = "time", [KIND_ENUM] = "word", [KIND_DBL] = "number",
 	[KIND_OBJECT] = "object", [KIND_OBJECTS] = "array of objects", [KIND_ANY] = "any value",
+	[KIND_TEXT] = "text of several lines",
 };
 
 static void
@@ -128,6 +129,8 @@ list_source_fields(struct buf *b)
 {
 	buf_puts(b, "For every type:\n");
 	fields_of(b, SOURCE_COMMON);
+	buf_puts(b, ".Pp\nFor every type that is reached over a network:\n");
+	fields_of(b, SOURCE_NETWORK);
 	for (int t = 0; t < SOURCE__MAX; t++) {
 		buf_printf(b, ".Pp\nThe type\n.Ql %s .\n", source_rows[t].name);
 		mdoc_text(b, source_rows[t].help);

@@ -103,6 +103,7 @@ encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b,
 	spec.deadline_ms = deadline_of(m, j);
 	spec.now_ns = t->job->received_ns;
 	spec.entries_max = m->cfg->jobs_entries_max;
+	snprintf(spec.tenant, sizeof(spec.tenant), "%s", t->job->org_id);
 	if (place(m, &spec.source, &spec, e) < 0)
 		return -1;
 	ipc_begin(b, MSG_JOB, generation, t->wire);

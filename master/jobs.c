@@ -482,6 +482,11 @@ limits(const struct master *m, struct job_limits *l)
 		.timeout_max_ms = c->timeout_job_max,
 		.reject_unknown = c->jobs_unknown_fields == 1,
 		.allow_faults = c->dummy_faults,
+		.allow_inline = c->credentials_inline,
+		.allow_unverified_tls = c->network_unverified_tls,
+		.allow_unknown_hosts = c->network_unknown_hosts,
+		.connections_max = c->network_connections,
+		.file_roots = &c->credentials_file_roots,
 		.dummy_root = c->dummy_path,
 		.local_roots = &c->local_roots,
 	};

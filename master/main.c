@@ -207,16 +207,24 @@ log_config_errors(const struct config_set *set)
 		    LI("column", set->errors[i].column), LS("error", set->errors[i].text));
 }
 
+static bool
+lists_differ(const struct strlist *a, const struct strlist *b)
+{
+	if (a->n != b->n)
+		return true;
+	for (size_t i = 0; i < a->n; i++)
+		if (strcmp(a->v[i], b->v[i]))
+			return true;
+	return false;
+}
+
 /* What pool.c tells workers in SETUP: those that know the old values serve no further task. */
 static bool
 setup_differs(const struct config *a, const struct config *b)
 {
-	if (a->dummy_faults != b->dummy_faults || strcmp(a->dummy_path, b->dummy_path) || a->local_roots.n != b->local_roots.n)
-		return true;
-	for (size_t i = 0; i < a->local_roots.n; i++)
-		if (strcmp(a->local_roots.v[i], b->local_roots.v[i]))
-			return true;
-	return false;
+	return a->dummy_faults != b->dummy_faults || strcmp(a->dummy_path, b->dummy_path) ||
+	    a->network_keep != b->network_keep || lists_differ(&a->local_roots, &b->local_roots) ||
+	    lists_differ(&a->egress_allow, &b->egress_allow) || lists_differ(&a->egress_deny, &b->egress_deny);
 }
 
 static int

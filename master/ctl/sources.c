@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "common/field.h"
 #include "common/jsonw.h"
 #include "common/xalloc.h"
 #include "master/ctl/ctl.h"
@@ -11,7 +12,7 @@
 static const char *const kinds[] = {
 	[KIND_STR] = "text", [KIND_INT] = "number", [KIND_BOOL] = "bool", [KIND_DUR] = "duration", [KIND_SIZE] = "size",
 	[KIND_TIME] = "time", [KIND_ENUM] = "word", [KIND_STRS] = "texts", [KIND_DBL] = "number", [KIND_OBJECT] = "object",
-	[KIND_OBJECTS] = "objects", [KIND_ANY] = "any",
+	[KIND_OBJECTS] = "objects", [KIND_ANY] = "any", [KIND_TEXT] = "text",
 };
 static const char *const roles[ROLE__MAX] = {
 	[ROLE_LOCAL] = "local", [ROLE_NETWORK] = "network", [ROLE_CREDENTIALS] = "credentials",
@@ -77,7 +78,7 @@ field_json(struct buf *b, const struct field_row *r)
 	jsonw_str(&j, "kind", kinds[r->kind]);
 	jsonw_str(&j, "default", *r->def ? r->def : NULL);
 	jsonw_str(&j, "range", *r->range ? r->range : NULL);
-	jsonw_bool(&j, "common", r->source == SOURCE_COMMON);
+	jsonw_bool(&j, "common", r->source < 0);
 	jsonw_bool(&j, "served", !(r->flags & FIELD_LATER));
 	jsonw_str(&j, "note", *note(r->flags) ? note(r->flags) : NULL);
 	jsonw_str(&j, "help", r->help);
@@ -92,12 +93,12 @@ field_row(struct table *t, const struct field_row *r)
 	table_cell(t, r->aliases);
 	table_cell(t, kinds[r->kind]);
 	table_cell(t, r->def);
-	table_cell(t, r->kind == KIND_STR ? "" : r->range);
+	table_cell(t, r->kind == KIND_STR || r->kind == KIND_TEXT ? "" : r->range);
 	table_cell(t, note(r->flags));
 	table_cell(t, r->help);
 }
 
-/* The type's own fields first, then those that all have. */
+/* The type's own fields first, then those that all network sources have, then those that all have. */
 int
 ctl_sources(struct ctl *c)
 {
@@ -111,9 +112,11 @@ ctl_sources(struct ctl *c)
 	if (type < 0)
 		return ctl_fail(c, EX_NOINPUT, "no such source type: %s", c->arg[0]);
 	table_init(&t, "FIELD|ALSO|KIND|DEFAULT|RANGE|NOTE|WHAT");
-	for (int round = 0; round < 2; round++)
+	for (size_t round = 0; round < 3; round++)
 		for (int i = 0; i < SF__MAX; i++) {
-			if (field_rows[i].source != (round ? SOURCE_COMMON : type))
+			const int of[] = { type, SOURCE_NETWORK, SOURCE_COMMON };
+
+			if (field_rows[i].source != of[round] || !field_applies(&field_rows[i], type))
 				continue;
 			if (c->json)
 				field_json(&b, &field_rows[i]);

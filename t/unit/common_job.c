@@ -103,11 +103,10 @@ static const struct refusal refusals[] = {
 	{ "{'job_id':'a','source_config':{'source_type':'ftps'}}", ERR_UNSUPPORTED, "/source_config/source_type", "ftp", NULL },
 	{ "{'job_id':'a','source_config':{'source_type':'https'}}", ERR_UNSUPPORTED, "/source_config/source_type", "http", NULL },
 	{ "{'job_id':'a','source_config':{'source_type':'local','type':'dummy','path':'/srv/in'}}", ERR_INVALID_JOB, "/source_config/type", "different", "'dummy'" },
-	{ "{'job_id':'a','source_config':{'source_type':'dummy','credentials_ref':'x'}}", ERR_UNSUPPORTED, "/source_config/credentials_ref", "credentials_ref", "'x'" },
-	{ "{'job_id':'a','source_config':{'source_type':'dummy','credentials_ref':3}}", ERR_UNSUPPORTED, "/source_config/credentials_ref", "credentials_ref", "3" },
-	{ "{'job_id':'a','source_config':{'source_type':'dummy','connection_timeout':5}}", ERR_UNSUPPORTED, "/source_config/connection_timeout", "connect_timeout", "5" },
 	{ "{'job_id':'a','source_config':{'source_type':'local','path':'/srv/in','hash':'md5'}}", ERR_UNSUPPORTED, "/source_config/hash", "hash", "'md5'" },
 	{ "{'job_id':'a'," DUMMY ",'filters':{'extensions':['csv']}}", ERR_UNSUPPORTED, "/filters/extensions", "extensions", NULL },
+	{ "{'job_id':'a','source_config':{'source_type':'local','path':'/srv/in','hash':3}}", ERR_UNSUPPORTED, "/source_config/hash", "hash", "3" },
+	{ "{'job_id':'a','source_config':{'source_type':'local','path':'/srv/in','hash':'md5'}}", ERR_UNSUPPORTED, "/source_config/hash", "hash", "'md5'" },
 	{ "{'job_id':'a','source_config':{'source_type':'dummy','crash':'segv'}}", ERR_POLICY, "/source_config/crash", "dummy.allow_faults", "'segv'" },
 	{ "{'job_id':'a','source_config':{'source_type':'dummy','fail_after':1}}", ERR_POLICY, "/source_config/fail_after", "dummy.allow_faults", "1" },
 	/* paths */
@@ -225,9 +224,10 @@ takes(const struct field_row *r, size_t sample)
 	case KIND_BOOL:
 		return sample == 1;
 	case KIND_STR:
+	case KIND_TEXT:
 		return sample == 4;
 	case KIND_STRS:
-		return sample == 4 && r->flags & FIELD_ONE;
+		return r->flags & FIELD_MAP ? false : sample == 4 && r->flags & FIELD_ONE;
 	case KIND_OBJECT:
 		return sample == 6;
 	case KIND_DUR:
@@ -260,6 +260,16 @@ check_types(const struct field_row *r, const char *name, const char *before, con
 	}
 }
 
+/* A served type that has the row; NULL: none yet. */
+static const char *
+type_with(const struct field_row *r)
+{
+	for (int t = 0; t < SOURCE__MAX; t++)
+		if (!source_rows[t].later && field_applies(r, t))
+			return source_rows[t].name;
+	return NULL;
+}
+
 START_TEST(wrong_types)
 {
 	limits.allow_faults = true;
@@ -275,17 +285,22 @@ START_TEST(wrong_types)
 		check_types(&filter_rows[i], filter_rows[i].name, "{'job_id':'a'," DUMMY ",'filters':{", "}}");
 	for (size_t i = 0; i < SF__MAX; i++) {
 		const struct field_row *r = &field_rows[i];
-		const char *type = r->source == SOURCE_COMMON ? "dummy" : source_rows[r->source].name;
-		char *before;
+		const char *dot = strchr(r->name, '.'), *type = type_with(r);
+		char *before, *words, *save = NULL;
 
+		if (!type)
+			continue;
 		if (i == SF_COMMON_TYPE)
 			before = xstrdup("{'job_id':'a','source_config':{");
 		else
-			before = xasprintf("{'job_id':'a','source_config':{'source_type':'%s',%s", type,
-			    r->source == SOURCE_LOCAL ? "'path':'/srv/in'," : "");
-		check_types(r, r->name, before, "}}");
-		if (*r->aliases)
-			check_types(r, r->aliases, before, "}}");
+			before = xasprintf("{'job_id':'a','source_config':{'source_type':'%s',%s%s%.*s%s", type,
+			    r->source == SOURCE_LOCAL ? "'path':'/srv/in'," : "", dot ? "'" : "",
+			    dot ? (int)(dot - r->name) : 0, r->name, dot ? "':{" : "");
+		check_types(r, dot ? dot + 1 : r->name, before, dot ? "}}}" : "}}");
+		words = xstrdup(dot ? "" : r->aliases);
+		for (char *w = strtok_r(words, " ", &save); w; w = strtok_r(NULL, " ", &save))
+			check_types(r, w, before, "}}");
+		free(words);
 		free(before);
 	}
 }
@@ -882,8 +897,15 @@ START_TEST(schema_knows_every_field)
 	for (size_t i = 0; i < SF__MAX; i++) {
 		const struct field_row *r = &field_rows[i];
 
-		snprintf(pointer, sizeof(pointer), "/$defs/%s/properties/%s",
-		    r->source == SOURCE_COMMON ? "common" : source_rows[r->source].name, r->name);
+		const char *dot = strchr(r->name, '.');
+		const char *type = r->source == SOURCE_COMMON ? "common" : r->source == SOURCE_NETWORK ? "network" :
+		    source_rows[r->source].name;
+
+		if (dot)
+			snprintf(pointer, sizeof(pointer), "/$defs/%s/properties/%.*s/properties/%s", type,
+			    (int)(dot - r->name), r->name, dot + 1);
+		else
+			snprintf(pointer, sizeof(pointer), "/$defs/%s/properties/%s", type, r->name);
 		if (!(r->flags & FIELD_LATER))
 			ck_assert_msg(json_locate(b.p, b.len, pointer) >= 0, "%s", pointer);
 	}
