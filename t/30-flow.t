@@ -1,5 +1,8 @@
 #!/usr/bin/python3
-"""A job's way from the polling queue to its events, terminal record and dead letter, on the embedded broker."""
+"""A job's way from the polling queue to its events, terminal record and dead letter, on the embedded broker.
+
+t/55-real-flow.t runs the same steps, flow(), on Apache Kafka.
+"""
 import json
 import os
 import re
@@ -8,8 +11,8 @@ import sys
 import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import (ROOT, Daemon, MockBroker, Tap, World, conservation, folder, generated, job, need, rfc3339,  # noqa: E402
-                    without_override)
+from poller import (ROOT, Daemon, MockBroker, Tap, World, conservation, folder, generated, invalid, job, need,  # noqa: E402
+                    rfc3339, without_override)
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 KEYS = {"event_id", "job_id", "source_type", "file_path", "file_name", "file_size", "file_type", "file_url", "checksum",
@@ -221,10 +224,10 @@ def fields(t, w, d):
     r, e, _ = w.run({"source_type": "dummy", "files": 2, "count": 3})
     t.is_((r["event_type"], r["error"]["class"]), ("job.failed", "invalid_job"), "an alias that says something else")
     for name in ("s3", "ftp", "sftp", "http"):
-        r, e, dl = w.run({"source_type": name, "path": "/x"})
+        r, e, dl = w.run({"source_type": name, "path": "/x"}, invalid=True)
         t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "unsupported" and name in r["error"]["message"],
              "%s: refused by name" % name, r.raw)
-    r, e, dl = w.run({"source_type": "gopher", "path": "/x"})
+    r, e, dl = w.run({"source_type": "gopher", "path": "/x"}, invalid=True)
     t.is_((r["event_type"], r["error"]["class"]), ("job.failed", "unknown_source"), "an unknown source type")
     r, e, dl = w.run(generated(1, credentials_ref="x"))
     t.ok(r["error"] and "credentials_ref" in r["error"]["message"], "credentials_ref: refused by name", r.raw)
@@ -232,7 +235,7 @@ def fields(t, w, d):
     t.is_((r["event_type"], len(e)), ("job.completed", 3), "api_keys and batch_size are accepted")
     r, e, dl = w.run(generated(3, error="permanent"), api_keys={"k": SECRET}, file_pattern=["*.csv", "*.txt"])
     t.ok(dl and dl[0]["original_job"]["source_config"]["files"] == 3, "the dead letter holds the job", dl and dl[0].raw)
-    w.push(b'{"job_id": "broken", "api_keys": "' + SECRET.encode() + b'", }')
+    w.push(invalid(b'{"job_id": "broken", "api_keys": "' + SECRET.encode() + b'", }'))
     w.reader("dlq").until(lambda rs: any(x["original_job"] is None for x in rs), what="the dead letter of a message that does not parse")
     x = [x for x in w.reader("dlq").records if x["original_job"] is None][-1]
     t.ok(x["failure_info"]["position"] is not None and x["metadata"]["original_offset"] >= 0, "a message that does not parse: position and pointer", x.raw)
@@ -251,12 +254,13 @@ def event_keys(t, w, d):
         t.ok(len(e) == 3 and all(x.key == want(x) for x in e), "event_key: %s" % how, [x.key for x in e])
 
 
-def main(t):
+def flow(t, broker):
+    """All of it on one broker; broker(t) starts it."""
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http", "iis-pollerctl")
     wrap = without_override()
     if wrap is None:
         t.skip_all("root's right to read everything cannot be dropped here (setpriv)")
-    w = World(MockBroker(t), event_partitions=4)
+    w = World(broker(t), event_partitions=4)
     w.root = folder()
     d = Daemon(w, {"local.allowed_roots": [w.root], "jobs.max_age": "1h"}, wrap=wrap)
     for part in (readme_job, metadata, versions, several_sources, publishing, retries, endings, deadlines, cancelled, times,
@@ -279,7 +283,9 @@ def main(t):
     t.is_(d.stop(), 0, "a graceful stop: exit 0")
     t.ok(d.logged("draining") and d.logged("stopped"), "it says draining and stopped")
     t.is_(w.committed(), {0: pushed}, "all offsets are committed")
+    return w.broker
 
 
-with Tap() as tap:
-    main(tap)
+if __name__ == "__main__":
+    with Tap() as tap:
+        flow(tap, MockBroker)

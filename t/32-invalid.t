@@ -6,7 +6,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import Daemon, MockBroker, Tap, World, conservation, generated, need  # noqa: E402
+from poller import Daemon, MockBroker, Tap, World, conservation, generated, invalid, need  # noqa: E402
 
 OK = {"job_id": "bad", "source_config": {"source_type": "dummy", "files": 1}}
 
@@ -90,7 +90,7 @@ def main(t):
     w = World(MockBroker(t), partitions=2)
     d = Daemon(w)
     c = corpus()
-    at = w.push(*[v for _, v, _ in c], dict(OK, job_id="after"))
+    at = w.push(*[invalid(v) for _, v, _ in c], dict(OK, job_id="after"))
     began = time.monotonic()
     w.reader("results").read(len(c) + 1, 60)
     t.diag("%d messages in %.2f s" % (len(c), time.monotonic() - began))
@@ -121,7 +121,7 @@ def main(t):
     echo = {"team": "blue", "n": [1, {"deep": "é/x"}]}
     for what, source in (("forbidden path", {"source_type": "local", "path": "/etc"}), ("later source", {"source_type": "s3", "bucket": "b"}),
                          ("bad field", {"source_type": "dummy", "path": "./dummy_data", "recursive": "perhaps"})):
-        r, _, dl = w2.run(source, metadata=echo)
+        r, _, dl = w2.run(source, invalid=what != "forbidden path", metadata=echo)
         t.is_((r["metadata"], r["org_id"], len(dl)), (echo, "default", 1), "%s: refused, its metadata and tenant are echoed" % what)
     t.is_(d.stop(), 0, "exit 0")
 

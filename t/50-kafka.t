@@ -1,5 +1,8 @@
 #!/usr/bin/python3
-"""Kafka's troubles, on the embedded broker: none of them is charged to a job, none loses one."""
+"""Kafka's troubles, on the embedded broker: none of them is charged to a job, none loses one.
+
+t/55-real-flow.t runs EVERYWHERE on Apache Kafka, too.
+"""
 import os
 import sys
 import time
@@ -126,12 +129,19 @@ def fatal_producer(t, b):
     t.is_(d.stop(), 0, "exit 0")
 
 
+EVERYWHERE = (too_large,)
+# They order the embedded broker to be unreachable, to be slow, or to answer with an error. Of these t/51-real-kafka.t has
+# what can be done to a process: it is absent, stopped, killed.
+MOCK_ONLY = (down_at_start, down_in_the_middle, slow_broker, request_errors, fatal_producer)
+
+
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http", "iis-pollerctl")
     b = MockBroker(t)
-    for part in (down_at_start, down_in_the_middle, slow_broker, too_large, request_errors, fatal_producer):
+    for part in MOCK_ONLY + EVERYWHERE:
         t.part(part, b)
 
 
-with Tap() as tap:
-    main(tap)
+if __name__ == "__main__":
+    with Tap() as tap:
+        main(tap)

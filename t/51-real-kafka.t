@@ -1,12 +1,13 @@
 #!/usr/bin/python3
 """The flow against Apache Kafka: what the embedded broker cannot show. Needs Java and Maven; skipped where they cannot be had."""
+import base64
 import os
 import signal
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import Daemon, RealBroker, Tap, World, generated, job, need  # noqa: E402
+from poller import Daemon, RealBroker, Tap, World, generated, job, need, rfc3339  # noqa: E402
 
 
 def absent_at_start(t, b):
@@ -109,10 +110,80 @@ def static_membership(t, b):
     t.is_(d.stop(), 0, "exit 0")
 
 
+def decoded(metadata):
+    """The done offsets, counted from the frontier, that the text of a commit tells: master/offsets.c, read by other code."""
+    if not metadata:
+        return set()
+    body = base64.b64decode(metadata[2:] + "=" * (-len(metadata[2:]) % 4))[1:]
+    if metadata[:2] == "B1":
+        return {i for i in range(8 * len(body)) if body[i // 8] >> i % 8 & 1}
+    if metadata[:2] != "R1":
+        raise ValueError("metadata of a kind unknown here: %r" % metadata)
+    runs, at, done = [], 0, set()
+    value = shift = 0
+    for byte in body:
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            runs.append(value)
+            value = shift = 0
+    for i, n in enumerate(runs):
+        done |= set(range(at, at + n)) if i % 2 else set()
+        at += n
+    return done
+
+
+def covered(w):
+    """{partition: offsets that the group's commit says are done}; no commit: None"""
+    return {p: None if offset < 0 else set(range(offset)) | {offset + i for i in decoded(metadata)}
+            for p, (offset, metadata) in w.committed_metadata().items()}
+
+
+def commit_in_revoke(t, b):
+    """The first master's commits are a minute apart: what the second one finds can come from the revoke alone."""
+    for how in ("dynamic", "static"):
+        w = World(b, partitions=4)
+        conf = {"kafka.commit_interval": "60s", "jobs.hold_max": "1h", "workers.count": 4}
+
+        def member(name):
+            return dict(conf, **({"kafka.group_instance_id": name} if how == "static" else {}))
+        one = Daemon(w, member("one"), name="one, %s" % how)
+        began = time.monotonic()
+        # Odd partitions: all is done. Even ones: a job that waits holds the frontier, and the rest travels in the metadata.
+        held = {(0, 3), (2, 0), (2, 5)}
+        at = rfc3339(1800)
+        places = [(p, i) for p in range(4) for i in range(12)]
+        w.push(*[job("r-%d-%d" % x, generated(2), **({"scheduled_at": at} if x in held else {})) for x in places], partition=lambda i: places[i][0])
+        one.wait_log("job_done", count=len(places) - len(held))
+        want = {p: {i for q, i in places if q == p and (q, i) not in held} for p in range(4)}
+        t.is_(one.wait_metric("poller_active_jobs", len(held)), len(held), "%s: all is done but the jobs that wait" % how)
+        t.is_(covered(w), {p: None for p in range(4)}, "%s: nothing has been committed before the revoke" % how)
+
+        two = Daemon(w, member("two"), name="two, %s" % how, ready=False)
+        two.wait_log("partition_assigned", count=2)
+        given = two.logged("partition_assigned")
+        took = time.monotonic() - began
+        # what the second was told by the group before it began
+        t.is_({x["partition"]: (x["committed"], x["done_beyond"]) for x in given},
+              {x["partition"]: (min(set(range(13)) - want[x["partition"]]), {0: 8, 2: 10}.get(x["partition"], 0)) for x in given},
+              "%s: the second begins where the first had committed in its revoke" % how)
+        t.is_(covered(w), want, "%s: the commit covers all that was done, and no more" % how)
+        t.ok(took < 55, "%s: %.1f s after the first job: no other commit was due" % (how, took))
+        t.ok(one.logged("partitions_revoked", lost=False), "%s: the first was asked to give them back" % how)
+        two.wait_log("ready")
+        gone = sum(1 for p, _ in held if p in {x["partition"] for x in given})
+        two.wait_metric("poller_active_jobs", gone)
+        rs = w.reader("results").drain()
+        t.same_set([(r["origin"]["partition"], r["origin"]["offset"]) for r in rs], [x for x in places if x not in held], "%s: nothing was done twice" % how)
+        t.is_(two.metric("poller_jobs_accepted_total"), gone, "%s: the second took only the jobs that wait in its partitions" % how)
+        two.stop()
+        one.stop()
+
+
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http")
     b = RealBroker(t)
-    for part in (absent_at_start, topics, static_membership, broker_stops, broker_dies):
+    for part in (absent_at_start, topics, static_membership, commit_in_revoke, broker_stops, broker_dies):
         t.part(part, b)
 
 

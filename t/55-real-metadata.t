@@ -7,22 +7,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import Daemon, RealBroker, Tap, World, free_port, generated, job, need, rfc3339, wait_for  # noqa: E402
-
-
-def offset_fetch(w, partition=0):
-    """(offset, metadata) as the broker itself holds them: an OffsetFetch request, version 1, by hand."""
-    text = lambda s: struct.pack(">h", len(s)) + s.encode()  # noqa: E731
-    body = struct.pack(">hhi", 9, 1, 7) + text("test") + text(w.group) + struct.pack(">i", 1) + text(w.topics["jobs"]) + struct.pack(">ii", 1, partition)
-    host, port = w.broker.bootstrap.split(":")
-    with socket.create_connection((host, int(port)), 5) as s:
-        s.settimeout(10)
-        s.sendall(struct.pack(">i", len(body)) + body)
-        n = struct.unpack(">i", s.recv(4, socket.MSG_WAITALL))[0]
-        a = s.recv(n, socket.MSG_WAITALL)
-    at = 4 + 4 + 2 + len(w.topics["jobs"]) + 4 + 4
-    offset, n = struct.unpack_from(">qh", a, at)
-    return offset, a[at + 10:at + 10 + max(n, 0)].decode()
+from poller import Daemon, RealBroker, Tap, World, free_port, generated, invalid, job, need, rfc3339, wait_for  # noqa: E402
 
 
 def serves(d):
@@ -53,7 +38,7 @@ def metadata(t, b):
     d = Daemon(w, conf, ready=False)
     wait_for("the status page", lambda: serves(d))
     at = rfc3339(1800)
-    values, bad = [], b"{"
+    values, bad = [], invalid(b"{")
     for i in range(held):
         values.append(job("held-%d" % i, generated(1), scheduled_at=at))
         values += [bad] * gap
@@ -63,7 +48,7 @@ def metadata(t, b):
     seen = d.wait_metric("poller_jobs_total", want, 60, status="failed")
     t.is_(seen, want, "%d messages that do not parse are answered beside %d that wait" % (want, held))
     t.diag("%.0f a second" % (want / (time.monotonic() - began)))
-    got = wait_for("the commit", lambda: (lambda g: g if g[0] == 0 and len(g[1]) > 1700 else None)(offset_fetch(w)), 15)
+    got = wait_for("the commit", lambda: (lambda g: g if g[0] == 0 and len(g[1]) > 1700 else None)(w.committed_metadata()[0]), 15)
     t.ok(len(got[1]) <= 3676, "the broker holds a commit of offset 0 with %d characters of metadata, run lengths over a span of %d" % (len(got[1]), len(values)))
     d.kill()
     d = Daemon(w, conf, keep=d, ready=False)
@@ -73,8 +58,8 @@ def metadata(t, b):
     d.kill()
 
     w = World(b, name="largest")
-    t.is_((offset_commit(w, 5, "R1" + "A" * 3674), offset_fetch(w)), (0, (5, "R1" + "A" * 3674)), "a real broker takes metadata of 3,676 characters")
-    t.ok(offset_commit(w, 6, "A" * 5000) != 0 and offset_fetch(w)[0] == 5, "and refuses 5,000")
+    t.is_((offset_commit(w, 5, "R1" + "A" * 3674), w.committed_metadata()[0]), (0, (5, "R1" + "A" * 3674)), "a real broker takes metadata of 3,676 characters")
+    t.ok(offset_commit(w, 6, "A" * 5000) != 0 and w.committed_metadata()[0][0] == 5, "and refuses 5,000")
 
 
 def main(t):

@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import (ROOT, SLOW, Daemon, MockBroker, Tap, World, clean_env, folder, free_port, generated, job, need, program, run,  # noqa: E402
+from poller import (ROOT, SLOW, Daemon, MockBroker, Tap, World, clean_env, folder, free_port, generated, invalid, job, need, program, run,  # noqa: E402
                     wait_for)
 
 SECRET = "hunter2-is-secret"
@@ -221,7 +221,7 @@ def odd_names(t, w, d):
     for i in range(2):
         d.ctl("job", "cancel", "hold-%d" % i)
     n = len(w.reader("results").drain())
-    w.push(job("e\u009b2J", generated(1)), job("e-1", generated(1), org_id="\u202eo"), {"job_id": "e-2", "source_config": {"source_type": "\x1b[2Jx"}})
+    w.push(invalid(job("e\u009b2J", generated(1))), job("e-1", generated(1), org_id="\u202eo"), invalid({"job_id": "e-2", "source_config": {"source_type": "\x1b[2Jx"}}))
     w.reader("results").read(n + 3)
     for args in (("jobs",), ("workers",), ("crashes",), ("status",), ("--json", "status"), ("--json", "jobs")):
         code, out, err = plain(d, *args)

@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import (SLOW, Daemon, Lines, MockBroker, Tap, World, clean_env, folder, free_port, generated, job, need, program, run,  # noqa: E402
+from poller import (SLOW, Daemon, Lines, MockBroker, Tap, World, clean_env, folder, free_port, generated, invalid, job, need, program, run,  # noqa: E402
                     validate, wait_for)
 
 STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -262,7 +262,7 @@ def evil(t, b):
     b.push(w.topics["events"], [{"job_id": "j" + x, "file_url": "file:///" + x, "file_size": 1, "modified_at": x} for x in names], key=lambda i: names[i].encode(),
            headers=[("x\x1b", "v\x1b\u202e".encode())])
     raw = [b"", b"\xff\xfe\x1b[31m", b'{"job_id": "a", "job_id": "b"}', b"\x1b]0;title\x07" * 30, b"[1, 2]", b'"\\u001b[2J"', b"1e999", b"{" * 500, json.dumps({"job_id": {"a": "\x1b"}}).encode()]
-    b.push(w.topics["jobs"], raw, key=b"\x1b[2J\xff")
+    b.push(w.topics["jobs"], [invalid(x) for x in raw], key=b"\x1b[2J\xff")
     b.push(w.topics["dlq"], [{"job_id": None, "failure_info": {"error_type": x, "error_message": x, "retry_count": x}} for x in names], headers=[("job_id", b"h\x1b\xff")])
     b.push(w.topics["results"], [{"job_id": x, "event_type": x, "matched": [x], "error": {"class": x, "message": {x: x}}} for x in names])
     for which, n in (("events", len(names)), ("jobs", len(raw)), ("dlq", len(names)), ("results", len(names))):

@@ -10,7 +10,7 @@ import time
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import ROOT, Daemon, MockBroker, Tap, World, alive, conservation, folder, generated, job, need, run, wait_for  # noqa: E402
+from poller import ROOT, Daemon, MockBroker, Tap, World, alive, conservation, folder, generated, invalid, job, need, run, wait_for  # noqa: E402
 
 EVIL_ID = "<script>alert(1)</script>&amp;\"'"
 
@@ -104,7 +104,7 @@ def counts(t, w, d):
     w.push(job("c1", generated(50), file_pattern="*7.csv"), job("c2", generated(20)), job("c3", {"source_type": "dummy"}),
            job("p1", [generated(5), {"source_type": "local", "path": d.conf["local.allowed_roots"][0] + "/none"}]), job("f1", generated(5, error="permanent")),
            job("f2", generated(5, error="transient", retries=2, retry_delay="10ms")), job("f3", generated(5, crash="segv", retry_delay="10ms")),
-           job("s1", generated(30, error="permanent", fail_after=12), publish="stream"), job("m1", [generated(2), generated(3)]), b"not json", b"{}",
+           job("s1", generated(30, error="permanent", fail_after=12), publish="stream"), job("m1", [generated(2), generated(3)]), invalid(b"not json"), invalid(b"{}"),
            job("local", {"source_type": "local", "path": "/outside"}))
     w.results(12)
     w.push(job(EVIL_ID, generated(5, delay="60s")))

@@ -10,7 +10,7 @@ import sys
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import (ROOT, Daemon, MockBroker, Tap, World, conservation, folder, generated, job, need, program,  # noqa: E402
+from poller import (ROOT, Daemon, MockBroker, Tap, World, conservation, folder, generated, invalid, job, need, program,  # noqa: E402
                     rfc3339, wait_for, without_override)
 
 # Numbers of Kafka's protocol
@@ -115,7 +115,7 @@ def exact(t, b, wrap):
         job("dummy-crash", generated(5, crash="segv")),
         job("local-policy", {"source_type": "local", "path": "/outside"}),
         job("local-closed", dict(tree(root, "four", 1, 0, closed=1), on_unreadable="fail", retries=0)),
-        job("gopher", {"source_type": "gopher"}), b"not json", b"{}",
+        invalid(job("gopher", {"source_type": "gopher"})), invalid(b"not json"), invalid(b"{}"),
     ] + [job("class-" + c, generated(3, error=c, retries=0)) for c in plain]
     w.push(*jobs)
     w.results(len(jobs))

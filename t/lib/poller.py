@@ -2,10 +2,11 @@
 
 A test is a script that makes a Tap, a broker, a World (its own topics and group on that broker) and a Daemon, and ends with
 tap.done(). Nothing has a fixed port or a shared folder, so tests run side by side. Waiting is always for an event (a log
-line, a record, a page) with a deadline, never for a time. Every record that is read is held against the installed JSON
-Schemas and the contract's headers; tap.done() reports it as a test of its own. BUILD names the folder of the programs
-(default build), so that the same tests run with sanitizers; TEST_SLOW stretches every deadline; TEST_WRAP goes before
-the daemon's command line (valgrind ...); TEST_KEEP=1 keeps the temporary folders.
+line, a record, a page) with a deadline, never for a time. Every record that is read and every job that is pushed is held
+against the installed JSON Schemas and the contract's headers; tap.done() reports it as a test of its own. A job that is
+wrong on purpose says so: invalid(job), or run(..., invalid=True). BUILD names the folder of the programs (default
+build), so that the same tests run with sanitizers; TEST_SLOW stretches every deadline; TEST_WRAP goes before the
+daemon's command line (valgrind ...); TEST_KEEP=1 keeps the temporary folders.
 """
 import atexit
 import datetime
@@ -17,6 +18,7 @@ import shlex
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ import threading
 import time
 import traceback
 import urllib.error
+import urllib.parse
 import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -105,7 +108,7 @@ class Tap:
 
     def done(self):
         if self.records:
-            self.ok(not self.invalid, "each of the %d records read fits its schema" % self.records,
+            self.ok(not self.invalid, "each of the %d records read or pushed fits its schema" % self.records,
                     "\n".join(self.invalid[:5]))
         for d in Daemon.all:
             if d.bad_lines:
@@ -244,6 +247,53 @@ def _no_duplicates(pairs):
     return d
 
 
+class Invalid:
+    """What invalid() gives."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+def invalid(value):
+    """A message (bytes or JSON-able) for the polling queue that is wrong on purpose: it is not held against the job's schema."""
+    return Invalid(value)
+
+
+_on_purpose = set()     # such messages, as bytes
+_sound = set()          # messages that fit the job's schema
+
+
+def _message(value):
+    """The bytes of a value that is to be pushed."""
+    if isinstance(value, Invalid):
+        raw = _message(value.value)
+        _on_purpose.add(raw)
+        return raw
+    return value if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False).encode()
+
+
+def check_job(raw, where):
+    """Holds one message of a polling queue against the schema, and gives its JSON; None where it is wrong on purpose."""
+    tap = Tap.current
+    if raw in _on_purpose or tap is None:
+        return None
+    try:
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
+        wrong = None if raw in _sound else validate("job", value)
+    except (ValueError, AttributeError, RecursionError) as e:
+        value, wrong = None, repr(e)
+    tap.records += 1
+    if wrong:
+        tap.invalid.append("%s: %s: %r" % (where, wrong, raw and raw[:600]))
+    else:
+        _sound.add(raw)
+    return value
+
+
+_UUID5 = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
+_TRACEPARENT = re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
 def check_headers(kind, value, h):
     """The Kafka headers that the contract promises, against the value."""
     wrong = []
@@ -251,23 +301,54 @@ def check_headers(kind, value, h):
     def same(name, want):
         if h.get(name) != want:
             wrong.append("header %s is %r, wanted %r" % (name, h.get(name), want))
+    same("ce_specversion", "1.0")
+    same("content-type", "application/json")
     if kind == "event":
         for name in ("event_id", "job_id", "org_id"):
             same(name, value[name])
-        same("ce_specversion", "1.0")
         same("ce_id", value["event_id"])
         same("ce_type", "com.iis.poller.%s.v1" % value["event_type"])
-        same("content-type", "application/json")
-        if not h.get("ce_source"):
-            wrong.append("no header ce_source")
-        if not _TIME.match(h.get("ce_time") or ""):
-            wrong.append("header ce_time is %r" % h.get("ce_time"))
+    elif kind == "result":
+        # null: the message did not tell, and there is no such header
+        for name in ("job_id", "org_id"):
+            same(name, value[name])
+        same("ce_id", value["result_id"])
+        same("ce_type", "com.iis.poller.%s.v1" % value["event_type"])
+        same("ce_time", value["finished_at"])
     elif kind == "dead-letter":
         f = value["failure_info"]
         same("error_type", f["error_type"])
         same("retry_count", str(f["retry_count"]))
         same("failed_at", f["failed_at"])
+        original = value["original_job"]
+        for name, default in (("job_id", None), ("org_id", "default")):
+            # of a message that was no job, what could be read of it; a name that was itself refused is not repeated
+            told = h.get(name) if original is None else original.get(name, default)
+            bad = f["error_type"] == "invalid_job"
+            if not isinstance(told, str) and not bad:
+                wrong.append("no header %s" % name)
+            same(name, told if isinstance(told, str) and not (bad and f["error_message"].startswith("/%s:" % name)) else None)
+        same("ce_type", "com.iis.poller.job.dead_lettered.v1")
+        same("ce_time", f["failed_at"])
+        # the same message has the same dead letter, whoever writes it
+        m = value["metadata"]
+        if _letter_ids.setdefault((m["original_topic"], m["original_partition"], m["original_offset"]), h.get("ce_id")) != h.get("ce_id"):
+            wrong.append("header ce_id is %r, and was another for this message" % h.get("ce_id"))
+    source = [h["org_id"]] if "org_id" in h else []
+    if kind == "event":
+        source.append(value["source_id"])
+    if not re.match(r"^[!-~]+$", h.get("ce_source") or "") or urllib.parse.unquote(h["ce_source"]) != "/".join(["/iis-poller"] + source):
+        wrong.append("header ce_source is %r" % h.get("ce_source"))
+    if not _UUID5.match(h.get("ce_id") or ""):
+        wrong.append("header ce_id is %r" % h.get("ce_id"))
+    if not _TIME.match(h.get("ce_time") or ""):
+        wrong.append("header ce_time is %r" % h.get("ce_time"))
+    if not _TRACEPARENT.match(h.get("traceparent", "00-%032d-%016d-00" % (0, 0))):
+        wrong.append("header traceparent is %r" % h.get("traceparent"))
     return "; ".join(wrong) or None
+
+
+_letter_ids = {}
 
 
 class Record:
@@ -281,6 +362,7 @@ class Record:
         self.headers = dict(self.header_list)
         self.json = None
         if kind == "job":
+            self.json = check_job(self.raw, "%s[%d]@%d" % (self.topic, self.partition, self.offset))
             return
         tap = Tap.current
         tap.records += 1
@@ -348,6 +430,7 @@ class Broker:
         self.readies = 0
         self.pid = None
         self._producer = None
+        self.job_topics = set()
 
     def wait_ready(self, timeout=120):
         want = self.readies + 1
@@ -371,6 +454,10 @@ class Broker:
     def push(self, topic, values, partition=None, key=None, headers=None, timeout=60):
         """Produces (bytes or JSON-able) values in order; gives back their (partition, offset) in that order."""
         p = self.producer()
+        values = [_message(v) for v in values]
+        if topic in self.job_topics:
+            for v in values:
+                check_job(v, "pushed to %s" % topic)
         done = [None] * len(values)
 
         def report(i):
@@ -378,8 +465,6 @@ class Broker:
                 done[i] = (m.partition(), m.offset()) if err is None else RuntimeError(str(err))
             return cb
         for i, v in enumerate(values):
-            if not isinstance(v, bytes):
-                v = json.dumps(v, ensure_ascii=False).encode()
             extra = {}
             if partition is not None:
                 extra["partition"] = partition(i) if callable(partition) else partition
@@ -544,6 +629,7 @@ class World:
         name = name or "w%d" % World.count
         self.topics = {k: "%s-%s" % (name, k) for k in _TOPIC_KIND}
         self.group = name + "-group"
+        broker.job_topics.add(self.topics["jobs"])
         self.n_partitions = {"jobs": partitions, "events": event_partitions, "results": 1, "dlq": 1}
         self.readers = {}
         self.next_id = 0
@@ -590,16 +676,41 @@ class World:
     def dead_letters_of(self, job_id):
         return [r for r in self.reader("dlq").drain() if r.headers.get("job_id") == job_id]
 
-    def run(self, source, timeout=30, **fields):
-        """Pushes one job and gives its terminal record, events and dead letters."""
+    def run(self, source, timeout=30, invalid=False, **fields):
+        """Pushes one job and gives its terminal record, events and dead letters. invalid: on purpose it does not fit the schema."""
         self.next_id += 1
         j = job(fields.pop("job_id", "run-%d" % self.next_id), source, **fields)
-        self.push(j)
+        self.push(Invalid(j) if invalid else j)
         r = self.result_of(j["job_id"], timeout)
         return r, self.events_of(j["job_id"]), self.dead_letters_of(j["job_id"])
 
+    def committed_metadata(self):
+        """{partition: (offset, metadata)} as a real broker itself holds them, offset -1: none. An OffsetFetch request, version 1, by hand."""
+        def text(s):
+            return struct.pack(">h", len(s)) + s.encode()
+        n = self.n_partitions["jobs"]
+        body = struct.pack(">hhi", 9, 1, 7) + text("test") + text(self.group) + struct.pack(">i", 1) + text(self.topics["jobs"])
+        body += struct.pack(">i", n) + b"".join(struct.pack(">i", p) for p in range(n))
+        host, port = self.broker.bootstrap.split(":")
+        with socket.create_connection((host, int(port)), 5) as s:
+            s.settimeout(10)
+            s.sendall(struct.pack(">i", len(body)) + body)
+            a = s.recv(struct.unpack(">i", s.recv(4, socket.MSG_WAITALL))[0], socket.MSG_WAITALL)
+        at, got = 4 + 4 + 2 + len(self.topics["jobs"]) + 4, {}
+        for _ in range(n):
+            p, offset, length = struct.unpack_from(">iqh", a, at)
+            at += 14
+            metadata = a[at:at + max(length, 0)].decode()
+            at += max(length, 0)
+            error = struct.unpack_from(">h", a, at)[0]
+            at += 2
+            if error:
+                raise RuntimeError("OffsetFetch of partition %d: error %d" % (p, error))
+            got[p] = (offset, metadata)
+        return got
+
     def committed(self):
-        """{partition: (offset, metadata)} as the group committed it."""
+        """{partition: offset} as the group committed it."""
         from confluent_kafka import Consumer, TopicPartition
         c = Consumer({"bootstrap.servers": self.broker.bootstrap, "group.id": self.group, "log_level": 0,
                       "enable.auto.commit": False})
