@@ -65,13 +65,13 @@ put_worker(struct jsonw *j, const struct master *m, const struct slot *s)
 	jsonw_object(j, NULL);
 	jsonw_int(j, "slot", s->index);
 	jsonw_str(j, "state", worker_state_name(s->state));
-	if (s->pid)
-		jsonw_int(j, "pid", s->pid);
+	if (s->proc.pid)
+		jsonw_int(j, "pid", s->proc.pid);
 	else
 		jsonw_null(j, "pid");
 	jsonw_int(j, "generation", s->generation);
 	jsonw_dbl(j, "since_seconds", seconds_since(m, s->since_ms), 3);
-	jsonw_dbl(j, "age_seconds", s->pid ? seconds_since(m, s->started_ms) : 0, 3);
+	jsonw_dbl(j, "age_seconds", s->proc.pid ? seconds_since(m, s->started_ms) : 0, 3);
 	jsonw_int(j, "tasks_served", (int64_t)s->tasks_served);
 	jsonw_int(j, "failures", s->failures);
 	jsonw_bool(j, "paused", s->paused);

@@ -61,7 +61,7 @@ static void
 verdict_fill(const struct slot *s, int status, struct verdict *v)
 {
 	*v = (struct verdict){
-		.pid = (int)s->pid,
+		.pid = (int)s->proc.pid,
 		.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
 		.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
 		.cpu_seconds = (double)s->usage.ru_utime.tv_sec + (double)s->usage.ru_stime.tv_sec

@@ -161,7 +161,7 @@ start(struct master *m, struct task *t, struct slot *s)
 	t->wire = ++wire;
 	if (encode_job(m, t, s->generation, &b, &e) < 0) {
 		fail_at_once(m, t, &e);
-	} else if (ipc_send(s->fd, &b) != 1) {
+	} else if (ipc_send(s->proc.fd, &b) != 1) {
 		/* The worker is gone; its death is on the way. The task has lost nothing but a moment. */
 		t->attempt--;
 		sched_push(m->sched, t);

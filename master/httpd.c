@@ -6,7 +6,6 @@
  * growing waits; what it sends is checked like a worker's frames. A child that does not take its pages is ended.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,7 +13,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,9 +37,7 @@ struct httpd {
 	char *path;                     /* the program */
 	enum worker_state state;        /* STARTING, IDLE (serving), DYING, BACKOFF */
 	uint32_t generation;
-	pid_t pid;                      /* 0: none */
-	int pidfd, fd;
-	struct watch *w_sock, *w_pid;
+	struct child proc;
 	struct timer timer;             /* READY deadline, back-off, kill */
 	struct timer tick;
 	unsigned failures;              /* deaths in a row without a served page between */
@@ -52,7 +48,6 @@ struct httpd {
 	struct buf page;                /* rendering */
 	struct buf frame;
 	struct page_stat stat;          /* of this child so far */
-	struct child_stderr err;
 	uint8_t in[IPC_FRAME_MAX + 1];
 };
 
@@ -200,32 +195,32 @@ pump(struct httpd *h)
 
 		memcpy(&n, one.p, sizeof(n));
 		one.len = one.cap = n;
-		r = ipc_send(h->fd, &one);
+		r = ipc_send(h->proc.fd, &one);
 		if (r <= 0) {
 			/* Gone: its exit is on the way. Full: it is told apart by STUCK_MS. */
-			loop_watch_set(h->w_sock, r == 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
+			loop_watch_set(h->proc.w_sock, r == 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
 			return;
 		}
 		h->sent += n;
 	}
 	h->taken_ms = loop_now(h->m->loop);
-	loop_watch_set(h->w_sock, EPOLLIN);
+	loop_watch_set(h->proc.w_sock, EPOLLIN);
 }
 
 static void
 kill_child(struct httpd *h, const char *why)
 {
-	if (!h->pid || h->state == WORKER_DYING)
+	if (!h->proc.pid || h->state == WORKER_DYING)
 		return;
-	LOG(LOG_ERROR, "http_child_killed", LI("pid", h->pid), LS("reason", why));
+	LOG(LOG_ERROR, "http_child_killed", LI("pid", h->proc.pid), LS("reason", why));
 	h->state = WORKER_DYING;
-	syscall(SYS_pidfd_send_signal, h->pidfd, SIGKILL, NULL, 0);
+	child_signal(&h->proc, SIGKILL);
 }
 
 void
 httpd_refresh(struct httpd *h)
 {
-	if (h->state == WORKER_IDLE && h->w_sock && h->sent == h->queue.len) {
+	if (h->state == WORKER_IDLE && h->proc.w_sock && h->sent == h->queue.len) {
 		render(h);
 		pump(h);
 	}
@@ -237,7 +232,7 @@ on_tick(void *arg)
 	struct httpd *h = arg;
 
 	timer_set(h->m->loop, &h->tick, TICK_MS);
-	if (h->state != WORKER_IDLE || !h->w_sock)
+	if (h->state != WORKER_IDLE || !h->proc.w_sock)
 		return;
 	if (h->sent < h->queue.len) {
 		if (loop_now(h->m->loop) - h->taken_ms > STUCK_MS)
@@ -263,7 +258,7 @@ send_setup(struct httpd *h, struct err *e)
 	ipc_begin(&h->frame, MSG_SETUP, h->generation, 0);
 	setup_encode(&s, &h->frame);
 	ipc_finish(&h->frame);
-	ret = ipc_send(h->fd, &h->frame) == 1 ? 0 : err_errno(e, ERR_SYSTEM, "cannot send SETUP");
+	ret = ipc_send(h->proc.fd, &h->frame) == 1 ? 0 : err_errno(e, ERR_SYSTEM, "cannot send SETUP");
 	setup_release(&s);
 	return ret;
 }
@@ -291,7 +286,7 @@ on_ready(struct httpd *h, const struct frame *f, struct err *e)
 	timer_cancel(h->m->loop, &h->timer);
 	h->state = WORKER_IDLE;
 	h->taken_ms = loop_now(h->m->loop);
-	LOG(LOG_INFO, "http_child_ready", LI("pid", h->pid), LS("url", h->url), LS("sandbox", r.sandbox));
+	LOG(LOG_INFO, "http_child_ready", LI("pid", h->proc.pid), LS("url", h->url), LS("sandbox", r.sandbox));
 	render(h);
 	pump(h);
 	return 0;
@@ -342,12 +337,12 @@ on_socket(void *arg, int fd, uint32_t events)
 	int r;
 
 	(void)fd;
-	for (int i = 0; i < 8 && h->w_sock && h->state != WORKER_DYING; i++) {
-		r = ipc_recv(h->fd, MSG_DONTWAIT, h->in, &f, &e);
+	for (int i = 0; i < 8 && h->proc.w_sock && h->state != WORKER_DYING; i++) {
+		r = ipc_recv(h->proc.fd, MSG_DONTWAIT, h->in, &f, &e);
 		if (r == 0)
 			break;
 		if (r == -1) {
-			loop_unwatch(h->m->loop, &h->w_sock);
+			loop_unwatch(h->m->loop, &h->proc.w_sock);
 			/* It should end by itself any moment. */
 			timer_set(h->m->loop, &h->timer, h->m->cfg->timeout_kill);
 			return;
@@ -357,7 +352,7 @@ on_socket(void *arg, int fd, uint32_t events)
 			return;
 		}
 	}
-	if (h->w_sock && (events & EPOLLOUT) && h->state == WORKER_IDLE)
+	if (h->proc.w_sock && (events & EPOLLOUT) && h->state == WORKER_IDLE)
 		pump(h);
 }
 
@@ -366,33 +361,20 @@ on_stderr_line(void *arg, const char *p, size_t n)
 {
 	struct httpd *h = arg;
 
-	LOG(LOG_WARN, "http_stderr", LI("pid", h->pid), LB("text", p, n));
+	LOG(LOG_WARN, "http_stderr", LI("pid", h->proc.pid), LB("text", p, n));
 }
 
 /* ---- the process --------------------------------------------------------------------------------------------------------- */
-
-static void
-close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
 
 static void
 forget_process(struct httpd *h)
 {
 	struct loop *l = h->m->loop;
 
-	loop_unwatch(l, &h->w_sock);
-	loop_unwatch(l, &h->w_pid);
+	child_forget(&h->proc, l);
 	timer_cancel(l, &h->timer);
-	close_fd(&h->fd);
-	close_fd(&h->pidfd);
-	stderr_close(&h->err);
 	buf_clear(&h->queue);
 	h->sent = 0;
-	h->pid = 0;
 	h->stat = (struct page_stat){ 0 };
 }
 
@@ -417,10 +399,10 @@ on_exit_of(void *arg, int fd, uint32_t events)
 
 	(void)fd;
 	(void)events;
-	if (waitpid(h->pid, &status, WNOHANG) != h->pid)
+	if (waitpid(h->proc.pid, &status, WNOHANG) != h->proc.pid)
 		return;
-	stderr_drain(&h->err);
-	LOG(h->stopping ? LOG_INFO : LOG_WARN, "http_child_died", LI("pid", h->pid),
+	stderr_drain(&h->proc.err);
+	LOG(h->stopping ? LOG_INFO : LOG_WARN, "http_child_died", LI("pid", h->proc.pid),
 	    LI("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0), LI("exit_code", WIFEXITED(status) ? WEXITSTATUS(status) : -1));
 	forget_process(h);
 	backoff(h);
@@ -442,42 +424,15 @@ on_timer(void *arg)
 static int
 spawn_http(struct httpd *h, struct err *e)
 {
-	struct loop *l = h->m->loop;
 	char connections[24], deadline[24], generation[16];
 	const char *const argv[] = { "iis-poller-http", "--http", connections, deadline, generation, NULL };
-	struct spawn_spec spec = { .path = h->path, .argv = argv, .socket_fd = -1, .spool_fd = -1, .listen_fd = h->listen_fd,
-		.stderr_fd = -1 };
-	int err_pipe[2] = { -1, -1 }, ret = -1;
-	bool watched;
+	const struct spawn_spec spec = { .path = h->path, .argv = argv, .spool_fd = -1, .listen_fd = h->listen_fd,
+		.on_socket = on_socket, .on_exit = on_exit_of, .on_stderr = on_stderr_line, .arg = h };
 
 	snprintf(connections, sizeof(connections), "%lld", (long long)h->m->cfg->http_connections);
 	snprintf(deadline, sizeof(deadline), "%lld", (long long)h->m->cfg->http_deadline);
 	snprintf(generation, sizeof(generation), "%u", ++h->generation);
-	if (pipe2(err_pipe, O_CLOEXEC) < 0 || fcntl(err_pipe[0], F_SETFL, O_NONBLOCK) < 0) {
-		err_errno(e, ERR_SYSTEM, "cannot make the status child's stderr");
-		goto out;
-	}
-	if (spawn_socketpair(&h->fd, &spec.socket_fd, e) < 0)
-		goto out;
-	spec.stderr_fd = err_pipe[1];
-	if (spawn_child(&spec, &h->pid, &h->pidfd, e) < 0)
-		goto out;
-	watched = stderr_open(&h->err, l, err_pipe[0], on_stderr_line, h) == 0;
-	err_pipe[0] = -1;
-	h->w_sock = loop_watch(l, h->fd, EPOLLIN, on_socket, h);
-	h->w_pid = loop_watch(l, h->pidfd, EPOLLIN, on_exit_of, h);
-	if (!h->w_sock || !h->w_pid || !watched) {
-		err_errno(e, ERR_SYSTEM, "cannot watch the status child");
-		kill(h->pid, SIGKILL);
-		waitpid(h->pid, NULL, 0);
-		goto out;
-	}
-	ret = 0;
-out:
-	close_fd(&spec.socket_fd);
-	close_fd(&err_pipe[0]);
-	close_fd(&err_pipe[1]);
-	return ret;
+	return child_start(&h->proc, h->m->loop, &spec, e);
 }
 
 static void
@@ -505,7 +460,8 @@ httpd_new(struct master *m)
 	struct httpd *h = xcalloc(1, sizeof(*h));
 
 	h->m = m;
-	h->listen_fd = h->pidfd = h->fd = h->err.fd = -1;
+	h->listen_fd = -1;
+	child_init(&h->proc);
 	h->state = WORKER_BACKOFF;
 	timer_init(&h->timer, on_timer, h);
 	timer_init(&h->tick, on_tick, h);
@@ -529,11 +485,11 @@ httpd_stop(struct httpd *h)
 	h->stopping = true;
 	timer_cancel(h->m->loop, &h->tick);
 	timer_cancel(h->m->loop, &h->timer);
-	if (!h->pid)
+	if (!h->proc.pid)
 		return;
 	ipc_begin(&h->frame, MSG_STOP, h->generation, 0);
 	ipc_finish(&h->frame);
-	if (h->fd < 0 || ipc_send(h->fd, &h->frame) != 1)
+	if (h->proc.fd < 0 || ipc_send(h->proc.fd, &h->frame) != 1)
 		kill_child(h, "it does not take STOP");
 	else
 		timer_set(h->m->loop, &h->timer, h->m->cfg->timeout_cancel);
@@ -542,7 +498,7 @@ httpd_stop(struct httpd *h)
 bool
 httpd_empty(const struct httpd *h)
 {
-	return !h->pid;
+	return !h->proc.pid;
 }
 
 const char *
@@ -556,11 +512,12 @@ httpd_free(struct httpd *h)
 {
 	if (!h)
 		return;
-	if (h->pid)
-		syscall(SYS_pidfd_send_signal, h->pidfd, SIGKILL, NULL, 0);
+	if (h->proc.pid)
+		child_signal(&h->proc, SIGKILL);
 	forget_process(h);
 	timer_cancel(h->m->loop, &h->tick);
-	close_fd(&h->listen_fd);
+	if (h->listen_fd >= 0)
+		close(h->listen_fd);
 	buf_release(&h->queue);
 	buf_release(&h->page);
 	buf_release(&h->frame);

@@ -262,15 +262,41 @@ int stderr_open(struct child_stderr *, struct loop *, int fd, stderr_fn *, void 
 void stderr_drain(struct child_stderr *);
 void stderr_close(struct child_stderr *);
 
+struct spawn_spec {                 /* spawn.c: one child; everything it inherits is named here and in spawn.c */
+	const char *path;
+	const char *const *argv;
+	int spool_fd, listen_fd;        /* become 4 and 5, its end of the socket 3, its end of the stderr pipe 1 and 2; -1: none */
+	/* Called for the socket (EPOLLIN), the exit (of the pidfd) and each line of its stderr. */
+	watch_fn *on_socket, *on_exit;
+	stderr_fn *on_stderr;
+	void *arg;
+};
+
+struct child {                      /* one process that was started, and what the loop watches of it */
+	pid_t pid;                      /* 0: none */
+	int pidfd, fd;                  /* fd: our end of its socket, non-blocking; -1: none */
+	struct watch *w_sock, *w_pid;   /* w_sock NULL: not read any more */
+	struct child_stderr err;
+};
+
+void child_init(struct child *);
+/* Starts and watches it. -1 (ERR_SYSTEM): nothing runs and nothing is open. Only from the main thread. */
+int child_start(struct child *, struct loop *, const struct spawn_spec *, struct err *);
+/* Closes and forgets all of it; the process, if it still runs, is not touched. */
+void child_forget(struct child *, struct loop *);
+/* -1: errno, ESRCH when it is gone. */
+int child_signal(const struct child *, int sig);
+/* <workers.path>, or NAME beside this program, or in LIBEXECDIR. Caller frees; NULL with err. */
+char *spawn_find(const struct master *, const char *setting, const char *name, struct err *);
+
 struct slot {
 	struct master *m;
 	int index;                      /* from 0 */
 	uint32_t generation;            /* one more at each spawn */
 	enum worker_state state;        /* changed by slot_set_state alone */
 	uint32_t setup;                 /* the master's setup_generation when SETUP was sent */
-	pid_t pid;                      /* 0: none */
-	int pidfd, fd, spool_fd;
-	struct watch *w_sock, *w_pid;
+	struct child proc;
+	int spool_fd;
 	struct timer timer;             /* READY deadline, kill steps, back-off */
 	struct timer deadline;          /* the task's; stands still while reading is paused */
 	int64_t deadline_left;          /* ms, while paused */
@@ -293,7 +319,6 @@ struct slot {
 	uint64_t spool_files;           /* records read in this pass */
 	bool spool_checked;             /* the first pass is over: now it is published */
 	char sandbox[512];
-	struct child_stderr err;
 	char err_tail[512];
 	struct rusage usage;
 };
@@ -325,18 +350,6 @@ void slot_pause(struct slot *, bool paused);
 void slot_obeyed(struct slot *);
 /* Finished with its task: idle again, or replaced. */
 void slot_release(struct slot *);
-
-struct spawn_spec {                 /* spawn.c: one child; everything it inherits is named here */
-	const char *path;
-	const char *const *argv;
-	int socket_fd, spool_fd, listen_fd, stderr_fd; /* become 3, 4, 5 and 1+2; -1: none */
-};
-/* posix_spawn + pidfd. 0, or -1 (ERR_SYSTEM). Only from the main thread (parent-death signal). */
-int spawn_child(const struct spawn_spec *, pid_t *pid, int *pidfd, struct err *);
-/* A SEQPACKET pair: mine non-blocking, both close-on-exec. */
-int spawn_socketpair(int *mine, int *theirs, struct err *);
-/* <workers.path>, or NAME beside this program, or in LIBEXECDIR. Caller frees; NULL with err. */
-char *spawn_find(const struct master *, const char *setting, const char *name, struct err *);
 
 /* ---- kafka.c: what consumer, producer and the admin tool share ------------------------------------------------------ */
 

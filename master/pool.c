@@ -16,9 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -94,7 +92,7 @@ slot_set_state(struct slot *s, enum worker_state to)
 {
 	if (s->state == to)
 		return;
-	LOG(LOG_DEBUG, "worker_state", LI("slot", s->index), LI("pid", s->pid), LS("from", state_names[s->state]),
+	LOG(LOG_DEBUG, "worker_state", LI("slot", s->index), LI("pid", s->proc.pid), LS("from", state_names[s->state]),
 	    LS("to", state_names[to]));
 	s->state = to;
 	s->since_ms = loop_now(s->m->loop);
@@ -114,14 +112,9 @@ forget_process(struct slot *s)
 {
 	struct loop *l = s->m->loop;
 
-	loop_unwatch(l, &s->w_sock);
-	loop_unwatch(l, &s->w_pid);
+	child_forget(&s->proc, l);
 	timer_cancel(l, &s->timer);
 	timer_cancel(l, &s->deadline);
-	close_fd(&s->fd);
-	close_fd(&s->pidfd);
-	stderr_close(&s->err);
-	s->pid = 0;
 	s->deadline_left = 0;
 	s->paused = s->retire = s->greeted = false;
 	s->killed_for = DEATH_CLEAN;
@@ -221,7 +214,7 @@ on_stderr_line(void *arg, const char *p, size_t n)
 {
 	struct slot *s = arg;
 
-	LOG(LOG_WARN, "worker_stderr", LI("slot", s->index), LI("pid", s->pid), LB("text", p, n));
+	LOG(LOG_WARN, "worker_stderr", LI("slot", s->index), LI("pid", s->proc.pid), LB("text", p, n));
 	snprintf(s->err_tail, sizeof(s->err_tail), "%.*s", (int)n, p);
 }
 
@@ -253,7 +246,7 @@ send_setup(struct slot *s, struct err *e)
 	ipc_begin(&b, MSG_SETUP, s->generation, 0);
 	setup_encode(&setup, &b);
 	ipc_finish(&b);
-	ret = ipc_send(s->fd, &b) == 1 ? 0 : err_errno(e, ERR_SYSTEM, "cannot send SETUP");
+	ret = ipc_send(s->proc.fd, &b) == 1 ? 0 : err_errno(e, ERR_SYSTEM, "cannot send SETUP");
 	setup_release(&setup);
 	buf_release(&b);
 	return ret;
@@ -296,7 +289,7 @@ on_ready(struct slot *s, const struct frame *f, struct err *e)
 	p->failed_starts = 0;
 	p->config_error = false;
 	metric_observe(METRIC_WORKER_START, (double)(mono_us() - s->spawned_us) / 1e6, NULL);
-	LOG(LOG_INFO, "worker_ready", LI("slot", s->index), LI("pid", s->pid), LI("generation", s->generation),
+	LOG(LOG_INFO, "worker_ready", LI("slot", s->index), LI("pid", s->proc.pid), LI("generation", s->generation),
 	    LD("seconds", (double)(mono_us() - s->spawned_us) / 1e6), LS("sandbox", s->sandbox));
 	slot_set_state(s, WORKER_IDLE);
 	if (s == p->coming && p->leaving) {
@@ -324,47 +317,19 @@ static void on_exit_of(void *arg, int fd, uint32_t events);
 static int
 spawn_worker(struct slot *s, struct err *e)
 {
-	struct pool *p = s->m->pool;
-	struct loop *l = s->m->loop;
 	char slot_text[16], generation_text[16];
 	const char *const argv[] = { "iis-poller-worker", "--worker", slot_text, generation_text, NULL };
-	struct spawn_spec spec = { .path = p->path, .argv = argv, .socket_fd = -1, .listen_fd = -1, .stderr_fd = -1 };
-	int err_pipe[2] = { -1, -1 }, ret = -1;
-	bool watched;
+	struct spawn_spec spec = { .path = s->m->pool->path, .argv = argv, .listen_fd = -1, .on_socket = on_socket,
+		.on_exit = on_exit_of, .on_stderr = on_stderr_line, .arg = s };
 
 	s->generation++;
 	snprintf(slot_text, sizeof(slot_text), "%d", s->index);
 	snprintf(generation_text, sizeof(generation_text), "%u", s->generation);
 	if (s->spool_fd < 0 && (s->spool_fd = open_spool(s->m, e)) < 0)
-		goto out;
-	if (pipe2(err_pipe, O_CLOEXEC) < 0 || fcntl(err_pipe[0], F_SETFL, O_NONBLOCK) < 0) {
-		err_errno(e, ERR_SYSTEM, "cannot make a worker's stderr");
-		goto out;
-	}
-	if (spawn_socketpair(&s->fd, &spec.socket_fd, e) < 0)
-		goto out;
+		return -1;
 	spec.spool_fd = s->spool_fd;
-	spec.stderr_fd = err_pipe[1];
 	s->spawned_us = mono_us();
-	if (spawn_child(&spec, &s->pid, &s->pidfd, e) < 0)
-		goto out;
-	/* forget_process closes it, watched or not */
-	watched = stderr_open(&s->err, l, err_pipe[0], on_stderr_line, s) == 0;
-	err_pipe[0] = -1;
-	s->w_sock = loop_watch(l, s->fd, EPOLLIN, on_socket, s);
-	s->w_pid = loop_watch(l, s->pidfd, EPOLLIN, on_exit_of, s);
-	if (!s->w_sock || !s->w_pid || !watched) {
-		err_errno(e, ERR_SYSTEM, "cannot watch a worker");
-		kill(s->pid, SIGKILL);
-		waitpid(s->pid, NULL, 0);
-		goto out;
-	}
-	ret = 0;
-out:
-	close_fd(&spec.socket_fd);
-	close_fd(&err_pipe[0]);
-	close_fd(&err_pipe[1]);
-	return ret;
+	return child_start(&s->proc, s->m->loop, &spec, e);
 }
 
 static void
@@ -437,7 +402,7 @@ handle_frame(struct slot *s, const struct frame *f, struct err *e)
 	case MSG_LOG:
 		if (chatter(s, e) < 0)
 			return -1;
-		return log_frame_relay(f->payload, f->n, s->index, (int)s->pid, e);
+		return log_frame_relay(f->payload, f->n, s->index, (int)s->proc.pid, e);
 	case MSG_PROGRESS:
 		if (chatter(s, e) < 0)
 			return -1;
@@ -451,7 +416,7 @@ static void
 refuse(struct slot *s, const struct err *e)
 {
 	metric_add(METRIC_FRAMES_REFUSED, 1, NULL, NULL);
-	LOG(LOG_ERROR, "frame_refused", LI("slot", s->index), LI("pid", s->pid),
+	LOG(LOG_ERROR, "frame_refused", LI("slot", s->index), LI("pid", s->proc.pid),
 	    LS("job_id", s->task ? s->task->job->job_id : NULL), LS("rule", e->text));
 	snprintf(s->err_tail, sizeof(s->err_tail), "%s", e->text);
 	slot_kill(s, DEATH_PROTOCOL, true);
@@ -463,7 +428,7 @@ read_frame(struct slot *s)
 {
 	struct frame f;
 	struct err e = ERR_INIT;
-	int r = ipc_recv(s->fd, MSG_DONTWAIT, s->m->pool->frame, &f, &e);
+	int r = ipc_recv(s->proc.fd, MSG_DONTWAIT, s->m->pool->frame, &f, &e);
 
 	if (r == 0 || r == -1)
 		return r;
@@ -483,7 +448,7 @@ on_socket(void *arg, int fd, uint32_t events)
 
 	(void)fd;
 	(void)events;
-	for (int i = 0; i < FRAMES_A_ROUND && s->w_sock && !s->paused; i++) {
+	for (int i = 0; i < FRAMES_A_ROUND && s->proc.w_sock && !s->paused; i++) {
 		/* The records of a cancelled task are dropped: they need no room, and its DONE must come through. */
 		if (s->task && !s->task->cancel && !publish_room(s->m->publisher, FRAME_RECORDS_MAX)) {
 			slot_pause(s, true);
@@ -494,8 +459,8 @@ on_socket(void *arg, int fd, uint32_t events)
 			return;
 		case -1:
 			/* End of file: the process should be gone any moment; if it lingers, it is ended. */
-			loop_unwatch(s->m->loop, &s->w_sock);
-			if (s->pid && s->kill_step < 3)
+			loop_unwatch(s->m->loop, &s->proc.w_sock);
+			if (s->proc.pid && s->kill_step < 3)
 				timer_set(s->m->loop, &s->timer, s->m->cfg->timeout_kill);
 			return;
 		}
@@ -510,8 +475,8 @@ slot_pause(struct slot *s, bool paused)
 	if (s->paused == paused)
 		return;
 	s->paused = paused;
-	if (s->w_sock)
-		loop_watch_set(s->w_sock, paused ? 0 : EPOLLIN);
+	if (s->proc.w_sock)
+		loop_watch_set(s->proc.w_sock, paused ? 0 : EPOLLIN);
 	/* The worker cannot go on while we do not read: that time is not its. */
 	if (paused && timer_armed(&s->deadline)) {
 		s->deadline_left = timer_left(l, &s->deadline);
@@ -527,8 +492,8 @@ slot_pause(struct slot *s, bool paused)
 static void
 signal_worker(struct slot *s, int sig)
 {
-	if (s->pidfd >= 0 && syscall(SYS_pidfd_send_signal, s->pidfd, sig, NULL, 0) < 0 && errno != ESRCH)
-		LOG(LOG_ERROR, "kill_failed", LI("slot", s->index), LI("pid", s->pid), LS("error", strerror(errno)));
+	if (s->proc.pid && child_signal(&s->proc, sig) < 0 && errno != ESRCH)
+		LOG(LOG_ERROR, "kill_failed", LI("slot", s->index), LI("pid", s->proc.pid), LS("error", strerror(errno)));
 }
 
 static void
@@ -538,7 +503,7 @@ send_plain(struct slot *s, enum msg_type type, uint64_t task)
 
 	ipc_begin(&b, type, s->generation, task);
 	ipc_finish(&b);
-	ipc_send(s->fd, &b);    /* not taken: the next step is a signal */
+	ipc_send(s->proc.fd, &b);    /* not taken: the next step is a signal */
 	buf_release(&b);
 }
 
@@ -574,7 +539,7 @@ kill_next_step(struct slot *s)
 void
 slot_kill(struct slot *s, enum death_cause cause, bool now)
 {
-	if (!s->pid || s->kill_step >= 3)
+	if (!s->proc.pid || s->kill_step >= 3)
 		return;
 	if (s->killed_for == DEATH_CLEAN || now)
 		s->killed_for = cause;
@@ -599,7 +564,7 @@ on_timer(void *arg)
 		start_slot(s);
 		break;
 	case WORKER_STARTING:
-		LOG(LOG_ERROR, "worker_start_timeout", LI("slot", s->index), LI("pid", s->pid), LI("ms", s->m->cfg->timeout_start));
+		LOG(LOG_ERROR, "worker_start_timeout", LI("slot", s->index), LI("pid", s->proc.pid), LI("ms", s->m->cfg->timeout_start));
 		slot_kill(s, DEATH_START, true);
 		break;
 	case WORKER_IDLE:
@@ -621,7 +586,7 @@ on_deadline(void *arg)
 {
 	struct slot *s = arg;
 
-	LOG(LOG_WARN, "job_deadline", LS("job_id", s->task ? s->task->job->job_id : NULL), LI("slot", s->index), LI("pid", s->pid));
+	LOG(LOG_WARN, "job_deadline", LS("job_id", s->task ? s->task->job->job_id : NULL), LI("slot", s->index), LI("pid", s->proc.pid));
 	slot_kill(s, DEATH_DEADLINE, false);
 }
 
@@ -690,12 +655,12 @@ on_exit_of(void *arg, int fd, uint32_t events)
 
 	(void)fd;
 	(void)events;
-	if (wait4(s->pid, &status, WNOHANG, &s->usage) != s->pid)
+	if (wait4(s->proc.pid, &status, WNOHANG, &s->usage) != s->proc.pid)
 		return;
 	/* What it had sent before it died still counts: at most a socket buffer full. */
-	while (s->w_sock && (r = read_frame(s)) == 1)
+	while (s->proc.w_sock && (r = read_frame(s)) == 1)
 		;
-	stderr_drain(&s->err);
+	stderr_drain(&s->proc.err);
 	was_ready = s->state != WORKER_STARTING && s->killed_for != DEATH_START && s->sandbox[0];
 	cause = s->killed_for != DEATH_CLEAN ? s->killed_for : death_cause_of(status);
 	/* It has run: whatever it says now, the next one can. A worker that was taken over must not stop the pool. */
@@ -716,7 +681,7 @@ on_exit_of(void *arg, int fd, uint32_t events)
 static bool
 due(const struct slot *s)
 {
-	return (s->pid && s->tasks_served >= s->tasks_max) || loop_now(s->m->loop) - s->started_ms >= s->m->cfg->workers_age;
+	return (s->proc.pid && s->tasks_served >= s->tasks_max) || loop_now(s->m->loop) - s->started_ms >= s->m->cfg->workers_age;
 }
 
 /* One exchange at a time: the spare starts, and when it is READY the old one leaves. */
@@ -755,7 +720,7 @@ slot_obeyed(struct slot *s)
 	if (s->kill_step != 1)
 		return;
 	/* Only the cancel frame was sent; with its socket closed it is still given no more than its time. */
-	if (s->w_sock)
+	if (s->proc.w_sock)
 		timer_cancel(s->m->loop, &s->timer);
 	s->killed_for = DEATH_CLEAN;
 	s->kill_step = 0;
@@ -772,7 +737,7 @@ slot_release(struct slot *s)
 	s->deadline_left = 0;
 	slot_pause(s, false);
 	empty_spool(s);
-	if (!s->pid) {
+	if (!s->proc.pid) {
 		refill(s);
 		return;
 	}
@@ -780,7 +745,7 @@ slot_release(struct slot *s)
 		return;
 	s->tasks_served++;
 	/* With its socket closed it is given its time to be gone, and no more. */
-	if (s->w_sock)
+	if (s->proc.w_sock)
 		timer_cancel(s->m->loop, &s->timer);
 	s->killed_for = DEATH_CLEAN;
 	s->kill_step = 0;
@@ -883,7 +848,7 @@ pool_stop(struct pool *p, bool hard)
 	for (size_t i = 0; i <= p->n; i++) {
 		struct slot *s = &p->slots[i];
 
-		if (!s->pid)
+		if (!s->proc.pid)
 			timer_cancel(p->m->loop, &s->timer);
 		else if (hard)
 			slot_kill(s, DEATH_CANCELLED, true);
@@ -896,7 +861,7 @@ bool
 pool_empty(const struct pool *p)
 {
 	for (size_t i = 0; i <= p->n; i++)
-		if (p->slots[i].pid)
+		if (p->slots[i].proc.pid)
 			return false;
 	return true;
 }
@@ -971,7 +936,8 @@ pool_start(struct pool *p, struct err *e)
 		s->m = m;
 		s->index = (int)i;
 		s->state = WORKER_BACKOFF;
-		s->pidfd = s->fd = s->spool_fd = s->err.fd = -1;
+		child_init(&s->proc);
+		s->spool_fd = -1;
 		s->spool_end = -1;
 		timer_init(&s->timer, on_timer, s);
 		timer_init(&s->deadline, on_deadline, s);

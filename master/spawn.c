@@ -1,5 +1,6 @@
 /*
- * spawn.c - starts a child: socketpair, posix_spawn, pidfd. Called by pool.c and httpd.c, from the main thread only.
+ * spawn.c - starts and forgets a child: its socket, its stderr, posix_spawn, pidfd. Called by pool.c and httpd.c, from
+ * the main thread only. When and how often one is started, and what its end means, is theirs.
  *
  * Never fork without exec: librdkafka's threads do not survive it, and a forked child would see every tenant's
  * secrets. What a child inherits is named in one place: the descriptors of struct spawn_spec and `environment` below.
@@ -11,6 +12,7 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -26,21 +28,33 @@ static const char *const inherited[] = { "TZ", "ASAN_OPTIONS", "UBSAN_OPTIONS", 
 /* Above all numbers that posix_spawn's dup2 targets use, so that one never overwrites another's source. */
 #define SAFE_FD 16
 
-int
-spawn_socketpair(int *mine, int *theirs, struct err *e)
+/* The child's ends of its two channels, until it has them. */
+struct ends { int socket_fd, stderr_fd; };
+
+static void
+close_fd(int *fd)
 {
-	int sv[2];
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/* Ours never block; all are close-on-exec. What was opened is the caller's to close, on failure too. */
+static int
+open_ends(int *socket_fd, int *stderr_fd, struct ends *theirs, struct err *e)
+{
+	int sv[2], p[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
 		return err_errno(e, ERR_SYSTEM, "cannot make a socket pair for a child");
-	if (fcntl(sv[0], F_SETFL, O_NONBLOCK) < 0) {
-		err_errno(e, ERR_SYSTEM, "cannot make a child's socket non-blocking");
-		close(sv[0]);
-		close(sv[1]);
-		return -1;
-	}
-	*mine = sv[0];
-	*theirs = sv[1];
+	*socket_fd = sv[0];
+	theirs->socket_fd = sv[1];
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return err_errno(e, ERR_SYSTEM, "cannot make a child's stderr");
+	*stderr_fd = p[0];
+	theirs->stderr_fd = p[1];
+	if (fcntl(sv[0], F_SETFL, O_NONBLOCK) < 0 || fcntl(p[0], F_SETFL, O_NONBLOCK) < 0)
+		return err_errno(e, ERR_SYSTEM, "cannot make a child's channels non-blocking");
 	return 0;
 }
 
@@ -70,10 +84,10 @@ environment_free(char **env)
 
 /* Moves the child's descriptors out of the way of 0..5 and plans the dup2 of each. */
 static int
-plan_fds(posix_spawn_file_actions_t *fa, const struct spawn_spec *s, int moved[4])
+plan_fds(posix_spawn_file_actions_t *fa, const struct spawn_spec *s, const struct ends *ends, int moved[4])
 {
 	const struct { int fd, to; } plan[] = {
-		{ s->socket_fd, IPC_FD }, { s->spool_fd, IPC_SPOOL_FD }, { s->listen_fd, IPC_LISTEN_FD }, { s->stderr_fd, 2 },
+		{ ends->socket_fd, IPC_FD }, { s->spool_fd, IPC_SPOOL_FD }, { s->listen_fd, IPC_LISTEN_FD }, { ends->stderr_fd, 2 },
 	};
 	int last = 2;
 
@@ -92,16 +106,13 @@ plan_fds(posix_spawn_file_actions_t *fa, const struct spawn_spec *s, int moved[4
 		if (plan[i].to > last)
 			last = plan[i].to;
 	}
-	if (s->stderr_fd >= 0)
-		posix_spawn_file_actions_adddup2(fa, moved[3], 1);
-	else
-		posix_spawn_file_actions_addopen(fa, 1, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_adddup2(fa, moved[3], 1);
 	posix_spawn_file_actions_addclosefrom_np(fa, last + 1 > IPC_SPOOL_FD + 1 ? last + 1 : IPC_SPOOL_FD + 1);
 	return 0;
 }
 
-int
-spawn_child(const struct spawn_spec *s, pid_t *pid, int *pidfd, struct err *e)
+static int
+spawn(const struct spawn_spec *s, const struct ends *ends, pid_t *pid, int *pidfd, struct err *e)
 {
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t attr;
@@ -119,7 +130,7 @@ spawn_child(const struct spawn_spec *s, pid_t *pid, int *pidfd, struct err *e)
 	/* A group of its own: Control-C at a terminal is the master's alone, which then lets tasks end. */
 	posix_spawnattr_setpgroup(&attr, 0);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-	if (plan_fds(&fa, s, moved) < 0) {
+	if (plan_fds(&fa, s, ends, moved) < 0) {
 		err_errno(e, ERR_SYSTEM, "no descriptor left for a child");
 		goto out;
 	}
@@ -135,6 +146,7 @@ spawn_child(const struct spawn_spec *s, pid_t *pid, int *pidfd, struct err *e)
 		err_errno(e, ERR_SYSTEM, "cannot watch process %d", (int)*pid);
 		kill(*pid, SIGKILL);
 		waitpid(*pid, NULL, 0);
+		*pid = 0;
 		goto out;
 	}
 	ret = 0;
@@ -146,6 +158,59 @@ out:
 	posix_spawn_file_actions_destroy(&fa);
 	environment_free(env);
 	return ret;
+}
+
+void
+child_init(struct child *c)
+{
+	*c = (struct child){ .pidfd = -1, .fd = -1, .err.fd = -1 };
+}
+
+int
+child_start(struct child *c, struct loop *l, const struct spawn_spec *s, struct err *e)
+{
+	struct ends theirs = { -1, -1 };
+	int stderr_fd = -1, ret = -1;
+	bool watched;
+
+	if (open_ends(&c->fd, &stderr_fd, &theirs, e) < 0 || spawn(s, &theirs, &c->pid, &c->pidfd, e) < 0)
+		goto out;
+	/* child_forget closes it, watched or not */
+	watched = stderr_open(&c->err, l, stderr_fd, s->on_stderr, s->arg) == 0;
+	stderr_fd = -1;
+	c->w_sock = loop_watch(l, c->fd, EPOLLIN, s->on_socket, s->arg);
+	c->w_pid = loop_watch(l, c->pidfd, EPOLLIN, s->on_exit, s->arg);
+	if (!c->w_sock || !c->w_pid || !watched) {
+		err_errno(e, ERR_SYSTEM, "cannot watch process %d", (int)c->pid);
+		kill(c->pid, SIGKILL);
+		waitpid(c->pid, NULL, 0);
+		goto out;
+	}
+	ret = 0;
+out:
+	close_fd(&theirs.socket_fd);
+	close_fd(&theirs.stderr_fd);
+	close_fd(&stderr_fd);
+	if (ret < 0)
+		child_forget(c, l);
+	return ret;
+}
+
+void
+child_forget(struct child *c, struct loop *l)
+{
+	loop_unwatch(l, &c->w_sock);
+	loop_unwatch(l, &c->w_pid);
+	close_fd(&c->fd);
+	close_fd(&c->pidfd);
+	stderr_close(&c->err);
+	c->pid = 0;
+}
+
+int
+child_signal(const struct child *c, int sig)
+{
+	return (int)syscall(SYS_pidfd_send_signal, c->pidfd, sig, NULL, 0);
 }
 
 char *

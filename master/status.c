@@ -264,8 +264,8 @@ json_worker(struct jsonw *j, const struct master *m, const struct slot *s)
 
 	jsonw_object(j, NULL);
 	jsonw_int(j, "slot", s->index);
-	if (s->pid)
-		jsonw_int(j, "pid", s->pid);
+	if (s->proc.pid)
+		jsonw_int(j, "pid", s->proc.pid);
 	else
 		jsonw_null(j, "pid");
 	jsonw_int(j, "generation", s->generation);

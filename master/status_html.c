@@ -200,8 +200,8 @@ worker(struct buf *b, const struct master *m, const struct slot *s)
 	age_text(loop_now(m->loop) - s->since_ms, age);
 	buf_puts(b, "<tr>");
 	cell_number(b, s->index);
-	if (s->pid)
-		cell_number(b, s->pid);
+	if (s->proc.pid)
+		cell_number(b, s->proc.pid);
 	else
 		cell(b, "");
 	cell(b, s->paused ? "waits for Kafka" : worker_state_name(s->state));
