@@ -1,6 +1,6 @@
 /*
  * death.c - how workers die: the cause read off status and circumstances, the verdict on it, the last ones kept for
- * iis-pollerctl crashes. Called by pool.c; decides nothing about the job, that is errors.def's class.
+ * iis-pollerctl crashes. Called by slot.c; decides nothing about the job, that is errors.def's class.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /*
- * dispatch.c - tasks to workers, and workers' frames to events. Called by the loop (dispatch_run), pool.c and publish.c.
+ * dispatch.c - tasks to workers, and workers' frames to events. Called by the loop (dispatch_run), slot.c and publish.c.
  *
  * Whatever a worker sends is hostile until checked here, record by record, before anything of the frame is published.
  * Back-pressure is one chain: without room in the producer neither a socket nor a spool is read. An attempt has ended

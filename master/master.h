@@ -226,7 +226,7 @@ bool dispatch_reading(const struct master *);
 /* Stops a task that is running (t->cancel is set by the caller). */
 void dispatch_cancel(struct master *, struct task *);
 
-/* ---- pool.c, spawn.c: slots and processes ------------------------------------------------------------------------------ */
+/* ---- pool.c, slot.c, slot_start.c, spawn.c: slots and processes ----------------------------------------------------- */
 
 enum death_cause { DEATH_CLEAN, DEATH_CONFIG, DEATH_RESOURCE, DEATH_CRASH, DEATH_SANDBOX, DEATH_CPU, DEATH_MEMORY, DEATH_DEADLINE,
 	DEATH_PROTOCOL, DEATH_KILLED, DEATH_START, DEATH_RECYCLED, DEATH_CANCELLED, DEATH_EXIT, DEATH__MAX };

@@ -1,6 +1,6 @@
 /*
- * spawn.c - starts and forgets a child: its socket, its stderr, posix_spawn, pidfd. Called by pool.c and httpd.c, from
- * the main thread only. When and how often one is started, and what its end means, is theirs.
+ * spawn.c - starts and forgets a child: its socket, its stderr, posix_spawn, pidfd. Called by slot_start.c and
+ * httpd.c, from the main thread only. When and how often one is started, and what its end means, is theirs.
  *
  * Never fork without exec: librdkafka's threads do not survive it, and a forked child would see every tenant's
  * secrets. What a child inherits is named in one place: the descriptors of struct spawn_spec and `environment` below.

@@ -1,5 +1,6 @@
 /*
- * stderr.c - the standard error of a child, line by line. Used by pool.c and httpd.c; what a line means is theirs.
+ * stderr.c - the standard error of a child, line by line. Opened by spawn.c for workers and the status child;
+ * what a line means is said by their owners.
  *
  * A child's words are foreign: a line is at most STDERR_LINE_MAX bytes, a longer one comes in pieces, and whoever logs
  * it escapes it.
