@@ -2,65 +2,22 @@
  * json.c - strict push-style scanner for RFC 8259; see json.h.
  *
  * job_parse runs it over each message before json-c, and the tests over all that the program
- * writes. One state machine, a byte at a time but for runs of plain text inside strings. It never
- * builds values and never recurses; a key set is a hash table with a secret seed, so that no choice
- * of keys makes it slow.
+ * writes. One state machine, a byte at a time but for runs of plain text inside strings; what is
+ * inside a string or a number is json_scalar.c's. It never builds values and never recurses; a key
+ * set is a hash table with a secret seed, so that no choice of keys makes it slow.
  */
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 
-#include "common/json.h"
+#include "common/json_priv.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
 
-enum state {
-	S_VALUE, /* a value must come */
-	S_FIRST_ITEM, /* after '[': a value or ']' */
-	S_FIRST_KEY, /* after '{': a key or '}' */
-	S_KEY, /* after ',' in an object */
-	S_COLON,
-	S_AFTER, /* after a value: ',' or the end of the array or object */
-	S_DONE,
-	S_STRING,
-	S_ESCAPE,
-	S_HEX,
-	S_LOW_BACKSLASH,
-	S_LOW_U,
-	S_UTF8,
-	S_LITERAL,
-	S_MINUS,
-	S_ZERO,
-	S_INT,
-	S_DOT,
-	S_FRACTION,
-	S_E,
-	S_E_SIGN,
-	S_EXPONENT
-};
-
-struct key_slot {
-	uint32_t hash, at, n;
-}; /* at: offset in keys + 1; 0: free */
-
-struct json_level {
-	bool object;
-	bool has_key; /* object: a key was read and its value is at hand */
-	size_t index; /* array */
-	size_t base; /* object: its first key in keys */
-	size_t key, key_n; /* object: the key at hand */
-	struct key_slot *slots; /* owned; cap is 0 or a power of two */
-	uint32_t cap, used;
-};
-
 #define SLOTS_FIRST 16
 #define SLOTS_KEEP 64 /* larger tables are freed when their object ends */
-#define DIGITS_MAX 17
-#define EXPONENT_CAP 100000000 /* larger exponents are all the same: too large */
-
 /* ---- hash: SipHash-1-3 with a seed that the kernel gave this process ---- */
 
 #define ROTL(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
@@ -150,9 +107,8 @@ json_pointer_index(char pointer[ERR_POINTER_MAX], size_t index)
 	json_pointer_add(pointer, text, (size_t)n);
 }
 
-/* Only while something is open. */
-static struct json_level *
-top(struct json_scan *s)
+struct json_level *
+json_top(struct json_scan *s)
 {
 	return &s->levels[s->depth - 1];
 }
@@ -171,11 +127,8 @@ pointer_here(const struct json_scan *s, char pointer[ERR_POINTER_MAX])
 	}
 }
 
-static int fail(struct json_scan *s, uint64_t pos, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static int
-fail(struct json_scan *s, uint64_t pos, const char *fmt, ...)
+int
+json_fail(struct json_scan *s, uint64_t pos, const char *fmt, ...)
 {
 	char text[256];
 	va_list ap;
@@ -189,8 +142,8 @@ fail(struct json_scan *s, uint64_t pos, const char *fmt, ...)
 	return -1;
 }
 
-static int
-unexpected(struct json_scan *s, uint8_t c, const char *wanted)
+int
+json_unexpected(struct json_scan *s, uint8_t c, const char *wanted)
 {
 	const char *why = NULL;
 
@@ -207,10 +160,10 @@ unexpected(struct json_scan *s, uint8_t c, const char *wanted)
 	else if (c == ',' || c == ']' || c == '}')
 		why = "a comma too many, or a value is missing";
 	if (why)
-		return fail(s, s->pos, "%s; %s should stand here", why, wanted);
+		return json_fail(s, s->pos, "%s; %s should stand here", why, wanted);
 	if (c > 0x20 && c < 0x7f)
-		return fail(s, s->pos, "unexpected '%c'; %s should stand here", c, wanted);
-	return fail(s, s->pos, "unexpected byte 0x%02x; %s should stand here", c, wanted);
+		return json_fail(s, s->pos, "unexpected '%c'; %s should stand here", c, wanted);
+	return json_fail(s, s->pos, "unexpected byte 0x%02x; %s should stand here", c, wanted);
 }
 
 /* ---- key sets ---- */
@@ -235,9 +188,8 @@ slots_grow(struct json_level *l)
 	l->cap = cap;
 }
 
-/* false: the object has that key already */
-static bool
-slots_add(struct json_scan *s, struct json_level *l)
+bool
+json_keys_add(struct json_scan *s, struct json_level *l)
 {
 	uint32_t hash = key_hash(s->keys.p + l->key, l->key_n), at;
 
@@ -276,7 +228,7 @@ push(struct json_scan *s, bool object)
 	struct json_level *l;
 
 	if (s->depth == s->max_depth)
-		return fail(s, s->pos, "nested deeper than %u", s->max_depth);
+		return json_fail(s, s->pos, "nested deeper than %u", s->max_depth);
 	if (s->depth == s->n_levels) {
 		unsigned n = s->n_levels ? s->n_levels * 2 : 8;
 
@@ -294,8 +246,8 @@ push(struct json_scan *s, bool object)
 	return 0;
 }
 
-static int
-value_end(struct json_scan *s)
+int
+json_value_end(struct json_scan *s)
 {
 	s->state = s->depth ? S_AFTER : S_DONE;
 	return 0;
@@ -304,14 +256,14 @@ value_end(struct json_scan *s)
 static int
 pop(struct json_scan *s)
 {
-	struct json_level *l = top(s);
+	struct json_level *l = json_top(s);
 
 	if (l->object) {
 		s->keys.len = l->base;
 		slots_clear(l);
 	}
 	s->depth--;
-	return value_end(s);
+	return json_value_end(s);
 }
 
 /* Does the path to the value at hand spell the pointer looked for? Costs no more than the pointer
@@ -327,27 +279,6 @@ is_wanted(const struct json_scan *s)
 			return false;
 	pointer_here(s, pointer);
 	return !strcmp(pointer, s->want);
-}
-
-static void digit(struct json_number *, uint8_t c, bool fraction);
-
-static bool
-is_digit(uint8_t c)
-{
-	return c >= '0' && c <= '9';
-}
-
-static int
-number_start(struct json_scan *s, uint8_t c)
-{
-	if (c != '-' && !is_digit(c))
-		return unexpected(s, c, "a value");
-	memset(&s->num, 0, sizeof(s->num));
-	s->num.negative = c == '-';
-	s->state = c == '-' ? S_MINUS : c == '0' ? S_ZERO : S_INT;
-	if (c != '-')
-		digit(&s->num, c, false);
-	return 0;
 }
 
 static int
@@ -373,7 +304,7 @@ value_start(struct json_scan *s, uint8_t c)
 		s->state = S_LITERAL;
 		return 0;
 	default:
-		return number_start(s, c);
+		return json_number_start(s, c);
 	}
 }
 
@@ -381,7 +312,7 @@ static int
 key_start(struct json_scan *s, uint8_t c)
 {
 	if (c != '"')
-		return unexpected(s, c, "a key in double quotes");
+		return json_unexpected(s, c, "a key in double quotes");
 	s->string_start = s->pos;
 	s->in_key = true;
 	s->key_start = s->keys.len;
@@ -392,12 +323,12 @@ key_start(struct json_scan *s, uint8_t c)
 static int
 after_value(struct json_scan *s, uint8_t c)
 {
-	struct json_level *l = top(s);
+	struct json_level *l = json_top(s);
 
 	if (c == (l->object ? '}' : ']'))
 		return pop(s);
 	if (c != ',')
-		return unexpected(s, c, l->object ? "',' or '}'" : "',' or ']'");
+		return json_unexpected(s, c, l->object ? "',' or '}'" : "',' or ']'");
 	if (l->object) {
 		l->has_key = false;
 		s->state = S_KEY;
@@ -408,319 +339,16 @@ after_value(struct json_scan *s, uint8_t c)
 	return 0;
 }
 
-/* ---- strings ---- */
-
-static void
-key_put(struct json_scan *s, uint32_t cp)
-{
-	struct buf *b = &s->keys;
-
-	if (!s->in_key)
-		return;
-	if (cp < 0x80) {
-		buf_putc(b, (char)cp);
-	} else if (cp < 0x800) {
-		buf_putc(b, (char)(0xc0 | cp >> 6));
-		buf_putc(b, (char)(0x80 | (cp & 0x3f)));
-	} else if (cp < 0x10000) {
-		buf_putc(b, (char)(0xe0 | cp >> 12));
-		buf_putc(b, (char)(0x80 | (cp >> 6 & 0x3f)));
-		buf_putc(b, (char)(0x80 | (cp & 0x3f)));
-	} else {
-		buf_putc(b, (char)(0xf0 | cp >> 18));
-		buf_putc(b, (char)(0x80 | (cp >> 12 & 0x3f)));
-		buf_putc(b, (char)(0x80 | (cp >> 6 & 0x3f)));
-		buf_putc(b, (char)(0x80 | (cp & 0x3f)));
-	}
-}
-
-static int
-string_end(struct json_scan *s)
-{
-	struct json_level *l;
-
-	if (!s->in_key)
-		return value_end(s);
-	l = top(s);
-	l->key = s->key_start;
-	l->key_n = s->keys.len - s->key_start;
-	l->has_key = true;
-	if (!slots_add(s, l))
-		return fail(s, s->string_start, "the key stands twice in this object");
-	s->state = S_COLON;
-	return 0;
-}
-
-/* The first byte of a character outside ASCII: how many follow, and what the next one may be. */
-static int
-utf8_start(struct json_scan *s, uint8_t c)
-{
-	s->start = s->pos;
-	if (c < 0xc2 || c > 0xf4)
-		return fail(s, s->pos, "byte 0x%02x is not UTF-8", c);
-	s->left = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
-	s->lo = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
-	s->hi = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
-	s->state = S_UTF8;
-	if (s->in_key)
-		buf_putc(&s->keys, (char)c);
-	return 0;
-}
-
-static int
-utf8_next(struct json_scan *s, uint8_t c)
-{
-	if (c < s->lo || c > s->hi) {
-		const char *kind = c < 0x80 || c > 0xbf ? "cut short"
-		    : s->lo > 0x80                      ? "overlong"
-		    : s->hi == 0x9f                     ? "a surrogate"
-							: "above U+10FFFF";
-
-		return fail(s, s->start, "not UTF-8: the character is %s", kind);
-	}
-	s->lo = 0x80;
-	s->hi = 0xbf;
-	if (s->in_key)
-		buf_putc(&s->keys, (char)c);
-	if (!--s->left)
-		s->state = S_STRING;
-	return 0;
-}
-
-static int
-string_byte(struct json_scan *s, uint8_t c)
-{
-	if (c == '"')
-		return string_end(s);
-	if (c == '\\') {
-		s->start = s->pos;
-		s->state = S_ESCAPE;
-		return 0;
-	}
-	if (c < 0x20)
-		return fail(s, s->pos, "control byte 0x%02x inside a string must be escaped", c);
-	if (c >= 0x80)
-		return utf8_start(s, c);
-	key_put(s, c);
-	return 0;
-}
-
-static int
-escape_byte(struct json_scan *s, uint8_t c)
-{
-	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-	const char *at = c ? strchr(from, c) : NULL;
-
-	if (c == 'u') {
-		s->unit = 0;
-		s->left = 4;
-		s->high = 0;
-		s->state = S_HEX;
-		return 0;
-	}
-	if (!at)
-		return fail(s, s->start,
-		    "no such escape; only \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX exist");
-	key_put(s, (uint8_t)to[at - from]);
-	s->state = S_STRING;
-	return 0;
-}
-
-static int
-unit_end(struct json_scan *s)
-{
-	uint32_t u = s->unit;
-
-	if (s->high) {
-		if (u < 0xdc00 || u > 0xdfff)
-			return fail(s, s->start, "a high surrogate without its low one");
-		key_put(s, 0x10000 + ((s->high - 0xd800) << 10) + (u - 0xdc00));
-		s->state = S_STRING;
-		return 0;
-	}
-	if (u >= 0xdc00 && u <= 0xdfff)
-		return fail(s, s->start, "a low surrogate without its high one");
-	if (u >= 0xd800 && u <= 0xdbff) {
-		s->high = u;
-		s->state = S_LOW_BACKSLASH;
-		return 0;
-	}
-	if (!u)
-		return fail(s, s->start, "\\u0000 is refused: no text may hold a NUL");
-	key_put(s, u);
-	s->state = S_STRING;
-	return 0;
-}
-
-static int
-hex_byte(struct json_scan *s, uint8_t c)
-{
-	unsigned v;
-
-	if (c >= '0' && c <= '9')
-		v = c - '0';
-	else if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
-		v = (c | 0x20) - 'a' + 10;
-	else
-		return fail(s, s->start, "\\u takes four hexadecimal digits");
-	s->unit = s->unit << 4 | v;
-	return --s->left ? 0 : unit_end(s);
-}
-
-static int
-low_surrogate(struct json_scan *s, uint8_t c)
-{
-	if (c != (s->state == S_LOW_BACKSLASH ? '\\' : 'u'))
-		return fail(s, s->start, "a high surrogate without its low one");
-	if (s->state == S_LOW_BACKSLASH) {
-		s->state = S_LOW_U;
-		return 0;
-	}
-	s->unit = 0;
-	s->left = 4;
-	s->state = S_HEX;
-	return 0;
-}
-
-/* ---- numbers ---- */
-
-/* Zeros are held back until a digit follows, so that trailing ones never count. */
-static void
-digit(struct json_number *m, uint8_t c, bool fraction)
-{
-	unsigned d = c - '0';
-
-	if (!fraction) {
-		if (m->integer > (UINT64_MAX - d) / 10)
-			m->overflow = true;
-		else
-			m->integer = m->integer * 10 + d;
-	}
-	if (!m->n && !d) {
-		m->point -= fraction;
-		return;
-	}
-	m->point += !fraction;
-	if (!d) {
-		m->zeros++;
-		return;
-	}
-	if (m->too_precise || m->n + m->zeros + 1 > DIGITS_MAX) {
-		m->too_precise = true;
-		return;
-	}
-	while (m->zeros) {
-		m->digits[m->n++] = '0';
-		m->zeros--;
-	}
-	m->digits[m->n++] = (char)c;
-}
-
-static int
-real_end(struct json_scan *s)
-{
-	struct json_number *m = &s->num;
-	long long e = m->exponent_negative ? -m->exponent : m->exponent;
-	char text[64];
-	double d;
-
-	if (m->too_precise)
-		return fail(
-		    s, s->start, "the number has more than %d significant digits", DIGITS_MAX);
-	if (!m->n)
-		return m->negative ? fail(s, s->start, "negative zero") : value_end(s);
-	snprintf(
-	    text, sizeof(text), "%.*se%lld", (int)m->n, m->digits, m->point - (long long)m->n + e);
-	d = strtod(text, NULL);
-	if (!isfinite(d) || d <= 0)
-		return fail(s, s->start, "the number does not fit a double");
-	return value_end(s);
-}
-
-static int
-number_end(struct json_scan *s)
-{
-	const struct json_number *m = &s->num;
-
-	if (m->real)
-		return real_end(s);
-	if (m->negative && !m->integer && !m->overflow)
-		return fail(s, s->start, "negative zero");
-	if (m->overflow || m->integer > (uint64_t)INT64_MAX + m->negative)
-		return fail(s, s->start, "the integer does not fit 64 bits");
-	return value_end(s);
-}
-
-/* 1: the byte was eaten; 0: the number ended before it; -1 */
-static int
-number_byte(struct json_scan *s, uint8_t c)
-{
-	struct json_number *m = &s->num;
-
-	switch (s->state) {
-	case S_MINUS:
-	case S_ZERO:
-	case S_INT:
-		if (is_digit(c)) {
-			if (s->state == S_ZERO)
-				return fail(s, s->start, "a number must not begin with a zero");
-			s->state = c == '0' && s->state == S_MINUS ? S_ZERO : S_INT;
-			digit(m, c, false);
-			return 1;
-		}
-		if (s->state == S_MINUS)
-			return c == 'I' || c == 'N' ? unexpected(s, c, "a digit")
-						    : fail(s, s->start, "'-' without a number");
-		break;
-	case S_DOT:
-	case S_FRACTION:
-		if (is_digit(c)) {
-			s->state = S_FRACTION;
-			digit(m, c, true);
-			return 1;
-		}
-		if (s->state == S_DOT)
-			return fail(s, s->start, "no digit after the decimal point");
-		break;
-	default:
-		if (is_digit(c)) {
-			s->state = S_EXPONENT;
-			if (m->exponent < EXPONENT_CAP)
-				m->exponent = m->exponent * 10 + (c - '0');
-			return 1;
-		}
-		if (s->state == S_E && (c == '+' || c == '-')) {
-			m->exponent_negative = c == '-';
-			s->state = S_E_SIGN;
-			return 1;
-		}
-		if (s->state != S_EXPONENT)
-			return fail(s, s->start, "no digit in the exponent");
-		return number_end(s);
-	}
-	if (c == '.' && !m->real) {
-		m->real = true;
-		s->state = S_DOT;
-		return 1;
-	}
-	if (c == 'e' || c == 'E') {
-		m->real = true;
-		s->state = S_E;
-		return 1;
-	}
-	return number_end(s);
-}
-
 /* ---- the machine ---- */
 
 static int
 literal_byte(struct json_scan *s, uint8_t c)
 {
 	if (c != (uint8_t)*s->literal)
-		return fail(
+		return json_fail(
 		    s, s->start, "not a value; only true, false and null are words of JSON");
 	s->literal++;
-	return *s->literal ? 0 : value_end(s);
+	return *s->literal ? 0 : json_value_end(s);
 }
 
 static bool
@@ -750,13 +378,13 @@ outside(struct json_scan *s, uint8_t c)
 		return key_start(s, c);
 	case S_COLON:
 		if (c != ':')
-			return unexpected(s, c, "':'");
+			return json_unexpected(s, c, "':'");
 		s->state = S_VALUE;
 		return 0;
 	case S_AFTER:
 		return after_value(s, c);
 	default:
-		return unexpected(s, c, "nothing: the text was complete");
+		return json_unexpected(s, c, "nothing: the text was complete");
 	}
 }
 
@@ -767,22 +395,18 @@ step(struct json_scan *s, uint8_t c)
 
 	switch (s->state) {
 	case S_STRING:
-		return string_byte(s, c);
 	case S_ESCAPE:
-		return escape_byte(s, c);
 	case S_HEX:
-		return hex_byte(s, c);
 	case S_LOW_BACKSLASH:
 	case S_LOW_U:
-		return low_surrogate(s, c);
 	case S_UTF8:
-		return utf8_next(s, c);
+		return json_string_step(s, c);
 	case S_LITERAL:
 		return literal_byte(s, c);
 	default:
 		if (s->state < S_MINUS)
 			return outside(s, c);
-		rc = number_byte(s, c);
+		rc = json_number_byte(s, c);
 		return rc < 0 ? -1 : rc ? 0 : outside(s, c);
 	}
 }
@@ -825,7 +449,7 @@ json_scan_feed(struct json_scan *s, const void *data, size_t n, struct err *e)
 
 	s->e = e;
 	if (n > UINT32_MAX - 1 || s->pos > UINT32_MAX - 1 - n)
-		return fail(s, s->pos, "the text is too long");
+		return json_fail(s, s->pos, "the text is too long");
 	while (i < n) {
 		if (s->state == S_STRING) {
 			size_t run = plain_run(p + i, n - i);
@@ -851,17 +475,17 @@ json_scan_finish(struct json_scan *s, struct err *e)
 	s->e = e;
 	if (s->state == S_ZERO || s->state == S_INT || s->state == S_FRACTION ||
 	    s->state == S_EXPONENT)
-		if (number_end(s))
+		if (json_number_end(s))
 			return -1;
 	if (s->state == S_DONE)
 		return 0;
 	if (!s->depth && s->state == S_VALUE)
-		return fail(s, s->pos, "the message is empty");
-	return fail(s, s->pos, "the text ends in the middle of %s",
+		return json_fail(s, s->pos, "the message is empty");
+	return json_fail(s, s->pos, "the text ends in the middle of %s",
 	    s->state >= S_MINUS         ? "a number"
 		: s->state == S_LITERAL ? "a word"
 		: s->state >= S_STRING  ? "a string"
-		: top(s)->object        ? "an object"
+		: json_top(s)->object        ? "an object"
 					: "an array");
 }
 
