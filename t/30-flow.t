@@ -63,7 +63,9 @@ def readme_job(t, w, d):
                "another job over the same files: the same ids")
     ids = [x["result_id"] for x in w.reader("results").records]
     t.is_(len(set(ids)), len(ids), "each message has a result_id of its own")
-    return {x["event_id"] for x in e}
+    w.push(job("traced", {"source_type": "local", "path": w.root + "/none"}), headers=[("traceparent", TRACE.encode())])
+    t.is_([w.result_of("traced").headers.get("traceparent")] + [x.headers.get("traceparent") for x in w.dead_letters_of("traced")], [TRACE] * 2,
+          "a job that fails: traceparent is in its dead letter, too")
 
 
 def metadata(t, w, d):

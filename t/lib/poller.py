@@ -369,6 +369,8 @@ class Record:
         try:
             self.json = json.loads(self.raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
             wrong = validate(kind, self.json) or check_headers(kind, self.json, self.headers)
+            if not wrong and kind != "event" and "job_id" in self.headers and self.key != self.headers["job_id"].encode():
+                wrong = "key is %r" % self.key
         except (ValueError, KeyError) as e:
             wrong = repr(e)
         if len(self.headers) != len(self.header_list):
