@@ -102,7 +102,7 @@ def files(t):
     code, out, err, _ = check(text.replace(secret, D + "/nowhere"))
     t.ok(code == 78 and "nowhere" in err, "a password file that is not there", code, err)
     code, out, err, _ = check(b"\xef\xbb\xbflog:\n  level: info\n")
-    t.ok(code in (0, 78) and (code == 0 or err), "a byte order mark: %s" % ("accepted" if code == 0 else "refused"), err)
+    t.ok(code == 78 and ":1:1:" in err and "byte order mark" in err and "without BOM" in err, "a byte order mark is refused, and named: 78", code, err)
     code, out, err, _ = check("")
     t.is_(code, 0, "an empty file is a good one")
     code, out, err = run(program("iis-pollerd"), "-t", "-c", ROOT + "/conf/iis-poller.yaml")
@@ -145,7 +145,7 @@ def effective(t):
     code, out, err = run(program("iis-pollerd"), "-t", "-c", path, env=clean_env({"IIS_POLLER_WORKERS_COUNT": "many"}))
     t.ok(code == 78 and "IIS_POLLER_WORKERS_COUNT" in err, "a bad value of the environment is named", err)
     code, out, err = run(program("iis-pollerd"), "-t", "-c", path, env=clean_env({"IIS_POLLER_WORKERS_CUONT": "3"}))
-    t.ok("IIS_POLLER_WORKERS_CUONT" in err + out, "an unknown IIS_POLLER_ name is told", code, err, out)
+    t.ok(code == 78 and "IIS_POLLER_WORKERS_CUONT" in err and "ok" not in out, "an unknown IIS_POLLER_ name is refused and told: 78", code, err, out)
 
 
 def online(t, b):
