@@ -201,10 +201,12 @@ def peek(t, w, d):
         t.ok(code == 0 and len(rows(out)) == want and all("of-file" in json.dumps(x) for x in rows(out)), "peek %s --job: %d" % (which, want), out, err)
     t.is_(len(rows(d.ctl("peek", "dlq", "-j", "for-the-dlq")[1])), 1, "peek dlq --job: 1")
     t.is_(len(rows(d.ctl("peek", "events", "-j", "of-file", "-n", 2)[1])), 2, "--job and -n")
-    for args, want in ((["nothing"], 64), ([], 64), (["jobs", "-n", "-1"], 64), (["jobs", "--from", "x"], 64), (["jobs", "--partition", "-1"], 64), (["jobs", "--partition", "2"], 69),
-                       (["jobs", "-w", "0"], 64)):
+    for args, want in ((["nothing"], 64), ([], 64), (["jobs", "-n", "-1"], 64), (["jobs", "--from", "x"], 64), (["jobs", "--partition", "-1"], 64), (["jobs", "-w", "0"], 64)):
         code, out, err = d.ctl("peek", *args)
         t.ok(code == want and err and not out, "peek %s: %d" % (" ".join(args), want), code, out, err)
+    for which, n, want in (("jobs", 2, "has partitions 0 to 1"), ("jobs", 2147483647, "has partitions 0 to 1"), ("dlq", 1, "has only partition 0")):
+        code, out, err = d.ctl("peek", which, "--partition", n)
+        t.ok(code == 64 and not out and w.topics[which] + " " + want in err, "peek %s --partition %d: 64, %s" % (which, n, want), code, out, err)
     code, out, err = d.ctl("-b", "127.0.0.1:%d" % free_port(), "peek", "jobs", "-w", WAIT)
     t.ok(code == 69 and "do not answer" in err, "peek without a broker: 69", code, err)
     code, out, err = d.ctl("-o", "topics.results=not-there", "peek", "results", "-w", WAIT)

@@ -448,18 +448,22 @@ start_all(struct peek *k, int n, int64_t only, struct err *e)
 	return 0;
 }
 
+/* The exit code. */
 static int
-run(struct peek *k, int64_t only, struct err *e)
+run(struct peek *k, int64_t only)
 {
-	int n = broker_partitions(&k->b, k->topic, (int)k->wait_ms, e);
+	struct err e = ERR_INIT;
+	int n = broker_partitions(&k->b, k->topic, (int)k->wait_ms, &e);
 
-	if (n < 0)
-		return -1;
-	if (only >= n)
-		return err_set(e, ERR_NOT_FOUND, "%s has %d partitions, numbered from 0", k->topic, n);
-	if (reader_open(&k->r, &k->b, k->topic, e) < 0 || start_all(k, n, only, e) < 0 || history(k, e) < 0)
-		return -1;
-	return k->follow ? follow(k, e) : 0;
+	/* Only the brokers know how many there are, but it is the command line that is wrong. */
+	if (n == 1 && only >= n)
+		return ctl_fail(k->c, EX_USAGE, "--partition: %s has only partition 0", k->topic);
+	if (n > 1 && only >= n)
+		return ctl_fail(k->c, EX_USAGE, "--partition: %s has partitions 0 to %d", k->topic, n - 1);
+	if (n < 0 || reader_open(&k->r, &k->b, k->topic, &e) < 0 || start_all(k, n, only, &e) < 0 || history(k, &e) < 0 ||
+	    (k->follow && follow(k, &e) < 0))
+		return ctl_fail(k->c, EX_UNAVAILABLE, "%s", e.text);
+	return k->broken ? EX_IOERR : 0;
 }
 
 static void
@@ -530,10 +534,8 @@ ctl_peek(struct ctl *c)
 	sigaction(SIGTERM, &sa, NULL);
 	if (broker_open(&k.b, c->cfg, RD_KAFKA_CONSUMER, NULL, &e) < 0)
 		rc = ctl_fail(c, EX_CONFIG, "%s", e.text);
-	else if (run(&k, only, &e) < 0)
-		rc = ctl_fail(c, EX_UNAVAILABLE, "%s", e.text);
-	else if (k.broken)
-		rc = EX_IOERR;
+	else
+		rc = run(&k, only);
 	release(&k);
 	return rc;
 }
