@@ -26,7 +26,9 @@
 #include "common/banned.h"
 
 #define CLIENTS_MAX 16
-#define CLIENTS_PER_UID 4
+#define ADMINS_PER_UID 12        /* root and the daemon's own user; four seats stay for the others */
+#define READERS_PER_UID 4        /* a member of control.group */
+#define READERS_MAX 12           /* all of them: whoever may stop the daemon always finds a seat */
 #define REQUEST_MS 5000
 #define REPLY_MS 10000
 #define ACCEPT_AGAIN_MS 100      /* after the descriptors ran out */
@@ -178,13 +180,13 @@ run(struct client *cl, char *line, struct buf *body)
 	if (!v)
 		return control_fail(body, EX_USAGE, "no such verb: %.64s", rq.word[0]);
 	if (v->admin && !cl->admin) {
-		LOG(LOG_WARN, "control_refused", LS("verb", v->name), LI("uid", rq.uid), LI("pid", rq.pid));
+		LOG(LOG_WARN, "control_refused", LS("verb", v->name), LI("peer_uid", rq.uid), LI("peer_pid", rq.pid));
 		return control_fail(body, EX_NOPERM, "%s is for root and the daemon's own user (uid %u); you are uid %u", v->name,
 		    (unsigned)geteuid(), (unsigned)rq.uid);
 	}
 	status = v->run(&rq, body);
 	if (v->admin)
-		LOG(LOG_INFO, "control_action", LS("verb", v->name), LS("argument", rq.word[1]), LI("uid", rq.uid), LI("pid", rq.pid),
+		LOG(LOG_INFO, "control_action", LS("verb", v->name), LS("argument", rq.word[1]), LI("peer_uid", rq.uid), LI("peer_pid", rq.pid),
 		    LI("status", status));
 	return status;
 }
@@ -274,19 +276,27 @@ in_group(const struct control *c, int fd, const struct ucred *peer)
 
 /* A seat for this peer; NULL with the reason. */
 static struct client *
-seat(struct control *c, uid_t uid, const char **why)
+seat(struct control *c, uid_t uid, bool admin, const char **why)
 {
 	struct client *free_one = NULL;
-	size_t same = 0;
+	size_t same = 0, readers = 0;
 
 	for (size_t i = 0; i < CLIENTS_MAX; i++) {
-		if (c->client[i].fd < 0)
+		const struct client *cl = &c->client[i];
+
+		if (cl->fd < 0) {
 			free_one = &c->client[i];
-		else
-			same += c->client[i].peer.uid == uid;
+			continue;
+		}
+		same += cl->peer.uid == uid;
+		readers += !cl->admin;
 	}
-	*why = same >= CLIENTS_PER_UID ? "too many connections of this user" : "too many connections";
-	return same >= CLIENTS_PER_UID ? NULL : free_one;
+	if (same >= (admin ? ADMINS_PER_UID : READERS_PER_UID)) {
+		*why = "too many connections of this user";
+		return NULL;
+	}
+	*why = "too many connections";
+	return !admin && readers >= READERS_MAX ? NULL : free_one;
 }
 
 /* Best effort: who is turned away gets no buffer of ours. */
@@ -322,11 +332,11 @@ welcome(struct control *c, int fd)
 	}
 	admin = peer.uid == 0 || peer.uid == geteuid();
 	if (!admin && !in_group(c, fd, &peer)) {
-		LOG(LOG_WARN, "control_refused", LS("verb", NULL), LI("uid", peer.uid), LI("pid", peer.pid));
+		LOG(LOG_WARN, "control_refused", LS("verb", NULL), LI("peer_uid", peer.uid), LI("peer_pid", peer.pid));
 		turn_away(fd, EX_NOPERM, "only root, the daemon's own user and members of control.group may ask");
 		return;
 	}
-	cl = seat(c, peer.uid, &why);
+	cl = seat(c, peer.uid, admin, &why);
 	if (!cl) {
 		turn_away(fd, EX_TEMPFAIL, why);
 		return;
