@@ -24,6 +24,7 @@ int egress_net_parse(const char *s, struct egress_net *, struct err *);
 struct egress {
 	struct egress_net *allow, *deny;   /* owned */
 	size_t n_allow, n_deny;
+	bool metadata;                     /* the role credentials alone: metadata addresses are allowed (egress.deny still wins) */
 };
 /* Compiles both lists; 0, or -1 with the first bad one. */
 int egress_init(struct egress *, const struct strlist *allow, const struct strlist *deny, struct err *);
@@ -34,7 +35,7 @@ void egress_release(struct egress *);
 void egress_addr_text(const struct sockaddr *, char out[EGRESS_TEXT]);
 /*
  * 0 allowed, else -1 (POLICY) with the address, the rule and the setting that would change it. Order: metadata addresses
- * (169.254.169.254, 169.254.170.2 and .23, 100.100.100.200, fd00:ec2::254, fd00:ec2::23) are always refused; then
+ * (169.254.169.254, 169.254.170.2 and .23, 100.100.100.200, 168.63.129.16, fd00:ec2::254, fd00:ec2::23) are always refused; then
  * egress.deny; then egress.allow; then loopback, link-local, multicast, broadcast, unspecified and reserved ranges are
  * refused; the rest is allowed, private networks too.
  */

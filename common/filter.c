@@ -300,6 +300,12 @@ is_done_file(const struct filter *f, const char *name, size_t n)
 	    !memcmp(name + n - f->done_tail, done + len - f->done_tail, f->done_tail);
 }
 
+bool
+filter_is_companion(const struct filter *f, const char *name, size_t n)
+{
+	return is_done_file(f, name, n) || is_in_progress(&f->spec->in_progress_suffixes, name, n);
+}
+
 enum filter_result
 filter_name(struct filter *f, const char *rel, size_t n)
 {

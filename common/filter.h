@@ -54,6 +54,8 @@ enum filter_result filter_attrs(struct filter *, int64_t size, int64_t mtime_ns)
 enum filter_result filter_dir(struct filter *, const char *rel, size_t n);
 /* true when any filter needs size or time, so that a source that lacks them must ask */
 bool filter_needs_attrs(const struct filter *);
+/* Another file's fate may depend on it: a done file, or a name with an in-progress ending. */
+bool filter_is_companion(const struct filter *, const char *name, size_t n);
 /* The done-file rule: NULL if none; else writes the name that must exist beside `name`. */
 bool filter_done_name(const struct filter *, const char *name, size_t n, struct buf *out);
 

@@ -167,6 +167,9 @@ struct job_limits {               /* what the settings say; see config.def */
 struct job *job_parse(const char *p, size_t n, const struct job_limits *, char **id_out, char **org_out,
     char **masked_out, struct err *);
 void job_free(struct job *);
+/* A secret set (credentials_ref): JSON of login and secret fields of the type into v (SF__MAX, zero before; the caller wipes
+ * and releases what is set). 0, or -1 with what is wrong, without any value. */
+int job_secret_read(const char *p, size_t n, enum source_type, struct field_value *v, struct err *);
 
 const char *job_priority_name(enum job_priority);
 /* "dummy", ... ; the one type of all its sources, or "mixed" */

@@ -13,6 +13,7 @@
 
 #include "common/xalloc.h"
 #include "master/master.h"
+#include "master/secret.h"
 #include "common/banned.h"
 
 /* Records of one frame at most: a record takes at least 60 bytes. */
@@ -94,6 +95,7 @@ encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b,
 {
 	const struct job *j = t->job->job;
 	struct task_spec spec;
+	struct secrets secrets;
 
 	task_spec_init(&spec);
 	spec.source = j->sources[t->index];
@@ -104,10 +106,14 @@ encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b,
 	spec.now_ns = t->job->received_ns;
 	spec.entries_max = m->cfg->jobs_entries_max;
 	snprintf(spec.tenant, sizeof(spec.tenant), "%s", t->job->org_id);
-	if (place(m, &spec.source, &spec, e) < 0)
+	if (source_rows[spec.source.type].role == ROLE_LOCAL && place(m, &spec.source, &spec, e) < 0)
 		return -1;
+	if (secrets_load(m->cfg, &spec.source, &secrets, e))
+		return -1;
+	secrets_lend(&secrets, &spec.source);
 	ipc_begin(b, MSG_JOB, generation, t->wire);
 	task_spec_encode(&spec, b);
+	secrets_wipe(&secrets);
 	if (b->len > IPC_HEADER + 65000)
 		return err_set(e, ERR_LIMIT, "patterns, filters and source take %zu bytes together; a worker is given at most 65000",
 		    b->len - IPC_HEADER);
@@ -134,6 +140,7 @@ attempt_begin(struct master *m, struct task *t, struct slot *s)
 	s->spool_end = -1;
 	slot_set_state(s, WORKER_BUSY);
 	timer_set(m->loop, &s->deadline, deadline_of(m, t->job->job));
+	endpoint_started(m, t, s);
 	jobs_task_started(m, t);
 	task_set_state(m, t, TASK_RUNNING);
 }
@@ -169,6 +176,7 @@ start(struct master *m, struct task *t, struct slot *s)
 	} else {
 		attempt_begin(m, t, s);
 	}
+	buf_wipe(&b);
 	buf_release(&b);
 }
 
@@ -493,5 +501,5 @@ dispatch_run(struct master *m)
 	while (sched_wants_fresh(m->sched) && (s = pool_idle(m->pool, true)) && (t = sched_pop(m->sched, true)))
 		start(m, t, s);
 	while ((s = pool_idle(m->pool, false)) && (t = sched_pop(m->sched, !s->tasks_served)))
-		start(m, t, s);
+		start(m, t, t->alone ? s : endpoint_worker(m, t, s));
 }

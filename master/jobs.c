@@ -71,6 +71,8 @@ task_set_state(struct master *m, struct task *t, enum task_state to)
 		return;
 	LOG(LOG_DEBUG, "task_state", LS("job_id", t->job->job_id), LI("source", t->index), LI("attempt", t->attempt),
 	    LS("from", state_names[t->state]), LS("to", state_names[to]));
+	if (t->state == TASK_RUNNING)
+		endpoint_ended(m, t, t->error.cls != ERR_OK);
 	t->state = to;
 	if (to == TASK_QUEUED) {
 		t->queued_ms = loop_now(m->loop);
@@ -396,6 +398,7 @@ attempt_failed(struct task *t)
 	struct master *m = t->job->m;
 	const struct source_conf *c = &t->job->job->sources[t->index];
 	int64_t budget = field_or(c, SF_COMMON_RETRIES, m->cfg->retry_max), wait;
+	uint64_t asked;
 
 	metric_add(METRIC_CONNECTION_ERRORS, 1, source_rows[c->type].name, err_name(t->error.cls));
 	if (t->job->job->publish == PUBLISH_STREAM && t->published)
@@ -410,8 +413,18 @@ attempt_failed(struct task *t)
 		retry(t, wait < HOLD_MAX_MS ? wait : HOLD_MAX_MS);
 		return;
 	case ERR_DO_RETRY:
+		/* What the server asks for, where a retry can wait so long; until later the job cannot be held. */
+		asked = t->done->retry_after_ms;
+		if (asked > (uint64_t)m->cfg->jobs_hold_max) {
+			struct err why = t->error;
+
+			err_set(&t->error, why.cls, "%s; it asks to wait %llu s, which is beyond jobs.hold_max", why.text,
+			    (unsigned long long)(asked / 1000));
+			break;
+		}
 		if (t->charged++ < (uint32_t)budget) {
-			retry(t, retry_wait(t));
+			wait = retry_wait(t);
+			retry(t, wait < (int64_t)asked ? (int64_t)asked : wait);
 			return;
 		}
 		break;
@@ -433,6 +446,7 @@ void
 jobs_task_ended(struct master *m, struct task *t)
 {
 	t->listed_all = false;
+	endpoint_ended(m, t, t->error.cls != ERR_OK);
 	event_ctx_free(t->events);
 	t->events = NULL;
 	if (t->job->revoked) {

@@ -422,6 +422,7 @@ open_rooms(struct master *m, struct err *e)
 	LOG(LOG_INFO, "control_ready", LS("path", c->control_socket));
 	m->jobs = jobs_new(m);
 	m->sched = sched_new(m);
+	m->endpoints = endpoints_new();
 	m->publisher = publisher_new(m);
 	m->consumer = consumer_new(m);
 	m->pool = pool_new(m);
@@ -447,6 +448,7 @@ close_rooms(struct master *m)
 	consumer_free(m->consumer);
 	jobs_free(m->jobs);
 	sched_free(m->sched);
+	endpoints_free(m->endpoints);
 	journal_close(m->journal);
 	demo_stop(m->demo_broker);
 	loop_unwatch(m->loop, &run.w_signal);

@@ -52,6 +52,7 @@ struct master {
 
 	struct jobs *jobs;
 	struct sched *sched;
+	struct endpoints *endpoints;
 	struct pool *pool;
 	struct consumer *consumer;
 	struct publisher *publisher;
@@ -128,7 +129,9 @@ struct task {                       /* one source of one job */
 	int64_t queued_ms, began_ms;    /* loop time: last queued, last begun */
 	int64_t done_ms;                /* when this attempt's DONE came; 0: not yet */
 	struct timer timer;             /* not-before and retry */
-	TAILQ_ENTRY(task) entry;        /* schedule.c's queue */
+	TAILQ_ENTRY(task) entry;        /* schedule.c's queue, or its endpoint's */
+	struct endpoint *parked;        /* waits there; NULL: it does not */
+	struct endpoint *endpoint;      /* counted there while it runs; NULL: it is not */
 };
 
 struct jobrec {
@@ -210,6 +213,28 @@ struct task *sched_pop(struct sched *, bool fresh);
 /* A task waits for a worker that has served none. */
 bool sched_wants_fresh(const struct sched *);
 size_t sched_depth(const struct sched *, enum job_priority);
+/* The same as sched_push, but the tenant's next one. */
+void sched_push_first(struct sched *, struct task *);
+
+/* ---- endpoint.c: the servers of network sources ---------------------------------------------------------------------- */
+
+TAILQ_HEAD(taskq, task);
+struct endpoints *endpoints_new(void);
+void endpoints_free(struct endpoints *);
+/* May the task start now? false: it waits here until one of its endpoint's ends (t->parked). */
+bool endpoint_admit(struct master *, struct task *);
+/* A task that waits here is taken out. */
+void endpoint_unpark(struct master *, struct task *);
+size_t endpoints_parked(const struct endpoints *, enum job_priority);
+void endpoint_started(struct master *, struct task *, struct slot *);
+/* Once or more after each start; the next that waits goes to the scheduler. */
+void endpoint_ended(struct master *, struct task *, bool failed);
+/* The frame KEPT. */
+int endpoint_kept(struct slot *, const struct frame *, struct err *);
+/* The idle worker that kept connections for this task's endpoint and tenant; else s. */
+struct slot *endpoint_worker(struct master *, const struct task *, struct slot *s);
+struct endpoint_view { const char *name; unsigned running, waiting, kept; uint64_t tasks, failed; int64_t idle_ms; };
+size_t endpoints_view(const struct master *, struct endpoint_view *out, size_t max);
 
 /* ---- dispatch.c: tasks to workers, frames to events ---------------------------------------------------------------- */
 
@@ -318,6 +343,9 @@ struct slot {
 	uint32_t spool_generation;      /* of the worker that wrote it */
 	uint64_t spool_files;           /* records read in this pass */
 	bool spool_checked;             /* the first pass is over: now it is published */
+	char *endpoint;                 /* of its last task, NULL where that was none of a network source; owned */
+	char tenant[129];               /* of its last task */
+	unsigned kept;                  /* connections it says it keeps there */
 	char sandbox[512];
 	char err_tail[512];
 	struct rusage usage;

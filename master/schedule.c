@@ -17,8 +17,6 @@
 
 #define SCHED_ROUND 10
 
-TAILQ_HEAD(taskq, task);
-
 struct tenant {
 	char *name;
 	struct taskq tasks;
@@ -34,6 +32,7 @@ struct queue {
 };
 
 struct sched {
+	struct master *m;
 	struct queue q[PRIORITY__MAX];
 	struct taskq alone;             /* need a fresh worker */
 	size_t n_alone[PRIORITY__MAX];
@@ -45,7 +44,7 @@ sched_new(struct master *m)
 {
 	struct sched *s = xcalloc(1, sizeof(*s));
 
-	(void)m;
+	s->m = m;
 	for (int p = 0; p < PRIORITY__MAX; p++)
 		TAILQ_INIT(&s->q[p].turns);
 	TAILQ_INIT(&s->alone);
@@ -90,8 +89,8 @@ tenant_of(struct queue *q, const char *name, bool make)
 	return t;
 }
 
-void
-sched_push(struct sched *s, struct task *t)
+static void
+push(struct sched *s, struct task *t, bool first)
 {
 	enum job_priority p = t->job->job->priority;
 	struct tenant *tn;
@@ -102,9 +101,24 @@ sched_push(struct sched *s, struct task *t)
 		return;
 	}
 	tn = tenant_of(&s->q[p], t->job->org_id, true);
-	TAILQ_INSERT_TAIL(&tn->tasks, t, entry);
+	if (first)
+		TAILQ_INSERT_HEAD(&tn->tasks, t, entry);
+	else
+		TAILQ_INSERT_TAIL(&tn->tasks, t, entry);
 	tn->n++;
 	s->q[p].n++;
+}
+
+void
+sched_push(struct sched *s, struct task *t)
+{
+	push(s, t, false);
+}
+
+void
+sched_push_first(struct sched *s, struct task *t)
+{
+	push(s, t, true);
 }
 
 static void
@@ -126,6 +140,10 @@ sched_remove(struct sched *s, struct task *t)
 	enum job_priority p = t->job->job->priority;
 	struct tenant *tn;
 
+	if (t->parked) {
+		endpoint_unpark(s->m, t);
+		return;
+	}
 	if (t->alone) {
 		TAILQ_REMOVE(&s->alone, t, entry);
 		s->n_alone[p]--;
@@ -166,12 +184,15 @@ sched_pop(struct sched *s, bool fresh)
 		sched_remove(s, t);
 		return t;
 	}
-	q = whose_turn(s);
-	if (!q)
-		return NULL;
-	tn = TAILQ_FIRST(&q->turns);
-	t = TAILQ_FIRST(&tn->tasks);
-	take(q, tn, t);
+	/* One whose endpoint is full leaves the queue and waits there; each does so once. */
+	do {
+		q = whose_turn(s);
+		if (!q)
+			return NULL;
+		tn = TAILQ_FIRST(&q->turns);
+		t = TAILQ_FIRST(&tn->tasks);
+		take(q, tn, t);
+	} while (!endpoint_admit(s->m, t));
 	return t;
 }
 
@@ -184,5 +205,5 @@ sched_wants_fresh(const struct sched *s)
 size_t
 sched_depth(const struct sched *s, enum job_priority p)
 {
-	return s->q[p].n + s->n_alone[p];
+	return s->q[p].n + s->n_alone[p] + (s->m ? endpoints_parked(s->m->endpoints, p) : 0);
 }

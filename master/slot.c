@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -59,6 +60,9 @@ slot_forget(struct slot *s)
 	s->killed_for = DEATH_CLEAN;
 	s->kill_step = 0;
 	s->listed = s->matched = 0;
+	free(s->endpoint);
+	s->endpoint = NULL;
+	s->kept = 0;
 }
 
 /* ---- frames ------------------------------------------------------------------------------------------------------ */
@@ -94,6 +98,10 @@ handle_frame(struct slot *s, const struct frame *f, struct err *e)
 		if (chatter(s, e) < 0)
 			return -1;
 		return log_frame_relay(f->payload, f->n, s->index, (int)s->proc.pid, e);
+	case MSG_KEPT:
+		if (chatter(s, e) < 0)
+			return -1;
+		return endpoint_kept(s, f, e);
 	case MSG_PROGRESS:
 		if (chatter(s, e) < 0)
 			return -1;

@@ -78,23 +78,30 @@ receive(struct channel *ch, int flags, struct frame *f, struct err *e)
 }
 
 int
-channel_recv(struct channel *ch, struct frame *f, struct err *e)
+channel_recv_for(struct channel *ch, int timeout_ms, struct frame *f, struct err *e)
 {
-	int r;
-
 	for (;;) {
 		struct pollfd p = { .fd = ch->fd, .events = POLLIN };
+		int r = receive(ch, MSG_DONTWAIT, f, e);
 
-		r = receive(ch, MSG_DONTWAIT, f, e);
 		if (r == 1 && f->type == MSG_CANCEL)
 			continue;
 		if (r == 1)
 			return 1;
 		if (r < 0)
 			return ch->gone ? 0 : -1;
-		if (poll(&p, 1, -1) < 0 && errno != EINTR)
+		r = poll(&p, 1, timeout_ms);
+		if (r < 0 && errno != EINTR)
 			return err_errno(e, ERR_SYSTEM, "waiting for the master");
+		if (!r)
+			return CHANNEL_TIMEOUT;
 	}
+}
+
+int
+channel_recv(struct channel *ch, struct frame *f, struct err *e)
+{
+	return channel_recv_for(ch, -1, f, e);
 }
 
 /* All that lies there; -1 when the channel is of no use any more. */

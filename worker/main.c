@@ -7,6 +7,7 @@
  * system refused something; 75 it leaves by itself, before any further task; 78 master and worker are of different builds.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,9 @@
 #include "common/units.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
+
+/* Numbers are given from the lowest: a leak shows among the first. */
+#define FDS_LOOKED_AT 256
 
 static struct channel channel;
 
@@ -112,19 +116,20 @@ say_ready(struct channel *ch, const struct sandbox *s, struct err *e)
 	return channel_send(ch, e);
 }
 
-/* The lowest free descriptor tells whether a task left some open. */
+/* More descriptors than the kept connection may hold: a task left some open. */
 static bool
-descriptors_leaked(void)
+descriptors_leaked(const struct setup *setup, const struct conns *conns)
 {
-	int fd = dup(STDIN_FILENO);
+	int64_t max = setup->open_files < FDS_LOOKED_AT ? setup->open_files : FDS_LOOKED_AT;
+	unsigned open_now = 0;
 
-	if (fd >= 0)
-		close(fd);
-	return fd != IPC_SPOOL_FD + 1;
+	for (int fd = IPC_SPOOL_FD + 1; fd < max; fd++)
+		open_now += fcntl(fd, F_GETFD) >= 0;
+	return open_now > conns_fds(conns);
 }
 
 static int
-serve(struct channel *ch, struct emit *m, const struct setup *setup)
+serve(struct channel *ch, struct emit *m, struct conns *conns, const struct setup *setup)
 {
 	struct err e = ERR_INIT;
 	enum err_class cls;
@@ -132,16 +137,16 @@ serve(struct channel *ch, struct emit *m, const struct setup *setup)
 	int r;
 
 	while (!ch->stop) {
-		r = channel_recv(ch, &f, &e);
+		r = conns_wait(conns, &f, &e);
 		if (r <= 0)
 			return end_code(ch, &e);
 		if (f.type == MSG_STOP)
 			return EX_OK;
 		if (f.type != MSG_JOB)
 			return die(EX_SOFTWARE, "the master sent %s where JOB was due", ipc_name(f.type));
-		if (run_task(ch, m, setup, &f, &cls, &e))
+		if (run_task(ch, m, conns, setup, &f, &cls, &e))
 			return end_code(ch, &e);
-		if (descriptors_leaked()) {
+		if (descriptors_leaked(setup, conns)) {
 			/* what is still to be done at the end may need one */
 			close_range(IPC_SPOOL_FD + 1, ~0U, 0);
 			LOG0(LOG_WARN, "worker_descriptors_leaked");
@@ -155,6 +160,7 @@ static int
 work(struct channel *ch, struct sandbox *s, struct setup *setup)
 {
 	struct err e = ERR_INIT;
+	struct conns *conns;
 	struct emit m;
 	int code;
 
@@ -175,7 +181,9 @@ work(struct channel *ch, struct sandbox *s, struct setup *setup)
 	if (say_ready(ch, s, &e))
 		return end_code(ch, &e);
 	emit_init(&m, ch, IPC_SPOOL_FD);
-	code = serve(ch, &m, setup);
+	conns = conns_new(ch, setup->keep_ms);
+	code = serve(ch, &m, conns, setup);
+	conns_free(conns);
 	emit_release(&m);
 	return code;
 }

@@ -4,6 +4,7 @@
  * main.c calls run_task; the sources call the rest while they list. Whatever goes wrong in a listing ends in DONE with
  * its class; only a lost master leaves a task without an answer. The deadline is the master's: here is no timer.
  */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -162,27 +163,62 @@ enter_phase(struct run *r, enum task_phase phase, int64_t *since)
 	*since = now;
 }
 
-static int
-list(struct run *r, int64_t *since, struct err *e)
+void
+run_retry_after(struct run *r, uint64_t ms)
 {
-	const struct source *s = source_find(r->task->source.type);
+	r->done.retry_after_ms = ms;
+}
+
+void
+run_peer(struct run *r, const struct sockaddr *sa)
+{
+	char address[EGRESS_TEXT];
+	bool v6 = sa->sa_family == AF_INET6;
+	uint16_t port = v6 ? ((const struct sockaddr_in6 *)(const void *)sa)->sin6_port :
+	    ((const struct sockaddr_in *)(const void *)sa)->sin_port;
+
+	egress_addr_text(sa, address);
+	snprintf(r->done.peer, sizeof(r->done.peer), v6 ? "[%s]:%u" : "%s:%u", address, ntohs(port));
+}
+
+static int
+list_once(struct run *r, struct conns *conns, bool *reused, int64_t *since, struct err *e)
+{
 	struct conn *conn;
 	int rc;
 
-	if (!s)
-		return err_set(e, ERR_UNSUPPORTED, "source type %s is not served by this worker",
-		    source_rows[r->task->source.type].name);
 	enter_phase(r, PHASE_OPEN, since);
-	conn = s->open(r, e);
+	conn = conns_open(conns, r, reused, e);
 	if (!conn)
 		return -1;
 	enter_phase(r, PHASE_LIST, since);
-	rc = s->list(conn, r, e);
+	rc = source_find(r->task->source.type)->list(conn, r, e);
 	if (!rc)
 		rc = emit_flush(r->emit, e);
 	if (!rc)
 		enter_phase(r, PHASE_CLOSE, since);
-	s->close(conn);
+	conns_put(conns, r, conn, rc != 0);
+	return rc;
+}
+
+/* A server may close a kept connection whenever it likes: that is no failure of the task, once. */
+static bool
+was_stale(const struct run *r, bool reused, const struct err *e)
+{
+	return reused && !r->done.listed && !r->done.unreadable && !r->ch->cancelled &&
+	    (e->cls == ERR_TRANSIENT || e->cls == ERR_TRUNCATED || e->cls == ERR_PROTOCOL);
+}
+
+static int
+list(struct run *r, struct conns *conns, int64_t *since, struct err *e)
+{
+	bool reused;
+	int rc = list_once(r, conns, &reused, since, e);
+
+	if (rc && was_stale(r, reused, e)) {
+		err_clear(e);
+		rc = list_once(r, conns, &reused, since, e);
+	}
 	return rc;
 }
 
@@ -213,8 +249,8 @@ run_begin(struct run *r, struct channel *ch, struct emit *m, const struct setup 
 }
 
 int
-run_task(struct channel *ch, struct emit *m, const struct setup *setup, const struct frame *f, enum err_class *cls,
-    struct err *e)
+run_task(struct channel *ch, struct emit *m, struct conns *conns, const struct setup *setup, const struct frame *f,
+    enum err_class *cls, struct err *e)
 {
 	struct task_spec task;
 	struct run r;
@@ -230,11 +266,13 @@ run_task(struct channel *ch, struct emit *m, const struct setup *setup, const st
 		ch->broken = true;
 		return -1;
 	}
+	/* The secrets live in task alone from here. */
+	explicit_bzero(ch->in, sizeof(ch->in));
 	run_begin(&r, ch, m, setup, &task);
 	rc = emit_start(m, task.publish, &why);
 	if (!rc) {
 		r.filter = filter_new(&task.filter, task.now_ns, &why);
-		rc = r.filter ? list(&r, &since, &why) : -1;
+		rc = r.filter ? list(&r, conns, &since, &why) : -1;
 	}
 	account(&r, rc, &why);
 	enter_phase(&r, r.done.phase, &since);

@@ -11,9 +11,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "common/buf.h"
+#include "common/egress.h"
 #include "common/err.h"
 #include "common/filter.h"
 #include "common/ipc.h"
@@ -42,6 +44,9 @@ void channel_init(struct channel *, int fd, uint32_t generation);
 void channel_release(struct channel *);
 /* Waits for the next frame. 1 and *f; 0 end (the master is gone); -1 with err. */
 int channel_recv(struct channel *, struct frame *f, struct err *);
+/* The same for at most timeout_ms (-1: for ever); CHANNEL_TIMEOUT when nothing came. */
+enum { CHANNEL_TIMEOUT = 2 };
+int channel_recv_for(struct channel *, int timeout_ms, struct frame *f, struct err *);
 /* Begins a frame of the task in flight in ch->out. */
 struct buf *channel_begin(struct channel *, enum msg_type);
 /* Sends ch->out, waiting for room. 0, or -1 (SYSTEM: the master is gone). A CANCEL that comes meanwhile is noted. */
@@ -76,6 +81,8 @@ void emit_discard(struct emit *);
 
 /* run.c: one task from JOB to DONE */
 
+struct conns;
+
 struct run {
 	const struct setup *setup;
 	const struct task_spec *task;
@@ -92,8 +99,8 @@ struct run {
 enum { RUN_GO_ON = 0, RUN_STOP = 1, RUN_FAILED = -1 };
 
 /* Serves one JOB frame and sends its DONE. -1 only when no answer could be sent. *cls: how the task ended. */
-int run_task(struct channel *, struct emit *, const struct setup *, const struct frame *, enum err_class *cls,
-    struct err *);
+int run_task(struct channel *, struct emit *, struct conns *, const struct setup *, const struct frame *,
+    enum err_class *cls, struct err *);
 /* A source calls this for every entry it sees that is not a directory: counts it, looks for CANCEL now and then, keeps
  * the batches flowing. 0 or -1. */
 int run_listed(struct run *, struct err *);
@@ -112,24 +119,125 @@ int64_t run_clock(void);
 int64_t run_int(const struct run *, enum source_field);
 const char *run_str(const struct run *, enum source_field);
 
+/* The server asks for this much time before the next attempt (Retry-After, SlowDown). */
+void run_retry_after(struct run *, uint64_t ms);
+/* The server this task talks to, as "192.0.2.1:22"; goes into the terminal record. */
+void run_peer(struct run *, const struct sockaddr *);
+
 /* source/table.c */
 
 struct conn;                    /* each source's own */
 
 struct source {
 	const char *name;       /* source_type in the job */
-	/* NULL with err. The connection is the caller's; close frees it. */
+	/* Connects and logs in. NULL with err. The connection is the caller's; close frees it. */
 	struct conn *(*open)(struct run *, struct err *);
-	/* A kept connection still good for this task? NULL: never kept. */
-	bool (*alive)(struct conn *, const struct task_spec *);
-	/* 0: complete, or cut by max_files; else -1 with err. */
+	/* After a task: is it in a state that the next task could use (nothing outstanding, server willing)? NULL: never kept. */
+	bool (*keepable)(struct conn *);
+	/* 0: complete, or cut by max_files; else -1 with err. Nothing of the last run may be left in a kept conn. */
 	int (*list)(struct conn *, struct run *, struct err *);
 	void (*close)(struct conn *);
+	/* Open sockets of it, for `iis-pollerctl endpoints`. NULL where it is never kept. */
+	unsigned (*connections)(const struct conn *);
 };
 
-extern const struct source source_dummy, source_local;
+extern const struct source source_dummy, source_local, source_s3, source_ftp, source_sftp, source_http;
 /* NULL where this worker does not serve the type. */
 const struct source *source_find(enum source_type);
+
+/* conn.c: the connection kept for the next task of the same endpoint, tenant and secrets; at most one */
+
+struct conns;
+struct conns *conns_new(struct channel *, int64_t keep_ms);
+void conns_free(struct conns *);
+/* The kept connection where it fits the task (then *reused), else the old one is closed and a new one opened. */
+struct conn *conns_open(struct conns *, struct run *, bool *reused, struct err *);
+/* After the task; kept where keepable and keepalive, else closed. failed: it is closed in any case. */
+void conns_put(struct conns *, struct run *, struct conn *, bool failed);
+/* Waits for the next frame and closes what has been idle for too long meanwhile. As channel_recv. */
+int conns_wait(struct conns *, struct frame *, struct err *);
+/* Descriptors that the kept connection holds, for the check that a task left none open. */
+unsigned conns_fds(const struct conns *);
+
+/* net.c: names to allowed addresses */
+
+#define NET_ADDRS 8
+struct net_target {             /* one host and port */
+	char host[256];
+	uint16_t port;
+	size_t n;
+	struct net_addr { struct sockaddr_storage sa; socklen_t len; } addr[NET_ADDRS];  /* allowed ones, in the resolver's order */
+};
+/* The policy of SETUP, compiled once. 0 or -1 with err (CONFIG). */
+int net_init(const struct setup *, struct err *);
+const struct egress *net_egress(void);
+/* Resolves and checks. 0; -1: NOT_FOUND no such host (TRANSIENT where the resolver failed for now), POLICY all addresses are refused. */
+int net_resolve(struct run *, const char *host, uint16_t port, struct net_target *, struct err *);
+
+/* source/tree.c: what every listing of a remote tree does alike */
+
+enum entry_type { ENTRY_FILE, ENTRY_DIR, ENTRY_LINK, ENTRY_OTHER };
+
+struct tree;
+struct tree_dir {               /* a directory being listed; made and freed by tree.c */
+	const char *path;       /* whole, bytes, NUL-ended, as the record's path begins; no '/' at its end but for "/" itself; may be "" */
+	size_t path_n;
+	const char *rel;        /* below the source's root; "" the root */
+	size_t rel_n;
+	unsigned depth;         /* 0: the root */
+	unsigned tries;         /* the source's own count of attempts */
+	void *data;             /* the source's own; freed with free() */
+};
+
+struct entry {                  /* one line of a listing; all borrowed */
+	const char *name;       /* one component; in a flat listing (keys) it may hold '/' */
+	size_t name_n;
+	enum entry_type type;
+	struct record rec;      /* size, mtime, precision, link target, version, checksum, attrs; path and rel_off are tree.c's */
+};
+void entry_init(struct entry *, const char *name, size_t n, enum entry_type);
+
+enum tree_want { TREE_FAILED = -1, TREE_NO, TREE_YES, TREE_RESOLVE };
+
+/* root: the whole path of the source's root, bytes; "" where paths have no root (keys). */
+struct tree *tree_new(struct run *, const char *root, size_t n, struct err *);
+void tree_free(struct tree *);
+/* Names are keys: they may hold '/', empty components, "." and "..". A key deeper than its directory is judged by its own
+ * path: recursive, max_depth, exclude_dirs. */
+void tree_keys(struct tree *);
+/* done_file or in_progress_suffixes is set: files come out at the end of their directory only. */
+bool tree_holds(const struct tree *);
+/* The next directory to list, deepest first; NULL: none waits (others may still be open: tree_open). */
+struct tree_dir *tree_next(struct tree *);
+unsigned tree_open_dirs(const struct tree *);
+/* max_files was reached: end the listing, it is right. */
+bool tree_stopped(const struct tree *);
+/*
+ * First question, by name alone: counts the entry, takes directories into the queue (TREE_NO then), and says whether the
+ * file is wanted. TREE_RESOLVE: a link that the job follows: find out what it leads to, set type, link target and
+ * is_symlink, and call tree_link. "." and ".." are passed over. A name with NUL or '/' where none may be, or too long, is
+ * named as unreadable.
+ */
+enum tree_want tree_ask(struct tree *, struct tree_dir *, const struct entry *, struct err *);
+/* Second, with size and time: filters, holds back (done_file, in_progress_suffixes) or emits. RUN_GO_ON, RUN_STOP, RUN_FAILED. */
+int tree_report(struct tree *, struct tree_dir *, struct entry *, struct err *);
+/* Both in one, for sources that know all at once; links that are followed come back as TREE_RESOLVE. TREE_NO: done. */
+enum tree_want tree_entry(struct tree *, struct tree_dir *, struct entry *, struct err *);
+/* A link whose target is known: FILE is asked and reported; DIR is entered where follow_symlinks is all, unless real (the
+ * canonical path of the target, NULL unknown) is the directory itself or one above it; OTHER: skipped. */
+int tree_link(struct tree *, struct tree_dir *, struct entry *, const char *real, size_t real_n, struct err *);
+/* Read to its end: what was held back is decided. */
+int tree_dir_done(struct tree *, struct tree_dir *, struct err *);
+/* It could not be read. The root, or a class that is not about this directory alone: -1 with that class. Below, NOT_FOUND:
+ * it vanished, 0. AUTH, PERMANENT, POLICY: named as unreadable, 0, unless on_unreadable is fail. */
+int tree_dir_refused(struct tree *, struct tree_dir *, enum err_class, const char *reason, struct err *);
+/* Back into the queue, to be read again from its start; only while nothing of it was reported. */
+void tree_dir_again(struct tree *, struct tree_dir *);
+/* True once anything of this directory was counted or reported. */
+bool tree_dir_begun(const struct tree_dir *);
+/* Adds to entry->rec.attrs; text is borrowed. NULL or empty text: nothing is added. */
+void entry_attr_str(struct entry *, enum source_attr, const char *s, size_t n);
+void entry_attr_int(struct entry *, enum source_attr, int64_t);
 
 /* source/walk.c: a tree of real files, for dummy and local */
 

@@ -172,6 +172,7 @@ static inline void
 mini_list_with(const struct task_spec *t, const struct setup *setup, struct listing *l)
 {
 	static struct channel ch;
+	static struct conns *conns;     /* kept from listing to listing, as in a worker */
 	static uint8_t in[IPC_FRAME_MAX + 1];
 	struct err e = ERR_INIT;
 	struct buf b = BUF_INIT;
@@ -184,12 +185,14 @@ mini_list_with(const struct task_spec *t, const struct setup *setup, struct list
 	ck_assert_int_ge(spool, 0);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, s), 0);
 	channel_init(&ch, s[1], 9);
+	if (!conns)
+		conns = conns_new(&ch, setup->keep_ms);
 	emit_init(&m, &ch, spool);
 	task_spec_encode(t, &b);
 	f = (struct frame){ .type = MSG_JOB, .generation = 9, .task = 5, .payload = (uint8_t *)b.p, .n = b.len };
-	ck_assert_msg(run_task(&ch, &m, setup, &f, &cls, &e) == 0, "%s", e.text);
+	ck_assert_msg(run_task(&ch, &m, conns, setup, &f, &cls, &e) == 0, "%s", e.text);
 	while ((r = ipc_recv(s[0], MSG_DONTWAIT, in, &f, &e)) == 1 && f.type != MSG_DONE)
-		ck_assert(f.type == MSG_PROGRESS || f.type == MSG_LOG);
+		ck_assert(f.type == MSG_PROGRESS || f.type == MSG_LOG || f.type == MSG_KEPT);
 	ck_assert_int_eq(r, 1);
 	ck_assert_uint_eq(f.task, 5);
 	ck_assert_msg(task_done_decode(&l->done, f.payload, f.n, &e) == 0, "%s", e.text);

@@ -55,7 +55,7 @@ struct walk {
 	char target[4096];
 };
 
-struct entry {                  /* of getdents64 */
+struct raw_entry {                  /* of getdents64 */
 	uint64_t ino;
 	int64_t offset;
 	uint16_t len;
@@ -768,7 +768,7 @@ static int
 step(struct walk *w, struct run *r, struct err *e)
 {
 	struct level *l = &w->levels[w->depth - 1];
-	const struct entry *d;
+	const struct raw_entry *d;
 	int rc;
 
 	if (l->pos >= l->n) {
@@ -780,7 +780,7 @@ step(struct walk *w, struct run *r, struct err *e)
 			return 0;
 		}
 	}
-	d = (const struct entry *)(const void *)(l->buf + l->pos);
+	d = (const struct raw_entry *)(const void *)(l->buf + l->pos);
 	l->pos += d->len;
 	l->offset = d->offset;
 	return dot_or_dotdot(d->name) ? 0 : entry(w, r, l, d->name, d->type, e);

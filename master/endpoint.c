@@ -1,0 +1,220 @@
+/*
+ * endpoint.c - the servers that tasks go to: how many tasks each has now, how many it may have, which workers keep
+ * connections to it.
+ *
+ * schedule.c asks before it gives a task out; a task whose endpoint is full waits here, in order, and goes to the front of
+ * its tenant's queue when one there ends, so that a slow server holds back only its own jobs. dispatch.c prefers the worker
+ * that kept a connection for the same endpoint and tenant. An endpoint is scheme, host and port, as the job check wrote it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include <uthash.h>
+
+#include "common/xalloc.h"
+#include "master/master.h"
+#include "common/banned.h"
+
+#define ENDPOINTS_KEPT 1024             /* idle ones beyond so many are forgotten, the longest idle first */
+#define CONNECTIONS_MAX 64              /* what one worker may say it keeps */
+
+struct endpoint {
+	char *name;
+	struct taskq parked;
+	unsigned n_parked, running;
+	uint64_t tasks, failed;
+	int64_t used_ms;                /* loop time of the last start or end */
+	UT_hash_handle hh;              /* in order of first use */
+};
+
+struct endpoints {
+	struct endpoint *by_name;
+	size_t parked[PRIORITY__MAX];
+};
+
+struct endpoints *
+endpoints_new(void)
+{
+	return xcalloc(1, sizeof(struct endpoints));
+}
+
+static void
+endpoint_free(struct endpoints *all, struct endpoint *p)
+{
+	HASH_DEL(all->by_name, p);
+	free(p->name);
+	free(p);
+}
+
+void
+endpoints_free(struct endpoints *all)
+{
+	struct endpoint *p, *next;
+
+	if (!all)
+		return;
+	HASH_ITER(hh, all->by_name, p, next)
+		endpoint_free(all, p);
+	free(all);
+}
+
+static const char *
+name_of(const struct task *t)
+{
+	const struct job *j = t->job->job;
+
+	return t->index < j->n_sources ? j->sources[t->index].endpoint : NULL;
+}
+
+/* The one idle for longest makes room; all in use: there are as many as the pool and the queue have tasks. */
+static void
+forget_one(struct endpoints *all)
+{
+	struct endpoint *p, *next, *oldest = NULL;
+
+	HASH_ITER(hh, all->by_name, p, next)
+		if (!p->running && !p->n_parked && (!oldest || p->used_ms < oldest->used_ms))
+			oldest = p;
+	if (oldest)
+		endpoint_free(all, oldest);
+}
+
+static struct endpoint *
+endpoint_of(struct endpoints *all, const char *name)
+{
+	struct endpoint *p;
+
+	HASH_FIND_STR(all->by_name, name, p);
+	if (p)
+		return p;
+	if (HASH_COUNT(all->by_name) >= ENDPOINTS_KEPT)
+		forget_one(all);
+	p = xcalloc(1, sizeof(*p));
+	p->name = xstrdup(name);
+	TAILQ_INIT(&p->parked);
+	HASH_ADD_KEYPTR(hh, all->by_name, p->name, strlen(p->name), p);
+	return p;
+}
+
+bool
+endpoint_admit(struct master *m, struct task *t)
+{
+	const char *name = name_of(t);
+	struct endpoint *p;
+
+	if (!name)
+		return true;
+	p = endpoint_of(m->endpoints, name);
+	if (p->running < (unsigned)m->cfg->network_tasks)
+		return true;
+	TAILQ_INSERT_TAIL(&p->parked, t, entry);
+	p->n_parked++;
+	t->parked = p;
+	m->endpoints->parked[t->job->job->priority]++;
+	return false;
+}
+
+void
+endpoint_unpark(struct master *m, struct task *t)
+{
+	TAILQ_REMOVE(&t->parked->parked, t, entry);
+	t->parked->n_parked--;
+	t->parked = NULL;
+	m->endpoints->parked[t->job->job->priority]--;
+}
+
+size_t
+endpoints_parked(const struct endpoints *all, enum job_priority p)
+{
+	return all ? all->parked[p] : 0;
+}
+
+void
+endpoint_started(struct master *m, struct task *t, struct slot *s)
+{
+	const char *name = name_of(t);
+
+	free(s->endpoint);
+	s->endpoint = name ? xstrdup(name) : NULL;
+	snprintf(s->tenant, sizeof(s->tenant), "%s", t->job->org_id);
+	if (!name)
+		return;
+	t->endpoint = endpoint_of(m->endpoints, name);
+	t->endpoint->running++;
+	t->endpoint->tasks++;
+	t->endpoint->used_ms = loop_now(m->loop);
+}
+
+void
+endpoint_ended(struct master *m, struct task *t, bool failed)
+{
+	struct endpoint *p = t->endpoint;
+	struct task *next;
+
+	if (!p)
+		return;
+	t->endpoint = NULL;
+	p->running--;
+	p->failed += failed;
+	p->used_ms = loop_now(m->loop);
+	next = TAILQ_FIRST(&p->parked);
+	if (next && p->running < (unsigned)m->cfg->network_tasks) {
+		endpoint_unpark(m, next);
+		sched_push_first(m->sched, next);
+	}
+}
+
+int
+endpoint_kept(struct slot *s, const struct frame *f, struct err *e)
+{
+	struct cursor c;
+	uint32_t n;
+
+	cursor_init(&c, f->payload, f->n);
+	n = cursor_u32(&c);
+	if (!cursor_end(&c) || n > CONNECTIONS_MAX)
+		return err_set(e, ERR_WORKER_PROTOCOL, "KEPT of %u connections", n);
+	if (n && !s->endpoint)
+		return err_set(e, ERR_WORKER_PROTOCOL, "KEPT without a task of a network source");
+	s->kept = n;
+	return 0;
+}
+
+struct slot *
+endpoint_worker(struct master *m, const struct task *t, struct slot *s)
+{
+	const char *name = name_of(t);
+
+	for (size_t i = 0; name && i < pool_size(m->pool); i++) {
+		struct slot *other = pool_slot(m->pool, i);
+
+		if (other->state == WORKER_IDLE && !other->task && other->kept && other->setup == m->setup_generation &&
+		    other->endpoint && !strcmp(other->endpoint, name) && !strcmp(other->tenant, t->job->org_id))
+			return other;
+	}
+	return s;
+}
+
+size_t
+endpoints_view(const struct master *m, struct endpoint_view *out, size_t max)
+{
+	struct endpoint *p, *next;
+	size_t n = 0;
+
+	HASH_ITER(hh, m->endpoints->by_name, p, next) {
+		struct endpoint_view *v = &out[n];
+
+		if (n == max)
+			break;
+		*v = (struct endpoint_view){ .name = p->name, .running = p->running, .waiting = p->n_parked,
+			.tasks = p->tasks, .failed = p->failed, .idle_ms = loop_now(m->loop) - p->used_ms };
+		for (size_t i = 0; i < pool_size(m->pool); i++) {
+			const struct slot *s = pool_slot(m->pool, i);
+
+			if (s->endpoint && !strcmp(s->endpoint, p->name))
+				v->kept += s->kept;
+		}
+		n++;
+	}
+	return n;
+}

@@ -1,0 +1,26 @@
+/*
+ * secret.h - the secrets of one task: loaded, lent to the JOB frame, wiped. See secret.c.
+ */
+#ifndef MASTER_SECRET_H
+#define MASTER_SECRET_H
+
+#include "common/config.h"
+#include "common/err.h"
+#include "common/job.h"
+
+#define SECRETS_MAX 48
+
+struct secrets {
+	size_t n;
+	struct { int id; struct field_value v; } got[SECRETS_MAX];
+};
+
+/* credentials.dir, else systemd's, else /etc/iis-poller/credentials.d */
+const char *secret_dir(const struct config *);
+/* All that the source names. 0, or -1: AUTH (missing, open to others, not what the field takes), POLICY; nothing is held then. */
+int secrets_load(const struct config *, const struct source_conf *, struct secrets *, struct err *);
+/* Into a shallow copy of the source, which must not be released and ends before secrets_wipe. */
+void secrets_lend(const struct secrets *, struct source_conf *);
+void secrets_wipe(struct secrets *);
+
+#endif

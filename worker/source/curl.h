@@ -1,0 +1,56 @@
+/*
+ * curl.h - the libcurl session that s3, http and ftp share: one endpoint, its secrets, a few connections.
+ *
+ * Every easy handle comes from here, with what holds for all: no other protocol than asked for, no environment, no netrc,
+ * no signals, no resolver of libcurl's own (net_resolve's addresses are given to it), every socket checked against the
+ * egress policy at connect time, TLS and proxy as the job says, timeouts. sftp uses connect_only for its socket, so that
+ * proxies and the policy are the same there.
+ */
+#ifndef WORKER_SOURCE_CURL_H
+#define WORKER_SOURCE_CURL_H
+
+#include <curl/curl.h>
+
+#include "worker/worker.h"
+
+struct curl_session;
+
+/*
+ * schemes: "http,https" or "ftp,ftps" or "http" (connect_only). host, port: the endpoint; resolved and checked here
+ * (more hosts, for redirects, by curl_session_host). connections: at most so many at once. NULL with err.
+ */
+struct curl_session *curl_session_new(struct run *, const char *schemes, const char *host, uint16_t port,
+    unsigned connections, struct err *);
+void curl_session_free(struct curl_session *);
+/* For the next task: its run, which must be told before anything else; resolves again. 0 or -1. */
+int curl_session_use(struct curl_session *, struct run *, struct err *);
+/* Resolves and checks another host (a redirect's), so that handles may go there. 0 or -1 (POLICY, NOT_FOUND ...). */
+int curl_session_host(struct curl_session *, const char *host, uint16_t port, struct err *);
+/* Sockets open now. */
+unsigned curl_session_connections(const struct curl_session *);
+
+struct transfer {                   /* one request under way; the source's own struct begins with it */
+	CURL *easy;                 /* from curl_session_easy; given back by curl_session_recycle */
+	/* Called once from curl_session_run when it has ended. 0 go on, 1 (RUN_STOP) end the whole run, -1 with err. It may add transfers. */
+	int (*ended)(struct transfer *, CURLcode, struct err *);
+	void *arg;
+	char error[CURL_ERROR_SIZE];
+};
+/* A handle with every common option set and nothing of its last request left. */
+CURL *curl_session_easy(struct curl_session *);
+void curl_session_recycle(struct curl_session *, CURL *);
+/* Starts it: CURLOPT_PRIVATE, ERRORBUFFER are set here. */
+int curl_session_start(struct curl_session *, struct transfer *, struct err *);
+/* Transfers under way. */
+unsigned curl_session_active(const struct curl_session *);
+/*
+ * Runs until none is under way, one's ended said so, or the task is cancelled. All that is still under way is then taken
+ * out (its easy handle must be recycled by its owner). 0, RUN_STOP or -1 with err.
+ */
+int curl_session_run(struct curl_session *, struct err *);
+/* What a CURLcode means: one table with its manual (curl.c); what: "GET http://...", never with secrets. Returns -1. */
+int curl_session_error(const struct transfer *, CURLcode, const char *what, struct err *);
+/* A connected socket to the session's endpoint, through the proxy if any; libcurl keeps owning it (with its easy handle). -1 with err. */
+int curl_session_socket(struct curl_session *, CURL **owner, struct err *);
+
+#endif
