@@ -322,10 +322,11 @@ def check_headers(kind, value, h):
         same("failed_at", f["failed_at"])
         original = value["original_job"]
         for name, default in (("job_id", None), ("org_id", "default")):
-            # of a message that was no job, what could be read of it; a name that was itself refused is not repeated
+            # of a message that was no job, what could be read of it; a name that was itself refused is not repeated;
+            # one that killed the master is not read again
             told = h.get(name) if original is None else original.get(name, default)
             bad = f["error_type"] == "invalid_job"
-            if not isinstance(told, str) and not bad:
+            if not isinstance(told, str) and not bad and f["error_type"] != "master_crash":
                 wrong.append("no header %s" % name)
             same(name, told if isinstance(told, str) and not (bad and f["error_message"].startswith("/%s:" % name)) else None)
         same("ce_type", "com.iis.poller.job.dead_lettered.v1")
