@@ -114,8 +114,9 @@ struct source_conf {
 	enum source_type type;
 	char *source_id;              /* the job's name for it, or type + "-" + 12 hex digits of the canonical address' SHA-256 */
 	char *canonical;              /* the canonical address without secrets, e.g. "local:/srv/in"; part of source_id */
-	char *endpoint;               /* network: "sftp://host:22"; what caps count and the events' identity holds; NULL for others */
-	char *url_base;               /* network: what file_url puts before the path, no user data, no '/' at its end. All four NULL in a worker */
+	char *endpoint;               /* network: "sftp://host:22"; what caps count; NULL for others */
+	char *identity;               /* network: what tells its files from those of other sources: endpoint, user or secret's name, bucket; NULL for others */
+	char *url_base;               /* network: what file_url puts before the path, no user data, no '/' at its end. All five NULL in a worker */
 	struct field_value v[SF__MAX];
 };
 

@@ -299,6 +299,20 @@ check_network(struct job_parser *ps, const char *base, struct source_conf *s, co
 	return 0;
 }
 
+/*
+ * What tells the files of one source from those of another, for event_id: the server, what is in front of the path, and
+ * who looks, where each user may see a tree of his own. No secret, and nothing that changes when one does.
+ */
+static void
+set_identity(struct source_conf *s)
+{
+	int user = field_find(field_rows, SF__MAX, (int)s->type, "username");
+	const struct field_value *ref = &s->v[SF_NETWORK_CREDENTIALS_REF];
+	const char *who = user >= 0 && s->v[user].set ? s->v[user].s : user >= 0 && ref->set ? ref->s : "";
+
+	s->identity = xasprintf("%s:%s %s %s", source_rows[s->type].name, s->endpoint, s->url_base, who);
+}
+
 typedef int source_check_fn(struct job_parser *, const char *base, struct source_conf *, const bool *given);
 static source_check_fn *const source_checks[SOURCE__MAX] = {
 	[SOURCE_DUMMY] = check_dummy_source,
@@ -340,6 +354,8 @@ job_source_read(
 		return -1;
 	if (source_checks[s->type](ps, base, s, given))
 		return -1;
+	if (source_rows[s->type].role == ROLE_NETWORK)
+		set_identity(s);
 	set_source_id(s);
 	return 0;
 }

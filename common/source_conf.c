@@ -184,6 +184,7 @@ source_conf_release(struct source_conf *s)
 	free(s->source_id);
 	free(s->canonical);
 	free(s->endpoint);
+	free(s->identity);
 	free(s->url_base);
 	memset(s, 0, sizeof(*s));
 }

@@ -31,7 +31,8 @@ struct event_ctx {
 	char *job_id, *org_id;
 	char traceparent[64];
 	enum event_key key;
-	bool generated;                 /* dummy's generator: there is no such file */
+	char *url_base;                 /* of file_url; "file://", "dummy://" (generated: there is no such file), "sftp://host" */
+	bool keys;                      /* paths are keys: a '/' in front is part of them */
 	struct uuid_part id[4];         /* org, source, path, version; the first two are of the task */
 	char *identity;                 /* owns id[1] */
 	struct day mtime_day, now_day;
@@ -41,13 +42,11 @@ static const char *const precisions[MTIME__MAX] = {
 	[MTIME_NS] = "ns", [MTIME_S] = "s", [MTIME_MIN] = "min", [MTIME_DAY] = "day",
 };
 
-/* What tells sources apart in event_id: local files are named by their path alone, others by their address, too. */
+/* What tells sources apart in event_id: local files are named by their path alone, others by their server and user, too. */
 static char *
 identity(const struct source_conf *c)
 {
-	bool here = source_rows[c->type].role == ROLE_LOCAL;
-
-	return xstrdup(here ? source_rows[c->type].name : c->canonical);
+	return xstrdup(c->identity ? c->identity : source_rows[c->type].name);
 }
 
 struct event_ctx *
@@ -62,7 +61,8 @@ event_ctx_new(const struct config *cfg, const struct task *t)
 	x->org_id = xstrdup(rec->org_id);
 	memcpy(x->traceparent, rec->traceparent, sizeof(x->traceparent));
 	x->key = (enum event_key)cfg->event_key;
-	x->generated = c->type == SOURCE_DUMMY && c->v[SF_DUMMY_FILES].set;
+	x->keys = c->type == SOURCE_S3;
+	x->url_base = xstrdup(c->url_base ? c->url_base : c->type == SOURCE_DUMMY && c->v[SF_DUMMY_FILES].set ? "dummy://" : "file://");
 	x->identity = identity(c);
 	x->id[0] = (struct uuid_part){ x->org_id, strlen(x->org_id) };
 	x->id[1] = (struct uuid_part){ x->identity, strlen(x->identity) };
@@ -100,6 +100,7 @@ event_ctx_free(struct event_ctx *x)
 	free(x->job_id);
 	free(x->org_id);
 	free(x->identity);
+	free(x->url_base);
 	free(x);
 }
 
@@ -198,8 +199,10 @@ file_url(const struct event_ctx *x, const struct record *r, struct buf *b)
 	const char *p = r->path;
 	size_t n = r->path_n;
 
-	buf_puts(b, x->generated ? "dummy:///" : "file:///");
-	while (n && *p == '/') {
+	buf_puts(b, x->url_base);
+	buf_putc(b, '/');
+	/* A key may begin with '/', a path always does. */
+	if (n && *p == '/' && !x->keys) {
 		p++;
 		n--;
 	}
