@@ -29,5 +29,11 @@ void units_time_text(int64_t ns, int digits, char out[UNITS_TEXT]);
 /* The shortest exact form: "300s" -> "5m", 1500 ms -> "1500ms", 1048576 -> "1MiB". */
 void units_duration_text(int64_t ms, char out[UNITS_TEXT]);
 void units_size_text(int64_t bytes, char out[UNITS_TEXT]);
+/* What "%lld job%s" takes behind its number. */
+static inline const char *
+units_s(long long n)
+{
+	return n == 1 ? "" : "s";
+}
 
 #endif

@@ -11,6 +11,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "common/units.h"
 #include "common/xalloc.h"
 #include "master/master.h"
 #include "master/secret.h"
@@ -224,7 +225,8 @@ files(struct master *m, struct task *t, const struct frame *f, bool publish, str
 		if (record_decode(&r, &c, type, e) < 0)
 			return -1;
 	if (!cursor_end(&c))
-		return err_set(e, ERR_WORKER_PROTOCOL, "FILES with %zu bytes after its %u records", cursor_left(&c), n);
+		return err_set(e, ERR_WORKER_PROTOCOL, "FILES with %zu byte%s after its %u record%s", cursor_left(&c),
+		    units_s((long long)cursor_left(&c)), n, units_s(n));
 	for (uint32_t i = 0; publish && i < n && !unwanted(t); i++) {
 		record_decode(&r, &again, type, e);
 		publish_record(m, t, &r);
@@ -292,8 +294,8 @@ spool_frame(struct master *m, struct slot *s, struct err *e)
 
 	if (s->spool_at == s->spool_end) {
 		if (s->spool_files != t->done->matched)
-			return err_set(e, ERR_WORKER_PROTOCOL, "DONE said %llu files, the spool holds %llu",
-			    (unsigned long long)t->done->matched, (unsigned long long)s->spool_files);
+			return err_set(e, ERR_WORKER_PROTOCOL, "DONE said %llu file%s, the spool holds %llu",
+			    (unsigned long long)t->done->matched, units_s((long long)t->done->matched), (unsigned long long)s->spool_files);
 		if (s->spool_checked)
 			return 0;
 		s->spool_checked = true;
@@ -343,16 +345,17 @@ done(struct master *m, struct slot *s, const struct frame *f, struct err *e)
 	if (task_done_decode(task_account(t), f->payload, f->n, e) < 0)
 		return -1;
 	if (t->done->matched > t->done->listed || (!atomic && !unwanted(t) && !t->too_large && t->done->matched != t->sent))
-		return err_set(e, ERR_WORKER_PROTOCOL, "DONE said %llu of %llu files, %llu came", (unsigned long long)t->done->matched,
-		    (unsigned long long)t->done->listed, (unsigned long long)t->sent);
+		return err_set(e, ERR_WORKER_PROTOCOL, "DONE said %llu of %llu file%s, %llu came", (unsigned long long)t->done->matched,
+		    (unsigned long long)t->done->listed, units_s((long long)t->done->listed), (unsigned long long)t->sent);
 	if ((int64_t)t->done->spool_bytes < 0 || (int64_t)t->done->spool_bytes > m->cfg->spool_max || (!atomic && t->done->spool_bytes))
-		return err_set(e, ERR_WORKER_PROTOCOL, "DONE with a spool of %llu bytes", (unsigned long long)t->done->spool_bytes);
+		return err_set(e, ERR_WORKER_PROTOCOL, "DONE with a spool of %llu byte%s", (unsigned long long)t->done->spool_bytes,
+		    units_s((long long)t->done->spool_bytes));
 	if (t->done->cls != ERR_OK)
 		err_set(&t->error, t->done->cls, "%s", t->done->text);
 	/* It obeyed the cancel frame: the reason is ours. */
 	if (t->done->cls == ERR_CANCELLED && s->killed_for == DEATH_DEADLINE)
-		err_set(&t->error, ERR_TIMEOUT, "not listed within the deadline of %lld ms (%llu entries so far)",
-		    (long long)deadline_of(m, t->job->job), (unsigned long long)t->done->listed);
+		err_set(&t->error, ERR_TIMEOUT, "not listed within the deadline of %lld ms (%llu %s so far)",
+		    (long long)deadline_of(m, t->job->job), (unsigned long long)t->done->listed, t->done->listed == 1 ? "entry" : "entries");
 	else if (t->done->cls == ERR_CANCELLED && !t->cancel)
 		return err_set(e, ERR_WORKER_PROTOCOL, "DONE cancelled, but nobody had cancelled");
 	t->done_ms = loop_now(m->loop);

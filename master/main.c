@@ -20,6 +20,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "common/units.h"
 #include "common/xalloc.h"
 #include "master/kafka.h"
 #include "master/master.h"
@@ -78,8 +79,9 @@ tell_systemd(struct master *m, const char *why)
 {
 	struct buf b = BUF_INIT;
 
-	buf_printf(&b, "STATUS=%s; %zu of %zu workers busy, %zu jobs", why ? why : "ready", pool_in_state(m->pool, WORKER_BUSY),
-	    pool_size(m->pool), jobs_count(m->jobs));
+	buf_printf(&b, "STATUS=%s; %zu of %zu worker%s busy, %zu job%s", why ? why : "ready",
+	    pool_in_state(m->pool, WORKER_BUSY), pool_size(m->pool), units_s((long long)pool_size(m->pool)), jobs_count(m->jobs),
+	    units_s((long long)jobs_count(m->jobs)));
 	if (strcmp(buf_str(&b), buf_str(&run.status))) {
 		notify_send(buf_str(&b));
 		buf_clear(&run.status);

@@ -138,7 +138,8 @@ write_task_warnings(struct jsonw *j, const struct task *t)
 	struct buf text = BUF_INIT;
 
 	if (t->done->unreadable) {
-		buf_printf(&text, "%s: %llu entries could not be read", id, (unsigned long long)t->done->unreadable);
+		buf_printf(&text, "%s: %llu %s could not be read", id, (unsigned long long)t->done->unreadable,
+		    t->done->unreadable == 1 ? "entry" : "entries");
 		jsonw_strn(j, NULL, text.p, text.len);
 	}
 	buf_clear(&text);

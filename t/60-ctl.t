@@ -514,7 +514,7 @@ def stop(t, w, d):
     w.push(job("last", generated(1, delay="120s")))
     d.wait_log("job_started", job_id="last")
     code, out, err = plain(d, "stop")
-    t.ok(code == 0 and out == "pid %d is draining; 1 jobs in hand\n" % d.pid, "stop: it drains", out, err)
+    t.ok(code == 0 and out == "pid %d is draining; 1 job in hand\n" % d.pid, "stop: it drains", out, err)
     d.wait_log("control_action", verb="stop", peer_uid=os.getuid())
     code, out, err = d.ctl("ping")
     t.ok(code == 1 and out["phase"] == "draining", "ping meanwhile: 1", out)

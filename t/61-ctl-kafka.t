@@ -155,7 +155,7 @@ def push_unanswered(t):
     d = Daemon(w, start=False)
     b.do("push_errors", 0, 10, 1)   # Produce: too large
     code, out, err = d.ctl("push", "-t", "dummy", "-i", "refused", "-w", WAIT)
-    t.ok(code == 69 and not out and "job refused was not acknowledged" in err and "1 of 1 jobs were not acknowledged" in err, "a record that is refused: 69", code, out, err)
+    t.ok(code == 69 and not out and "job refused was not acknowledged" in err and "1 of 1 job was not acknowledged" in err, "a record that is refused: 69", code, out, err)
     b.do("push_errors", 0, 7, 1000)  # Produce: timed out
     code, out, err = d.ctl("push", "-t", "dummy", "-i", "unanswered", "-w", WAIT)
     t.ok(code == 69 and not out and "may or may not be there" in err and "1 of 1" in err, "one that is never acknowledged: 69 within --wait, and what that means", code, out, err)

@@ -9,6 +9,7 @@
 
 #include <json-c/json.h>
 
+#include "common/units.h"
 #include "common/xalloc.h"
 #include "master/ctl/ctl.h"
 #include "common/banned.h"
@@ -281,8 +282,9 @@ ctl_stop(struct ctl *c)
 	int status = ask(c, "stop", &o);
 
 	if (!status && !c->json)
-		fprintf(c->out, "pid %lld %s; %lld jobs in hand\n", (long long)number_of(o, "pid"),
-		    json_object_get_boolean(member(o, "hard")) ? "stops at once" : "is draining", (long long)number_of(o, "jobs"));
+		fprintf(c->out, "pid %lld %s; %lld job%s in hand\n", (long long)number_of(o, "pid"),
+		    json_object_get_boolean(member(o, "hard")) ? "stops at once" : "is draining", (long long)number_of(o, "jobs"),
+		    units_s((long long)number_of(o, "jobs")));
 	json_object_put(o);
 	return status;
 }

@@ -535,11 +535,11 @@ send_list(struct ctl *c, const struct push_list *l, int64_t count, int64_t wait_
 	progress(&s, true);
 	seconds = (double)(clock_mono_ms() - s.began_ms) / 1000;
 	if (!c->json && !s.each && s.ok)
-		fprintf(c->out, "%lld jobs acknowledged by %s in %.2f s\n", (long long)s.ok, s.topic, seconds);
+		fprintf(c->out, "%lld job%s acknowledged by %s in %.2f s\n", (long long)s.ok, units_s((long long)s.ok), s.topic, seconds);
 	if (s.ok == s.total)
 		return 0;
-	return ctl_fail(c, EX_UNAVAILABLE, "%lld of %lld jobs were not acknowledged%s%s", (long long)(s.total - s.ok), (long long)s.total,
-	    b.trouble[0] ? ": " : "", b.trouble);
+	return ctl_fail(c, EX_UNAVAILABLE, "%lld of %lld job%s %s not acknowledged%s%s", (long long)(s.total - s.ok), (long long)s.total,
+	    units_s((long long)s.total), s.total - s.ok == 1 ? "was" : "were", b.trouble[0] ? ": " : "", b.trouble);
 }
 
 /* ---- the verb ------------------------------------------------------------------------------------------------------------ */

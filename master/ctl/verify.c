@@ -14,6 +14,7 @@
 #include "common/escape.h"
 #include "common/jsonw.h"
 #include "common/loop.h"
+#include "common/units.h"
 #include "common/xalloc.h"
 #include "master/ctl/ctl.h"
 #include "common/banned.h"
@@ -88,7 +89,8 @@ check_brokers(struct verify *v)
 		    "%s: %s", v->c->cfg->kafka_bootstrap_servers, e.text);
 		return -1;
 	}
-	line(v, OK, "brokers", NULL, "%d answer at %s, the first after %lld ms", md->broker_cnt, v->c->cfg->kafka_bootstrap_servers,
+	line(v, OK, "brokers", NULL, "%d answer%s at %s, the first after %lld ms", md->broker_cnt,
+	    md->broker_cnt == 1 ? "s" : "", v->c->cfg->kafka_bootstrap_servers,
 	    (long long)(clock_mono_ms() - began));
 	rd_kafka_metadata_destroy(md);
 	return 0;
@@ -240,7 +242,8 @@ check_topics(struct verify *v)
 		if (v->partitions[i] < 0)
 			topic_line(v, v->topics[i], &e);
 		else
-			line(v, OK, "topic", NULL, "%s has %d partitions", v->topics[i], v->partitions[i]);
+			line(v, OK, "topic", NULL, "%s has %d partition%s", v->topics[i], v->partitions[i],
+			    units_s(v->partitions[i]));
 	}
 }
 
@@ -270,7 +273,8 @@ fetch(struct verify *v, const char *topic, int n, struct err *e)
 			seen += got[r.part[i]] || r.at_end[i];
 	}
 	if (rc == 0 && seen < (size_t)n)
-		rc = err_set(e, ERR_KAFKA, "%zu of %d partitions do not answer", (size_t)n - seen, n);
+		rc = err_set(e, ERR_KAFKA, "%zu of %d partition%s %s not answer", (size_t)n - seen, n, units_s(n),
+		    (size_t)n - seen == 1 ? "does" : "do");
 	reader_close(&r);
 	free(got);
 	return rc;
