@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/config_priv.h"
+#include "common/egress.h"
 #include "common/escape.h"
 #include "common/units.h"
 #include "common/xalloc.h"
@@ -475,11 +476,26 @@ config_split(const char *text, struct strlist *out)
 	buf_wipe(&one);
 }
 
+static int
+put_network(const char *text, struct buf *why)
+{
+	struct egress_net net;
+	struct err e = ERR_INIT;
+
+	if (!egress_net_parse(text, &net, &e))
+		return 0;
+	buf_puts(why, e.text);
+	return -1;
+}
+
 int
 config_list_put(struct config *c, enum config_id id, const char *text, struct buf *why)
 {
 	struct strlist *l = field(c, id);
 	const char *fault = text_fault(text, false);
+
+	if (!fault && (id == CONFIG_egress_allow || id == CONFIG_egress_deny) && put_network(text, why))
+		return -1;
 
 	if (!fault && id == CONFIG_local_roots)
 		fault = root_fault(text);

@@ -1,0 +1,137 @@
+/*
+ * net.c - names to addresses that the worker may connect to.
+ *
+ * Every network source resolves through here and nowhere else, so that what is connected to is what was checked. Names
+ * that are numbers (0x7f.1, 2130706433) come out of the resolver as the addresses they are and are judged as such. It
+ * opens no connection of its own but the resolver's, and blocks for as long as resolv.conf(5) says.
+ */
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "worker/worker.h"
+#include "common/escape.h"
+#include "common/xalloc.h"
+#include "common/banned.h"
+
+static struct egress policy;
+
+int
+net_init(const struct setup *s, struct err *e)
+{
+	egress_release(&policy);
+	if (egress_init(&policy, &s->egress_allow, &s->egress_deny, e))
+		return -1;
+	policy.metadata = s->role == ROLE_CREDENTIALS;
+	return 0;
+}
+
+const struct egress *
+net_egress(void)
+{
+	return &policy;
+}
+
+/* Without the brackets of an IPv6 address in a URL. Names go into options of libcurl and into requests: nothing odd. */
+static int
+take_host(struct net_target *t, const char *host, struct err *e)
+{
+	size_t n = strlen(host);
+	bool bracketed = n > 2 && host[0] == '[' && host[n - 1] == ']';
+	struct buf shown = BUF_INIT;
+
+	if (bracketed) {
+		host++;
+		n -= 2;
+	}
+	if (n && n < sizeof(t->host) && strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:-_") >= n) {
+		memcpy(t->host, host, n);
+		t->host[n] = '\0';
+		return 0;
+	}
+	escape_term(&shown, host, n > 100 ? 100 : n);
+	err_set(e, ERR_PERMANENT, "\"%s\" is not a host's name or address (letters, digits, '.', '-', '_', at most %zu; "
+	    "write others in their ASCII form, xn--...)", buf_str(&shown), sizeof(t->host) - 1);
+	buf_release(&shown);
+	return -1;
+}
+
+static int
+family_of(const struct run *r)
+{
+	static const int families[] = { AF_UNSPEC, AF_INET, AF_INET6 };  /* as in sources.def */
+	int64_t i = run_int(r, SF_NETWORK_ADDRESS_FAMILY);
+
+	return families[i >= 0 && i < (int64_t)ARRAY_LEN(families) ? i : 0];
+}
+
+/* gai_strerror(3), RFC 3493 section 6.1 */
+static int
+failed(int rc, int saved, const char *host, int family, struct err *e)
+{
+	const char *kind = family == AF_INET ? " IPv4" : family == AF_INET6 ? " IPv6" : "";
+
+	switch (rc) {
+	case EAI_NONAME:
+		return err_set(e, ERR_NOT_FOUND, "resolving %s: there is no such host", host);
+	case EAI_NODATA:
+	case EAI_ADDRFAMILY:
+		return err_set(e, ERR_NOT_FOUND, "resolving %s: the host has no%s address", host, kind);
+	case EAI_AGAIN:
+	case EAI_FAIL:
+		return err_set(e, ERR_TRANSIENT, "resolving %s: the name servers did not answer or failed (%s)", host,
+		    gai_strerror(rc));
+	case EAI_SYSTEM:
+		errno = saved;
+		return err_errno(e, ERR_TRANSIENT, "resolving %s", host);
+	default:
+		return err_set(e, ERR_SYSTEM, "resolving %s: %s", host, gai_strerror(rc));
+	}
+}
+
+/* The allowed ones; the text of the first refusal is kept for when none is. */
+static int
+take_addresses(struct net_target *t, const struct addrinfo *list, struct err *e)
+{
+	struct err first = ERR_INIT, why = ERR_INIT;
+
+	for (const struct addrinfo *a = list; a && t->n < NET_ADDRS; a = a->ai_next) {
+		if (a->ai_addrlen > sizeof(t->addr[0].sa))
+			continue;
+		if (egress_check(&policy, a->ai_addr, &why)) {
+			if (!*first.text)
+				first = why;
+			continue;
+		}
+		memcpy(&t->addr[t->n].sa, a->ai_addr, a->ai_addrlen);
+		t->addr[t->n++].len = a->ai_addrlen;
+	}
+	if (t->n)
+		return 0;
+	if (!*first.text)
+		return err_set(e, ERR_NOT_FOUND, "resolving %s: no address came back", t->host);
+	return err_set(e, ERR_POLICY, "%s may not be connected to: %s", t->host, first.text);
+}
+
+int
+net_resolve(struct run *r, const char *host, uint16_t port, struct net_target *t, struct err *e)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV }, *list = NULL;
+	char service[8];
+	int rc;
+
+	memset(t, 0, sizeof(*t));
+	t->port = port;
+	if (take_host(t, host, e))
+		return -1;
+	hints.ai_family = family_of(r);
+	snprintf(service, sizeof(service), "%u", port);
+	rc = getaddrinfo(t->host, service, &hints, &list);
+	if (rc)
+		return failed(rc, errno, t->host, hints.ai_family, e);
+	rc = take_addresses(t, list, e);
+	freeaddrinfo(list);
+	return rc;
+}
