@@ -346,7 +346,13 @@ static void
 queue_again(void *arg)
 {
 	struct task *t = arg;
+	int64_t due = t->job->job->scheduled_at_ns, early = due == TIME_UNKNOWN ? 0 : due - clock_real_ns();
 
+	/* The timer runs by the monotonic clock, not-before by the other, which may have been slowed meanwhile. */
+	if (t->state == TASK_NEW && early > 0) {
+		timer_set(t->job->m->loop, &t->timer, early / 1000000 + 1);
+		return;
+	}
 	task_set_state(t->job->m, t, TASK_QUEUED);
 }
 
