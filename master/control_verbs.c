@@ -105,6 +105,38 @@ control_workers(const struct control_request *rq, struct buf *out)
 	return 0;
 }
 
+#define ENDPOINTS_SHOWN 1024
+
+int
+control_endpoints(const struct control_request *rq, struct buf *out)
+{
+	static struct endpoint_view v[ENDPOINTS_SHOWN];
+	size_t n;
+	struct jsonw j;
+
+	if (no_arguments(rq, out))
+		return EX_USAGE;
+	n = endpoints_view(rq->m, v, ENDPOINTS_SHOWN);
+	jsonw_init(&j, out);
+	jsonw_object(&j, NULL);
+	jsonw_int(&j, "tasks_per_endpoint", rq->m->cfg->network_tasks);
+	jsonw_array(&j, "endpoints");
+	for (size_t i = 0; i < n; i++) {
+		jsonw_object(&j, NULL);
+		jsonw_str(&j, "endpoint", v[i].name);
+		jsonw_int(&j, "running", v[i].running);
+		jsonw_int(&j, "waiting", v[i].waiting);
+		jsonw_int(&j, "kept_connections", v[i].kept);
+		jsonw_int(&j, "tasks", (int64_t)v[i].tasks);
+		jsonw_int(&j, "failed", (int64_t)v[i].failed);
+		jsonw_dbl(&j, "idle_seconds", v[i].running ? 0 : (double)v[i].idle_ms / 1000, 3);
+		jsonw_end_object(&j);
+	}
+	jsonw_end_array(&j);
+	jsonw_end_object(&j);
+	return 0;
+}
+
 static void
 put_death(struct jsonw *j, const struct death *d)
 {

@@ -68,7 +68,7 @@ refresh_process(const struct master *m)
 static void
 refresh_pool(const struct master *m)
 {
-	double spooled = 0;
+	double spooled = 0, kept = 0;
 	struct stat st;
 
 	for (int i = 0; i < WORKER__MAX; i++)
@@ -78,7 +78,9 @@ refresh_pool(const struct master *m)
 
 		if (s->spool_fd >= 0 && fstat(s->spool_fd, &st) == 0)
 			spooled += (double)st.st_blocks * 512;
+		kept += s->kept;
 	}
+	metric_set(METRIC_CONNECTIONS, kept, NULL, NULL);
 	metric_set(METRIC_SPOOL_BYTES, spooled, NULL, NULL);
 }
 

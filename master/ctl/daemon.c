@@ -1,5 +1,5 @@
 /*
- * daemon.c - the verbs that ask the daemon: ping, status, workers, crashes, jobs, job cancel, config, reload, stop, lag --daemon.
+ * daemon.c - the verbs that ask the daemon: ping, status, workers, endpoints, crashes, jobs, job cancel, config, reload, stop, lag --daemon.
  *
  * Each sends one line and shows the JSON that comes back, as it is or as a table. A status that is not 0 is the exit
  * code.
@@ -151,6 +151,13 @@ ctl_workers(struct ctl *c)
 {
 	return show_list(c, "workers", "workers", ">SLOT=slot|STATE=state|>SINCE=since_seconds|>PID=pid|>TASKS=tasks_served|"
 	    ">AGE=age_seconds|>LISTED=listed|>MATCHED=matched|PAUSED=paused|TENANT=org_id|SOURCE=source_id|>TRY=attempt|JOB=job_id");
+}
+
+int
+ctl_endpoints(struct ctl *c)
+{
+	return show_list(c, "endpoints", "endpoints", "ENDPOINT=endpoint|>RUNNING=running|>WAITING=waiting|>KEPT=kept_connections|"
+	    ">TASKS=tasks|>FAILED=failed|>IDLE=idle_seconds");
 }
 
 int
