@@ -4,7 +4,8 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import Daemon, MockBroker, Tap, World, conservation, generated, job, need  # noqa: E402
+from kills import WholeLog  # noqa: E402
+from poller import MockBroker, Tap, World, conservation, generated, job, need  # noqa: E402
 
 
 def block(w, d, name):
@@ -77,13 +78,15 @@ def waiting(t, w, d):
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-pollerctl")
     w = World(MockBroker(t))
-    d = Daemon(w, {"workers.count": 1})
+    # The order is read off the log, whose lines come by the hundred at once: it must be whole.
+    d = WholeLog(w, {"workers.count": 1})
     for part in (overtakes, low_starts, tenants, waiting):
         t.part(part, w, d)
     left, right = conservation(d)
     t.is_(left, right, "accepted = ended + in flight")
-    t.is_(len(w.reader("results").drain()), int(left), "a terminal record for each")
+    t.is_(len(w.reader("results").drain(120)), int(left), "a terminal record for each")
     t.is_(d.stop(), 0, "a graceful stop: exit 0")
+    t.is_(d.logged("log_dropped"), [], "no line of the log was lost")
 
 
 with Tap() as tap:
