@@ -6,7 +6,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import Daemon, MockBroker, Tap, World, generated, job, need  # noqa: E402
+from kills import Committed, WholeLog  # noqa: E402
+from poller import SLOW, Daemon, MockBroker, Tap, World, alive, generated, job, need, wait_for  # noqa: E402
 
 
 def drain(t, b):
@@ -58,9 +59,55 @@ def drain(t, b):
     t.is_(d.stop(), 0, "exit 0")
 
 
+def forced(t, b, how):
+    """Several workers at work when the drain is cut off: of what was in flight nothing is said, and the next daemon does it."""
+    w = World(b, partitions=2, name="forced-" + how.split()[-1])
+    d = WholeLog(w, {"workers.count": 4, "timeouts.drain": "60s" if how == "second signal" else "500ms"})
+    long = "%ds" % int(6 * SLOW)
+    slow = {"slow-%d" % i: generated(4, delay=long, **({"retries": 0} if i % 2 else {})) for i in range(3)}
+    places = dict(zip(slow, w.push(*[job(j, c, publish="stream" if j == "slow-2" else "atomic") for j, c in slow.items()], partition=lambda i: i % 2)))
+    d.wait_log("job_started", count=3)
+    quick = ["quick-%d" % i for i in range(20)]
+    ended = w.push(*[job(j, generated(2)) for j in quick], partition=lambda i: i % 2)
+    d.wait_log("job_done", count=len(quick))
+    wait_for("the commit of what is done", lambda: (lambda c: all(x in c for x in ended))(Committed(w)))
+    places["fourth"] = w.push(job("fourth", generated(2, delay=long)), *[job("waits-%d" % i, generated(2)) for i in range(6)], partition=0)[0]
+    d.wait_log("job_started", job_id="fourth")
+    in_flight = set(slow) | {"fourth"}
+    d.signal(signal.SIGTERM)
+    d.wait_log("draining")
+    if how == "second signal":
+        d.signal(signal.SIGTERM)
+        d.wait_log("stopping_hard")
+    else:
+        d.wait_log("drain_deadline", timeout=20)
+    t.is_(d.wait_exit(20), 0, "%s: exit 0" % how)
+    t.ok(not any(alive(p) for p in d.workers().values()) or wait_for("the workers' end", lambda: not any(alive(p) for p in d.workers().values())),
+         "%s: no worker is left" % how)
+    rs = w.reader("results").drain()
+    t.same_set([r["job_id"] for r in rs], quick, "%s: what had ended has its terminal record, four in flight have none" % how)
+    t.is_(w.reader("dlq").drain(), [], "%s: no dead letter" % how)
+    t.is_([e["job_id"] for e in w.reader("events").drain() if e["job_id"] in in_flight - {"slow-2"}], [], "%s: nor an event of an atomic one" % how)
+    now = Committed(w)
+    t.is_([j for j, place in places.items() if place in now], [], "%s: they are not committed" % how)
+    t.ok(all(now.parts[p][0] <= 0 for p in (0, 1)), "%s: no frontier has passed them" % how, now.parts)
+    e = WholeLog(w, {"workers.count": 4}, keep=d)
+    every = set(quick) | in_flight | {"waits-%d" % i for i in range(6)}
+    w.reader("results").until(lambda rs: {r["job_id"] for r in rs} >= every, 60)
+    rs = w.reader("results").drain()
+    t.ok({r["job_id"] for r in rs} == every and {r["event_type"] for r in rs} == {"job.completed"}, "%s: the next daemon ends them all" % how)
+    t.is_({r["attempt"] for r in rs if r["job_id"] in in_flight}, {1}, "%s: the stop is not counted as an attempt of theirs" % how)
+    t.same_set([r["job_id"] for r in rs], every, "%s: and repeats nothing" % how)
+    t.is_(e.stop(), 0, "%s: the next one stops: exit 0" % how)
+    t.is_(sum(w.committed().values()), len(every), "%s: all offsets are committed" % how)
+
+
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http", "iis-pollerctl")
-    t.part(drain, MockBroker(t))
+    b = MockBroker(t)
+    t.part(drain, b)
+    t.part(forced, b, "second signal")
+    t.part(forced, b, "drain bound")
 
 
 with Tap() as tap:
