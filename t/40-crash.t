@@ -6,7 +6,7 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import Daemon, MockBroker, Tap, Timeout, World, alive, conservation, generated, job, need, wait_for  # noqa: E402
+from poller import SLOW, Daemon, MockBroker, Tap, Timeout, World, alive, conservation, generated, job, need, wait_for  # noqa: E402
 
 # kind of the dummy's fault: (class of the dead letter, signal or None, causes of worker_died that are right)
 CRASHES = {
@@ -74,6 +74,52 @@ def poison(t, w, d):
     t.ok(all(out["poison-%d" % i]["error"]["class"] == "worker_crash" for i in range(0, 80, 4)), "20 poison jobs are quarantined")
     t.ok(all(out["sound-%d" % i]["event_type"] == "job.completed" for i in range(80) if i % 4), "60 sound jobs are served")
     t.is_(len(d.logged("worker_died", since=before)), 40, "each poison job cost two workers, no more")
+
+
+def neighbours(t, b):
+    """While jobs kill their workers again and again, the others are not touched: neither the busy ones nor the idle ones."""
+    w = World(b, partitions=1)
+    d = Daemon(w, {"workers.count": 4})
+    causes = lambda m: {dict(l)["cause"]: v for (n, l), v in m.items() if n == "poller_worker_restarts_total" and v}  # noqa: E731
+
+    def settled():
+        m = d.metrics()
+        return m if sum(causes(m).values()) == len(d.logged("worker_died")) and not d.metric("poller_active_jobs", m) else None
+
+    # Idle: every worker has served, so none is fresh; a poison job dies in one of them and then in a fresh one, no more.
+    w.push(*[job("warm-%d" % i, generated(2, delay="200ms")) for i in range(8)])
+    w.reader("results").read(8)
+    before = d.workers()
+    t.is_(len(before), 4, "four workers have served and are idle")
+    since = d.mark()
+    for i in range(3):
+        r, _, dl = w.run(generated(1, crash="segv"), job_id="segv-%d" % i, org_id="poisoner")
+        t.is_((r["error"]["class"], len(dl)), ("worker_crash", 1), "poison job %d beside idle workers: quarantined" % i)
+        d.wait_log("worker_ready", since=since, count=2 * (i + 1))
+    died = d.logged("worker_died", since=since)
+    t.is_([x["job_id"] for x in died], ["segv-%d" % (i // 2) for i in range(6)], "each death is the poison's own")
+    slots = {x["slot"] for x in died}
+    t.ok(len(slots) < 4 and all(d.workers()[s] == p for s, p in before.items() if s not in slots), "the idle neighbours live on", before, d.workers())
+    t.is_(causes(wait_for("metrics", settled)), {"crash": 6}, "poller_worker_restarts_total: six crashes, no other cause")
+
+    # Busy: three workers list for other tenants while a fourth is killed time and again.
+    since = d.mark()
+    w.push(*[job("long-%d" % i, generated(4, delay="%ds" % int(6 * SLOW)), org_id="tenant-%d" % i) for i in range(3)])
+    d.wait_log("job_started", since=since, count=3)
+    busy = {x["slot"]: d.workers()[x["slot"]] for x in d.logged("job_started", since=since)}
+    w.push(job("again", generated(1, crash="kill", retries=7, retry_delay="10ms"), org_id="poisoner"),
+           *[job("small-%d" % i, generated(2), org_id="small") for i in range(20)])
+    r = w.result_of("again")
+    t.is_((r["event_type"], r["error"]["class"], r["attempt"]), ("job.failed", "worker_lost", 8), "a job that kills its worker eight times: failed")
+    t.is_({w.result_of("small-%d" % i)["event_type"] for i in range(20)}, {"job.completed"}, "another tenant's jobs, between these deaths: completed")
+    t.ok(not any(r["job_id"].startswith("long") for r in w.reader("results").records), "all that while the neighbours were busy")
+    out = [w.result_of("long-%d" % i) for i in range(3)]
+    t.is_([(r["event_type"], r["attempt"]) for r in out], [("job.completed", 1)] * 3, "the neighbours' jobs: completed at the first attempt")
+    died = d.logged("worker_died", since=since)
+    t.is_([x["job_id"] for x in died], ["again"] * 8, "the eight deaths are that job's")
+    t.ok(len(busy) == 3 and all(d.workers().get(s) == p for s, p in busy.items()), "the busy neighbours live on", busy, d.workers())
+    t.is_(causes(wait_for("metrics", settled)), {"crash": 6, "killed": 8}, "poller_worker_restarts_total is the poison's alone")
+    t.is_(d.stop(), 0, "poison and its neighbours: exit 0")
 
 
 def storm(t, w, d):
@@ -151,6 +197,7 @@ def main(t):
     restarts = d.metric("poller_worker_restarts_total")
     t.is_(restarts, len(d.logged("worker_died")), "worker_restarts_total counts what the log tells")
     t.is_(d.stop(), 0, "a graceful stop: exit 0")
+    t.part(neighbours, b)
     t.part(orphans, World(b))
 
 
