@@ -106,6 +106,16 @@ def main(t):
     t.is_(p.wait(60), 0, "the installed daemon runs and stops")
     t.ok('"worker_ready"' in seen[-1], "and its worker, too", *seen[-2:])
 
+    # All at once from nothing: no rule leans on the order in which another happens to run.
+    copy = folder()
+    if t.ok(copy_tree(copy), "the tree can be copied, to be built at once"):
+        code, out, err = run("make", "-C", copy, "-j8", env=env, timeout=300)
+        t.ok(code == 0 and all(os.access(os.path.join(copy, "build", p), os.X_OK) for p in PROGRAMS), "make -j8 from nothing", out[-500:], err[-1500:])
+        code, out, err = run("make", "-C", copy, "-n", env=env)
+        t.ok(code == 0 and not re.search(r"\b(gcc|cc|ar) ", out), "and then nothing is left to do", out[:1000], err)
+        if code == 0:
+            shutil.rmtree(os.path.join(copy, "build"))
+
     # A header is touched: what includes it is built again, the rest is not. In a copy, on one small library.
     copy = folder()
     if t.ok(copy_tree(copy), "the tree can be copied"):
