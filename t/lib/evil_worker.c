@@ -899,7 +899,7 @@ static const struct sin { const char *name; void (*commit)(void); const char *an
 	{ "long-over_limit", s_over_limit, "over the limit", AT_JOB },
 	{ "long-over_files", s_over_files, "FILES of 65512 bytes is out of its bounds", AT_JOB },
 	{ "long-over_progress", s_over_progress, "PROGRESS of 1016 bytes is out of its bounds", AT_JOB },
-	{ "long-bytes_after", s_bytes_after, "FILES with 3 bytes after its 1 records", AT_JOB },
+	{ "long-bytes_after", s_bytes_after, "FILES with 3 bytes after its 1 record", AT_JOB },
 	{ "long-path", s_long_path, "a string is too long", AT_JOB },
 	/* unknown type */
 	{ "unknown_type-gap", s_type_gap, "unknown type 57", AT_JOB },
@@ -939,7 +939,7 @@ static const struct sin { const char *name; void (*commit)(void); const char *an
 	{ "past_end-spool", s_says_spool, "shorter than its header", AT_JOB },
 	/* counts that lie */
 	{ "count_lies-more", s_count_more, "ends before its end", AT_JOB },
-	{ "count_lies-fewer", s_count_fewer, "bytes after its 1 records", AT_JOB },
+	{ "count_lies-fewer", s_count_fewer, "bytes after its 1 record", AT_JOB },
 	{ "count_lies-zero", s_count_zero, "FILES with a count of 0", AT_JOB },
 	{ "count_lies-max", s_count_max, "FILES with a count of 4294967295", AT_JOB },
 	{ "count_lies-matched", s_matched_more, "DONE said 3 of 3 files, 2 came", AT_JOB },
