@@ -170,6 +170,8 @@ work(struct channel *ch, struct sandbox *s, struct setup *setup)
 	code = receive_setup(ch, setup);
 	if (code)
 		return code < 0 ? EX_OK : code;
+	if (net_init(setup, &e))
+		return die(EX_CONFIG, "%s", e.text);
 	log_set_level(setup->log_level);
 	log_set_sink(channel_log, ch);
 	/* Read the zone's files now: later there may be no leave to. */

@@ -1,0 +1,193 @@
+/*
+ * master_endpoint.c - unit tests of endpoint.c: the cap of one server's tasks, who waits, what becomes of them.
+ */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/xalloc.h"
+#include "master/master.h"
+
+struct item { struct jobrec rec; struct job job; struct source_conf source; struct task task; char org[16], endpoint[32]; };
+
+static struct master m;
+static struct config cfg;
+static struct slot slot;
+
+static void
+before(void)
+{
+	memset(&m, 0, sizeof(m));
+	memset(&cfg, 0, sizeof(cfg));
+	cfg.network_tasks = 2;
+	m.cfg = &cfg;
+	m.loop = loop_new();
+	m.endpoints = endpoints_new();
+	m.sched = sched_new(&m);
+	memset(&slot, 0, sizeof(slot));
+	slot.m = &m;
+}
+
+static void
+after(void)
+{
+	sched_free(m.sched);
+	endpoints_free(m.endpoints);
+	loop_free(m.loop);
+	free(slot.endpoint);
+}
+
+static struct item *
+item(const char *org, const char *endpoint)
+{
+	struct item *i = xcalloc(1, sizeof(*i));
+
+	snprintf(i->org, sizeof(i->org), "%s", org);
+	snprintf(i->endpoint, sizeof(i->endpoint), "%s", endpoint ? endpoint : "");
+	i->source.endpoint = endpoint ? i->endpoint : NULL;
+	i->job.priority = PRIORITY_NORMAL;
+	i->job.sources = &i->source;
+	i->job.n_sources = 1;
+	i->rec.job = &i->job;
+	i->rec.org_id = i->org;
+	i->rec.m = &m;
+	i->task.job = &i->rec;
+	sched_push(m.sched, &i->task);
+	return i;
+}
+
+static struct item *
+pop(void)
+{
+	struct task *t = sched_pop(m.sched, false);
+
+	if (t)
+		endpoint_started(&m, t, &slot);
+	return t ? (struct item *)((char *)t - offsetof(struct item, task)) : NULL;
+}
+
+START_TEST(cap)
+{
+	struct item *a = item("t", "sftp://a:22"), *b = item("t", "sftp://a:22"), *c = item("t", "sftp://a:22"),
+		    *d = item("t", "sftp://b:22"), *l = item("t", NULL);
+
+	ck_assert_ptr_eq(pop(), a);
+	ck_assert_ptr_eq(pop(), b);
+	/* c waits, the others do not wait for it */
+	ck_assert_ptr_eq(pop(), d);
+	ck_assert_ptr_nonnull(c->task.parked);
+	ck_assert_uint_eq(sched_depth(m.sched, PRIORITY_NORMAL), 2);
+	ck_assert_ptr_eq(pop(), l);
+	ck_assert_ptr_null(pop());
+	ck_assert_uint_eq(sched_depth(m.sched, PRIORITY_NORMAL), 1);
+	endpoint_ended(&m, &d->task, false);
+	ck_assert_ptr_null(pop());
+	endpoint_ended(&m, &a->task, false);
+	endpoint_ended(&m, &a->task, false);    /* once counts */
+	ck_assert_ptr_null(c->task.parked);
+	ck_assert_ptr_eq(pop(), c);
+	ck_assert_uint_eq(sched_depth(m.sched, PRIORITY_NORMAL), 0);
+	endpoint_ended(&m, &b->task, true);
+	endpoint_ended(&m, &c->task, false);
+}
+END_TEST
+
+/* The first that waited is its tenant's next, before what came later. */
+START_TEST(order)
+{
+	struct item *run[2], *first, *second, *later;
+
+	run[0] = item("t", "http://a:80");
+	run[1] = item("t", "http://a:80");
+	first = item("t", "http://a:80");
+	second = item("t", "http://a:80");
+	ck_assert_ptr_eq(pop(), run[0]);
+	ck_assert_ptr_eq(pop(), run[1]);
+	ck_assert_ptr_null(pop());
+	later = item("t", NULL);
+	endpoint_ended(&m, &run[0]->task, false);
+	ck_assert_ptr_eq(pop(), first);
+	ck_assert_ptr_eq(pop(), later);
+	endpoint_ended(&m, &run[1]->task, false);
+	ck_assert_ptr_eq(pop(), second);
+	endpoint_ended(&m, &first->task, false);
+	endpoint_ended(&m, &second->task, false);
+}
+END_TEST
+
+START_TEST(cancelled_while_it_waits)
+{
+	struct item *run[2] = { item("t", "http://a:80"), item("t", "http://a:80") }, *waits = item("t", "http://a:80");
+
+	ck_assert_ptr_eq(pop(), run[0]);
+	ck_assert_ptr_eq(pop(), run[1]);
+	ck_assert_ptr_null(pop());
+	sched_remove(m.sched, &waits->task);
+	ck_assert_ptr_null(waits->task.parked);
+	ck_assert_uint_eq(sched_depth(m.sched, PRIORITY_NORMAL), 0);
+	endpoint_ended(&m, &run[0]->task, false);
+	ck_assert_ptr_null(pop());
+	endpoint_ended(&m, &run[1]->task, false);
+}
+END_TEST
+
+START_TEST(what_the_slot_remembers)
+{
+	struct item *a = item("t", "s3://x:443"), *b = item("t", "s3://x:443"), *c = item("t", "s3://x:443");
+
+	pop();
+	pop();
+	ck_assert_ptr_null(pop());
+
+	endpoint_ended(&m, &a->task, true);
+	ck_assert_ptr_null(c->task.parked);
+	sched_remove(m.sched, &c->task);
+	endpoint_ended(&m, &b->task, false);
+	ck_assert_str_eq(slot.endpoint, "s3://x:443");
+	ck_assert_str_eq(slot.tenant, "t");
+}
+END_TEST
+
+static const struct { size_t n; uint32_t value; bool with_task, ok; } kept[] = {
+	{ 4, 0, false, true }, { 4, 8, true, true }, { 4, 64, true, true }, { 4, 65, true, false }, { 4, UINT32_MAX, true, false },
+	{ 4, 1, false, false }, { 3, 1, true, false },
+};
+
+START_TEST(kept_frames)
+{
+	struct frame f = { .type = MSG_KEPT, .payload = (const uint8_t *)&kept[_i].value, .n = kept[_i].n };
+	struct err e = ERR_INIT;
+
+	if (kept[_i].with_task) {
+		item("t", "http://a:80");
+		pop();
+	}
+	ck_assert_int_eq(endpoint_kept(&slot, &f, &e), kept[_i].ok ? 0 : -1);
+	if (!kept[_i].ok)
+		ck_assert_int_eq(e.cls, ERR_WORKER_PROTOCOL);
+	ck_assert_uint_eq(slot.kept, kept[_i].ok ? kept[_i].value : 0);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("master_endpoint");
+	TCase *t = tcase_create("endpoint");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	suite_add_tcase(s, t);
+	tcase_add_checked_fixture(t, before, after);
+	tcase_add_test(t, cap);
+	tcase_add_test(t, order);
+	tcase_add_test(t, cancelled_while_it_waits);
+	tcase_add_test(t, what_the_slot_remembers);
+	tcase_add_loop_test(t, kept_frames, 0, (int)ARRAY_LEN(kept));
+	srunner_set_tap(sr, "-");
+	srunner_run_all(sr, CK_SILENT);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? 1 : 0;
+}
