@@ -26,7 +26,7 @@ void curl_session_free(struct curl_session *);
 int curl_session_use(struct curl_session *, struct run *, struct err *);
 /* Resolves and checks another host (a redirect's), so that handles may go there. 0 or -1 (POLICY, NOT_FOUND ...). */
 int curl_session_host(struct curl_session *, const char *host, uint16_t port, struct err *);
-/* Sockets open now. */
+/* Sockets open now; beside them the session itself holds two descriptors (libcurl's wake-up pair). */
 unsigned curl_session_connections(const struct curl_session *);
 
 struct transfer {                   /* one request under way; the source's own struct begins with it */
@@ -35,11 +35,12 @@ struct transfer {                   /* one request under way; the source's own s
 	int (*ended)(struct transfer *, CURLcode, struct err *);
 	void *arg;
 	char error[CURL_ERROR_SIZE];
+	struct curl_handle *handle; /* curl.c's own, from curl_session_start until the easy handle is recycled */
 };
 /* A handle with every common option set and nothing of its last request left. */
 CURL *curl_session_easy(struct curl_session *);
 void curl_session_recycle(struct curl_session *, CURL *);
-/* Starts it: CURLOPT_PRIVATE, ERRORBUFFER are set here. */
+/* Starts it: CURLOPT_PRIVATE, ERRORBUFFER are set here. Of more than `connections` the rest waits for its turn. */
 int curl_session_start(struct curl_session *, struct transfer *, struct err *);
 /* Transfers under way. */
 unsigned curl_session_active(const struct curl_session *);
@@ -48,7 +49,8 @@ unsigned curl_session_active(const struct curl_session *);
  * out (its easy handle must be recycled by its owner). 0, RUN_STOP or -1 with err.
  */
 int curl_session_run(struct curl_session *, struct err *);
-/* What a CURLcode means: one table with its manual (curl.c); what: "GET http://...", never with secrets. Returns -1. */
+/* What a CURLcode means: one table with its manual (curl_error.c); what: "GET http://...", never with secrets. Before the
+ * easy handle is recycled. Returns -1. */
 int curl_session_error(const struct transfer *, CURLcode, const char *what, struct err *);
 /* A connected socket to the session's endpoint, through the proxy if any; libcurl keeps owning it (with its easy handle). -1 with err. */
 int curl_session_socket(struct curl_session *, CURL **owner, struct err *);

@@ -1,0 +1,850 @@
+/*
+ * curl.c - the libcurl session that s3, http, ftp and sftp's socket share: options, sockets, timeouts, the loop.
+ *
+ * Its users are the sources alone. libcurl never resolves a name here, never connects where the egress policy was not
+ * asked of the very address, never reads the environment or a file but the authorities' certificates, and never follows
+ * a redirect. Response and idle timeouts are our own: libcurl has none for the first byte, and its low-speed one is
+ * blind below a second and counts the time that we, not the server, were busy.
+ */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "worker/source/curl.h"
+#include "worker/source/curl_priv.h"
+#include "common/xalloc.h"
+#include "common/banned.h"
+
+#define HOSTS_MAX 32
+#define TURN_NS INT64_C(1000000000)
+#define BUFFER_BYTES 65536L
+
+struct proxy { char *url; char host[256]; uint16_t port; };
+
+struct curl_session {
+	struct run *run;
+	CURLM *multi;
+	char *schemes, *host;
+	uint16_t port;
+	unsigned connections;
+	struct curl_handle *handles;
+	unsigned active, pooled, sockets;
+	bool running;
+	struct strlist hosts;           /* "host:port" of what was resolved for this run */
+	struct curl_slist *resolve, *connect_to;
+	bool literals;                  /* libcurl may "resolve" addresses: those it was given itself */
+	struct proxy proxy;             /* url NULL: none */
+	struct net_target target;       /* of the endpoint */
+	bool peer_told;
+	struct curl_limits limits;
+	int64_t clock, turned_ns;       /* clock: ns this session has watched its transfers for */
+};
+
+/* A refused option is a bug; a lack of memory ends the worker, as everywhere. */
+static void
+set_ok(CURLcode code)
+{
+	if (code)
+		BUG("libcurl refused an option");
+}
+#define SET(easy, option, value) set_ok(curl_easy_setopt((easy), (option), (value)))
+
+const struct curl_limits *
+curl_session_limits(const struct curl_session *s)
+{
+	return &s->limits;
+}
+
+bool
+curl_session_proxied(const struct curl_session *s)
+{
+	return s->proxy.url != NULL;
+}
+
+/* --- sockets --- */
+
+static curl_socket_t
+open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
+{
+	struct curl_handle *h = arg;
+	struct err why = ERR_INIT;
+	int fd;
+
+	h->refused = purpose != CURLSOCKTYPE_IPCXN || egress_check(net_egress(), &a->addr, &why);
+	if (a->addrlen <= sizeof(h->tried))
+		memcpy(&h->tried, &a->addr, a->addrlen);
+	if (h->refused) {
+		snprintf(h->refusal, sizeof(h->refusal), "%s", why.text);
+		return CURL_SOCKET_BAD;
+	}
+	fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+	if (fd < 0)
+		return CURL_SOCKET_BAD;
+	h->session->sockets++;
+	return fd;
+}
+
+static int
+close_socket(void *arg, curl_socket_t fd)
+{
+	struct curl_session *s = arg;
+
+	s->sockets--;
+	return close(fd);
+}
+
+/* Called where libcurl would resolve, numeric addresses included. Names are all in its cache, so that none is left. */
+static int
+resolver_start(void *resolver, void *reserved, void *arg)
+{
+	const struct curl_session *s = arg;
+
+	(void)resolver;
+	(void)reserved;
+	return !s->literals;
+}
+
+/* Not for its text: it is told of every byte that goes and comes, which is what the timeouts need to know. */
+static int
+traffic(CURL *easy, curl_infotype type, char *p, size_t n, void *arg)
+{
+	struct curl_handle *h = arg;
+
+	(void)easy;
+	(void)p;
+	(void)n;
+	if (type == CURLINFO_HEADER_OUT || type == CURLINFO_DATA_OUT) {
+		h->asked = h->session->clock;
+		h->waiting = true;
+	} else if (type == CURLINFO_HEADER_IN || type == CURLINFO_DATA_IN) {
+		h->heard = h->session->clock;
+		h->waiting = false;
+	}
+	return 0;
+}
+
+/* --- options --- */
+
+static void
+set_blob(CURL *easy, CURLoption option, const char *text)
+{
+	struct curl_blob b = { .len = strlen(text), .flags = CURL_BLOB_COPY };
+
+	/* copied, not written to: the member is void * for libcurl's own use */
+	memcpy(&b.data, &text, sizeof(b.data));
+	set_ok(curl_easy_setopt(easy, option, &b));
+}
+
+static void
+set_tls(struct curl_session *s, CURL *easy)
+{
+	const struct field_value *verify = &s->run->task->source.v[SF_NETWORK_TLS_VERIFY];
+	long check = !verify->set || verify->i, least = run_int(s->run, SF_NETWORK_TLS_MIN_VERSION) == 1 ?
+	    CURL_SSLVERSION_TLSv1_3 : CURL_SSLVERSION_TLSv1_2;
+	const char *ca = run_str(s->run, SF_NETWORK_TLS_CA_PEM), *cert = run_str(s->run, SF_NETWORK_TLS_CERT_PEM);
+	const char *key = run_str(s->run, SF_NETWORK_TLS_KEY_PEM), *text;
+
+	SET(easy, CURLOPT_SSL_VERIFYPEER, check);
+	SET(easy, CURLOPT_SSL_VERIFYHOST, check ? 2L : 0L);
+	SET(easy, CURLOPT_PROXY_SSL_VERIFYPEER, check);
+	SET(easy, CURLOPT_PROXY_SSL_VERIFYHOST, check ? 2L : 0L);
+	SET(easy, CURLOPT_SSLVERSION, least);
+	SET(easy, CURLOPT_PROXY_SSLVERSION, least);
+	/* Without the directory libcurl keeps the parsed bundle for the next connection, and a job's own are the only ones. */
+	SET(easy, CURLOPT_CAPATH, NULL);
+	SET(easy, CURLOPT_PROXY_CAPATH, NULL);
+	if (*ca) {
+		set_blob(easy, CURLOPT_CAINFO_BLOB, ca);
+		set_blob(easy, CURLOPT_PROXY_CAINFO_BLOB, ca);
+	}
+	if (*cert)
+		set_blob(easy, CURLOPT_SSLCERT_BLOB, cert);
+	if (*key)
+		set_blob(easy, CURLOPT_SSLKEY_BLOB, key);
+	text = run_str(s->run, SF_NETWORK_TLS_KEY_PASSWORD);
+	/* never NULL: OpenSSL would ask the terminal */
+	SET(easy, CURLOPT_KEYPASSWD, text);
+	text = run_str(s->run, SF_NETWORK_TLS_PINNED_PUBKEY);
+	if (*text)
+		SET(easy, CURLOPT_PINNEDPUBLICKEY, text);
+	text = run_str(s->run, SF_NETWORK_TLS_CIPHERS);
+	if (*text)
+		SET(easy, CURLOPT_SSL_CIPHER_LIST, text);
+}
+
+static void
+set_proxy(struct curl_session *s, CURL *easy)
+{
+	const char *user = run_str(s->run, SF_NETWORK_PROXY_USERNAME);
+
+	/* the empty text, unlike none, keeps the environment out */
+	SET(easy, CURLOPT_NOPROXY, "");
+	SET(easy, CURLOPT_PROXY, s->proxy.url ? s->proxy.url : "");
+	if (!s->proxy.url)
+		return;
+	SET(easy, CURLOPT_HTTPPROXYTUNNEL, 1L);
+	SET(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	SET(easy, CURLOPT_PROXYAUTH, (long)CURLAUTH_BASIC);
+	SET(easy, CURLOPT_SOCKS5_AUTH, (long)CURLAUTH_BASIC);
+	if (*user) {
+		SET(easy, CURLOPT_PROXYUSERNAME, user);
+		SET(easy, CURLOPT_PROXYPASSWORD, run_str(s->run, SF_NETWORK_PROXY_PASSWORD));
+	}
+}
+
+static void
+set_common(struct curl_session *s, struct curl_handle *h)
+{
+	CURL *easy = h->easy;
+
+	SET(easy, CURLOPT_PROTOCOLS_STR, s->schemes);
+	SET(easy, CURLOPT_REDIR_PROTOCOLS_STR, s->schemes);
+	SET(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	SET(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+	SET(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+	SET(easy, CURLOPT_NOSIGNAL, 1L);
+	SET(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	SET(easy, CURLOPT_OPENSOCKETDATA, h);
+	SET(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+	SET(easy, CURLOPT_CLOSESOCKETDATA, s);
+	SET(easy, CURLOPT_RESOLVER_START_FUNCTION, resolver_start);
+	SET(easy, CURLOPT_RESOLVER_START_DATA, s);
+	SET(easy, CURLOPT_DEBUGFUNCTION, traffic);
+	SET(easy, CURLOPT_DEBUGDATA, h);
+	SET(easy, CURLOPT_VERBOSE, 1L);
+	SET(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	SET(easy, CURLOPT_TCP_KEEPIDLE, 30L);
+	SET(easy, CURLOPT_TCP_KEEPINTVL, 15L);
+	SET(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)s->limits.connect_ms);
+	/* libcurl's own one for FTP runs while we are busy elsewhere; ours does not */
+	SET(easy, CURLOPT_SERVER_RESPONSE_TIMEOUT, 86400L);
+	SET(easy, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
+	SET(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	SET(easy, CURLOPT_FTP_SKIP_PASV_IP, 1L);
+	SET(easy, CURLOPT_USERAGENT, "iis-poller/" VERSION);
+	set_proxy(s, easy);
+	set_tls(s, easy);
+}
+
+/* --- hosts --- */
+
+/* "::1" to "[::1]" */
+static void
+put_host(struct buf *b, const char *host)
+{
+	buf_printf(b, strchr(host, ':') ? "[%s]" : "%s", host);
+}
+
+static void
+put_addr(struct buf *b, const struct net_addr *a)
+{
+	char text[EGRESS_TEXT];
+
+	egress_addr_text((const struct sockaddr *)&a->sa, text);
+	put_host(b, text);
+}
+
+static void
+append(struct curl_slist **list, struct buf *line)
+{
+	/* At the end: those under way keep their pointer to the first one. */
+	struct curl_slist *l = curl_slist_append(*list, buf_str(line));
+
+	if (!l)
+		BUG("curl_slist_append");
+	*list = l;
+}
+
+/* CURLOPT_RESOLVE of 7.88: "host:port:addr,[addr]"; a host with ':' cannot be told and needs not. */
+static void
+tell_addresses(struct curl_session *s, const struct net_target *t)
+{
+	struct buf b = BUF_INIT;
+
+	if (strchr(t->host, ':')) {
+		s->literals = true;
+		return;
+	}
+	buf_printf(&b, "%s:%u:", t->host, t->port);
+	for (size_t i = 0; i < t->n; i++) {
+		if (i)
+			buf_putc(&b, ',');
+		put_addr(&b, &t->addr[i]);
+	}
+	append(&s->resolve, &b);
+	buf_release(&b);
+}
+
+/* A proxy is asked for the address that was checked: by its own resolver it might get another. */
+static void
+tell_proxied(struct curl_session *s, const struct net_target *t)
+{
+	struct buf b = BUF_INIT;
+
+	put_host(&b, t->host);
+	buf_printf(&b, ":%u:", t->port);
+	put_addr(&b, &t->addr[0]);
+	buf_printf(&b, ":%u", t->port);
+	append(&s->connect_to, &b);
+	buf_release(&b);
+	s->literals = true;
+}
+
+static bool
+known(const struct curl_session *s, const char *name)
+{
+	for (size_t i = 0; i < s->hosts.n; i++)
+		if (!strcasecmp(s->hosts.v[i], name))
+			return true;
+	return false;
+}
+
+static int
+add_host(struct curl_session *s, const char *host, uint16_t port, bool destination, struct net_target *t, struct err *e)
+{
+	char name[300];
+
+	snprintf(name, sizeof(name), "%s:%u%s", host, port, destination ? "" : " proxy");
+	if (known(s, name))
+		return 0;
+	if (s->hosts.n >= HOSTS_MAX)
+		return err_set(e, ERR_LIMIT, "the source leads to more than %d hosts", HOSTS_MAX);
+	if (net_resolve(s->run, host, port, t, e))
+		return -1;
+	tell_addresses(s, t);
+	if (destination && s->proxy.url)
+		tell_proxied(s, t);
+	strlist_add(&s->hosts, name);
+	return 0;
+}
+
+int
+curl_session_host(struct curl_session *s, const char *host, uint16_t port, struct err *e)
+{
+	struct net_target t;
+
+	return add_host(s, host, port, true, &t, e);
+}
+
+/* --- the proxy --- */
+
+static const struct proxy_scheme { const char *name, *libcurl, *port; } proxy_schemes[] = {
+	{ "http", "http", "80" },
+	{ "https", "https", "443" },
+	{ "socks5", "socks5", "1080" },
+	/* the name would be the proxy's to resolve; ours is an address by then */
+	{ "socks5h", "socks5", "1080" },
+};
+
+static const struct proxy_scheme *
+proxy_scheme(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(proxy_schemes); i++)
+		if (name && !strcasecmp(name, proxy_schemes[i].name))
+			return &proxy_schemes[i];
+	return NULL;
+}
+
+static const char *
+take_proxy(struct proxy *p, CURLU *u)
+{
+	const struct proxy_scheme *scheme;
+	char *name = NULL, *host = NULL, *port = NULL, *user = NULL;
+	const char *wrong = NULL;
+
+	curl_url_get(u, CURLUPART_SCHEME, &name, 0);
+	curl_url_get(u, CURLUPART_HOST, &host, 0);
+	curl_url_get(u, CURLUPART_PORT, &port, 0);
+	scheme = proxy_scheme(name);
+	if (curl_url_get(u, CURLUPART_USER, &user, 0) == CURLUE_OK)
+		wrong = "user and password belong into proxy.username and proxy.password";
+	else if (!scheme)
+		wrong = "the scheme is none of http, https, socks5, socks5h";
+	else if (!host || strlen(host) >= sizeof(p->host))
+		wrong = "it names no host";
+	else {
+		snprintf(p->host, sizeof(p->host), "%s", host);
+		p->port = (uint16_t)strtoul(port ? port : scheme->port, NULL, 10);
+		p->url = xasprintf("%s://%s:%u", scheme->libcurl, host, p->port);
+	}
+	curl_free(name);
+	curl_free(host);
+	curl_free(port);
+	curl_free(user);
+	return wrong;
+}
+
+static int
+parse_proxy(struct curl_session *s, struct err *e)
+{
+	const char *url = run_str(s->run, SF_NETWORK_PROXY_URL), *wrong;
+	CURLU *u;
+
+	free(s->proxy.url);
+	memset(&s->proxy, 0, sizeof(s->proxy));
+	if (!*url)
+		return 0;
+	u = curl_url();
+	if (!u)
+		return err_set(e, ERR_SYSTEM, "out of memory");
+	wrong = curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME | CURLU_NO_AUTHORITY) ?
+	    "it is not a URL" : take_proxy(&s->proxy, u);
+	curl_url_cleanup(u);
+	return wrong ? err_set(e, ERR_PERMANENT, "proxy.url: %s", wrong) : 0;
+}
+
+/* --- the session --- */
+
+static int
+start_libcurl(struct err *e)
+{
+	static bool started;
+
+	if (!started && curl_global_init(CURL_GLOBAL_DEFAULT))
+		return err_set(e, ERR_SYSTEM, "libcurl does not start");
+	started = true;
+	return 0;
+}
+
+static int64_t
+limit_of(const struct run *r, enum source_field f, int64_t otherwise)
+{
+	int64_t ms = run_int(r, f);
+
+	return ms > 0 ? ms : otherwise;
+}
+
+int
+curl_session_use(struct curl_session *s, struct run *r, struct err *e)
+{
+	struct net_target t;
+
+	if (s->active)
+		BUG("a curl session changes its task while transfers are under way");
+	s->run = r;
+	s->peer_told = false;
+	s->literals = strstr(s->schemes, "ftp") != NULL; /* data connections go to the address of the control connection */
+	s->limits = (struct curl_limits){ limit_of(r, SF_NETWORK_CONNECT_TIMEOUT, 30000),
+		limit_of(r, SF_NETWORK_RESPONSE_TIMEOUT, 60000), limit_of(r, SF_NETWORK_IDLE_TIMEOUT, 60000) };
+	curl_slist_free_all(s->resolve);
+	curl_slist_free_all(s->connect_to);
+	s->resolve = s->connect_to = NULL;
+	strlist_release(&s->hosts);
+	if (parse_proxy(s, e))
+		return -1;
+	if (s->proxy.url && add_host(s, s->proxy.host, s->proxy.port, false, &t, e))
+		return -1;
+	return add_host(s, s->host, s->port, true, &s->target, e);
+}
+
+struct curl_session *
+curl_session_new(struct run *r, const char *schemes, const char *host, uint16_t port, unsigned connections,
+    struct err *e)
+{
+	struct curl_session *s;
+
+	if (start_libcurl(e))
+		return NULL;
+	s = xcalloc(1, sizeof(*s));
+	s->schemes = xstrdup(schemes);
+	s->host = xstrdup(host);
+	s->port = port;
+	s->connections = connections ? connections : 1;
+	s->multi = curl_multi_init();
+	if (!s->multi) {
+		err_set(e, ERR_SYSTEM, "libcurl does not start");
+		curl_session_free(s);
+		return NULL;
+	}
+	curl_multi_setopt(s->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)s->connections);
+	curl_multi_setopt(s->multi, CURLMOPT_MAXCONNECTS, (long)s->connections);
+	curl_multi_setopt(s->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
+	if (curl_session_use(s, r, e)) {
+		curl_session_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+static void
+take_out(struct curl_handle *h)
+{
+	if (h->in_multi)
+		curl_multi_remove_handle(h->session->multi, h->easy);
+	if (h->t)
+		h->session->active--;
+	h->in_multi = h->keep = false;
+	h->t = NULL;
+}
+
+static void
+handle_free(struct curl_handle *h)
+{
+	take_out(h);
+	curl_easy_cleanup(h->easy);
+	free(h);
+}
+
+void
+curl_session_free(struct curl_session *s)
+{
+	struct curl_handle *h;
+
+	if (!s)
+		return;
+	while ((h = s->handles)) {
+		s->handles = h->next;
+		handle_free(h);
+	}
+	if (s->multi)
+		curl_multi_cleanup(s->multi);
+	curl_slist_free_all(s->resolve);
+	curl_slist_free_all(s->connect_to);
+	strlist_release(&s->hosts);
+	free(s->proxy.url);
+	free(s->schemes);
+	free(s->host);
+	free(s);
+}
+
+unsigned
+curl_session_connections(const struct curl_session *s)
+{
+	return s->sockets;
+}
+
+unsigned
+curl_session_active(const struct curl_session *s)
+{
+	return s->active;
+}
+
+/* --- handles --- */
+
+static struct curl_handle *
+pooled(struct curl_session *s)
+{
+	for (struct curl_handle *h = s->handles; h; h = h->next)
+		if (!h->out) {
+			s->pooled--;
+			return h;
+		}
+	return NULL;
+}
+
+CURL *
+curl_session_easy(struct curl_session *s)
+{
+	struct curl_handle *h = pooled(s);
+
+	if (!h) {
+		h = xcalloc(1, sizeof(*h));
+		h->session = s;
+		h->easy = curl_easy_init();
+		if (!h->easy)
+			BUG("curl_easy_init");
+		h->next = s->handles;
+		s->handles = h;
+	}
+	h->out = true;
+	set_common(s, h);
+	return h->easy;
+}
+
+static struct curl_handle **
+find(struct curl_session *s, const CURL *easy)
+{
+	struct curl_handle **at = &s->handles;
+
+	while (*at && (*at)->easy != easy)
+		at = &(*at)->next;
+	if (!*at)
+		BUG("an easy handle of another session");
+	return at;
+}
+
+void
+curl_session_recycle(struct curl_session *s, CURL *easy)
+{
+	struct curl_handle **at, *h;
+
+	if (!easy)
+		return;
+	at = find(s, easy);
+	h = *at;
+	take_out(h);
+	if (s->pooled > s->connections) {
+		*at = h->next;
+		handle_free(h);
+		return;
+	}
+	/* Options go, the TLS session stays: the next connection to the same server is cheaper by it. */
+	curl_easy_reset(easy);
+	h->out = false;
+	s->pooled++;
+}
+
+int
+curl_session_start(struct curl_session *s, struct transfer *t, struct err *e)
+{
+	struct curl_handle *h = *find(s, t->easy);
+
+	if (h->in_multi)
+		BUG("a transfer is started twice");
+	h->t = t;
+	h->refused = h->waiting = false;
+	h->expiry = EXPIRY_NONE;
+	h->asked = h->heard = -1;
+	memset(&h->tried, 0, sizeof(h->tried));
+	t->handle = h;
+	*t->error = '\0';
+	SET(t->easy, CURLOPT_PRIVATE, h);
+	SET(t->easy, CURLOPT_ERRORBUFFER, t->error);
+	/* here, not with the rest: a handle may be older than the run, and its lists gone */
+	SET(t->easy, CURLOPT_RESOLVE, s->resolve);
+	SET(t->easy, CURLOPT_CONNECT_TO, s->connect_to);
+	if (curl_multi_add_handle(s->multi, t->easy)) {
+		h->t = NULL;
+		return err_set(e, ERR_SYSTEM, "libcurl takes no further transfer");
+	}
+	h->in_multi = true;
+	s->active++;
+	return 0;
+}
+
+/* --- the loop --- */
+
+/* Behind a proxy the peer is the destination: the proxy is known to who configured it. */
+static void
+tell_peer(struct curl_session *s, const struct curl_handle *h)
+{
+	struct sockaddr_storage sa = h->tried;
+	struct sockaddr_in *v4 = (struct sockaddr_in *)&sa;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&sa;
+	char *ip = NULL;
+	long port = 0;
+
+	if (s->peer_told)
+		return;
+	curl_easy_getinfo(h->easy, CURLINFO_PRIMARY_IP, &ip);
+	curl_easy_getinfo(h->easy, CURLINFO_PRIMARY_PORT, &port);
+	if (s->proxy.url) {
+		sa = s->target.addr[0].sa;
+	} else if (ip && *ip) {
+		memset(&sa, 0, sizeof(sa));
+		sa.ss_family = strchr(ip, ':') ? AF_INET6 : AF_INET;
+		/* both have the port at the same place */
+		v4->sin_port = htons((uint16_t)port);
+		if (inet_pton(sa.ss_family, ip, sa.ss_family == AF_INET ? (void *)&v4->sin_addr : &v6->sin6_addr) != 1)
+			return;
+	}
+	if (!sa.ss_family)
+		return;
+	s->peer_told = true;
+	run_peer(s->run, (const struct sockaddr *)&sa);
+}
+
+static int
+end_transfer(struct curl_handle *h, CURLcode code, struct err *e)
+{
+	struct curl_session *s = h->session;
+	struct transfer *t = h->t;
+
+	tell_peer(s, h);
+	if (h->keep && !code) {
+		s->active--;
+		h->t = NULL;
+	} else {
+		take_out(h);
+	}
+	return t->ended(t, code, e);
+}
+
+static int
+finished(struct curl_session *s, struct err *e)
+{
+	struct curl_handle *h;
+	CURLMsg *m;
+	int left, rc;
+
+	while ((m = curl_multi_info_read(s->multi, &left))) {
+		if (m->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &h);
+		rc = end_transfer(h, m->data.result, e);
+		if (rc)
+			return rc;
+	}
+	return RUN_GO_ON;
+}
+
+/* Which timeout runs for it, and ns until it strikes. */
+static enum curl_expiry
+expiry_of(const struct curl_handle *h, int64_t *left)
+{
+	const struct curl_session *s = h->session;
+
+	if (h->t && h->waiting) {
+		*left = h->asked + s->limits.response_ms * 1000000 - s->clock;
+		return EXPIRY_RESPONSE;
+	}
+	if (h->t && h->heard >= 0) {
+		*left = h->heard + s->limits.idle_ms * 1000000 - s->clock;
+		return EXPIRY_IDLE;
+	}
+	*left = TURN_NS;
+	return EXPIRY_NONE;
+}
+
+/* Ends what has been silent for too long; *next: ns until the next one may be. */
+static int
+overdue(struct curl_session *s, int64_t *next, struct err *e)
+{
+	struct curl_handle *h = s->handles;
+	enum curl_expiry x;
+	int64_t left;
+	int rc;
+
+	*next = TURN_NS;
+	while (h) {
+		x = expiry_of(h, &left);
+		if (left > 0) {
+			*next = left < *next ? left : *next;
+			h = h->next;
+			continue;
+		}
+		h->expiry = x;
+		rc = end_transfer(h, CURLE_OPERATION_TIMEDOUT, e);
+		if (rc)
+			return rc;
+		/* the list may be another one now */
+		h = s->handles;
+	}
+	return RUN_GO_ON;
+}
+
+/*
+ * The session's clock stands still for what takes us long (a master that does not read): a server is not late for it.
+ */
+static void
+advance(struct curl_session *s)
+{
+	int64_t now = run_clock(), passed = now - s->turned_ns;
+
+	s->clock += passed < TURN_NS ? passed : TURN_NS;
+	s->turned_ns = now;
+}
+
+static int
+wait_for_traffic(struct curl_session *s, int64_t ns, struct err *e)
+{
+	struct curl_waitfd w = { .fd = s->run->ch->fd, .events = CURL_WAIT_POLLIN };
+	int ms = (int)((ns + 999999) / 1000000);
+
+	if (curl_multi_poll(s->multi, &w, 1, ms, NULL))
+		return err_set(e, ERR_SYSTEM, "libcurl cannot wait for its sockets");
+	if (w.revents && channel_poll(s->run->ch, 0, e))
+		return -1;
+	/* run_turn counts entries; a wait is worth a look at the clock */
+	s->run->since_poll |= 15;
+	return run_turn(s->run, e);
+}
+
+static int
+turn(struct curl_session *s, struct err *e)
+{
+	CURLMcode m;
+	int64_t next;
+	int running, rc;
+
+	m = curl_multi_perform(s->multi, &running);
+	if (m)
+		return err_set(e, ERR_INTERNAL, "libcurl: %s", curl_multi_strerror(m));
+	advance(s);
+	rc = finished(s, e);
+	if (!rc)
+		rc = overdue(s, &next, e);
+	if (rc || !s->active)
+		return rc;
+	return wait_for_traffic(s, next, e);
+}
+
+static int
+run_while(struct curl_session *s, const struct curl_handle *one, struct err *e)
+{
+	int rc = RUN_GO_ON;
+
+	if (s->running)
+		BUG("curl_session_run within itself");
+	s->running = true;
+	s->turned_ns = run_clock();
+	while (!rc && s->active && (!one || one->t))
+		rc = turn(s, e);
+	s->running = false;
+	return rc;
+}
+
+int
+curl_session_run(struct curl_session *s, struct err *e)
+{
+	int rc = run_while(s, NULL, e);
+
+	for (struct curl_handle *h = s->handles; h; h = h->next) {
+		if (!h->t)
+			continue;
+		tell_peer(s, h);
+		take_out(h);
+	}
+	return rc;
+}
+
+/* --- a socket of its own --- */
+
+static int
+socket_ended(struct transfer *t, CURLcode code, struct err *e)
+{
+	struct buf what = BUF_INIT;
+
+	if (!code)
+		return RUN_GO_ON;
+	buf_printf(&what, "connecting to %s", (const char *)t->arg);
+	curl_session_error(t, code, buf_str(&what), e);
+	buf_release(&what);
+	return -1;
+}
+
+int
+curl_session_socket(struct curl_session *s, CURL **owner, struct err *e)
+{
+	CURL *easy = curl_session_easy(s);
+	struct curl_handle *h = *find(s, easy);
+	struct transfer t = { .easy = easy, .ended = socket_ended };
+	curl_socket_t fd = CURL_SOCKET_BAD;
+	struct buf url = BUF_INIT;
+
+	buf_puts(&url, "http://");
+	put_host(&url, s->target.host);
+	buf_printf(&url, ":%u", s->port);
+	t.arg = url.p + strlen("http://");
+	SET(easy, CURLOPT_URL, buf_str(&url));
+	SET(easy, CURLOPT_CONNECT_ONLY, 1L);
+	h->keep = true;
+	if (!curl_session_start(s, &t, e) && !run_while(s, h, e)) {
+		curl_easy_getinfo(easy, CURLINFO_ACTIVESOCKET, &fd);
+		if (fd == CURL_SOCKET_BAD)
+			err_set(e, ERR_TRANSIENT, "connecting to %s: the connection is gone again", (char *)t.arg);
+	}
+	/* t and its error text end here */
+	SET(easy, CURLOPT_ERRORBUFFER, NULL);
+	buf_release(&url);
+	if (fd == CURL_SOCKET_BAD) {
+		curl_session_recycle(s, easy);
+		return -1;
+	}
+	*owner = easy;
+	return fd;
+}
