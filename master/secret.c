@@ -179,6 +179,43 @@ load_set(const struct config *cfg, const struct source_conf *c, struct secrets *
 	return ret;
 }
 
+static int
+keep_string(struct secrets *s, int id, const char *value, struct err *e)
+{
+	struct field_value v = { .set = true, .s = xstrdup(value) };
+
+	if (field_value_ok(&field_rows[id], &v))
+		return keep(s, id, &v, e);
+	field_value_wipe(&v);
+	field_value_release(&v);
+	return err_set(e, ERR_AUTH, "%s is empty or too long", field_rows[id].name);
+}
+
+/* S3's profile: a section of a file that other tools use, too. */
+static int
+load_profile(const struct config *cfg, const struct source_conf *c, struct secrets *s, struct err *e)
+{
+	const char *path = c->v[SF_S3_SHARED_CREDENTIALS_FILE].s, *rest = NULL, *root;
+	const char *name = c->v[SF_S3_PROFILE].set ? c->v[SF_S3_PROFILE].s : "default";
+	struct profile p = { NULL, NULL, NULL };
+	struct buf b = BUF_INIT;
+	struct err why = ERR_INIT;
+	int ret;
+
+	root = path_under(&cfg->credentials_file_roots, path, &rest);
+	if (!root)
+		return err_set(e, ERR_POLICY, "shared_credentials_file is not below a directory of credentials.file_roots");
+	ret = read_file(root, rest, true, &b, e);
+	if (!ret && (profile_read(b.p ? b.p : "", b.len, name, &p, &why) ||
+	    keep_string(s, SF_S3_ACCESS_KEY_ID, p.access_key_id, &why) ||
+	    keep_string(s, SF_S3_SECRET_ACCESS_KEY, p.secret_access_key, &why) ||
+	    (p.session_token && keep_string(s, SF_S3_SESSION_TOKEN, p.session_token, &why))))
+		ret = err_set(e, ERR_AUTH, "%s: %s", path, why.text);
+	profile_wipe(&p);
+	buf_wipe(&b);
+	return ret;
+}
+
 int
 secrets_load(const struct config *cfg, const struct source_conf *c, struct secrets *s, struct err *e)
 {
@@ -193,6 +230,8 @@ secrets_load(const struct config *cfg, const struct source_conf *c, struct secre
 		else if (field_rows[i].flags & FIELD_FILE)
 			ret = load_file(cfg, c, i, s, e);
 	}
+	if (!ret && c->v[SF_S3_SHARED_CREDENTIALS_FILE].set)
+		ret = load_profile(cfg, c, s, e);
 	/* Last: the set wins. */
 	if (!ret && c->v[SF_NETWORK_CREDENTIALS_REF].set)
 		ret = load_set(cfg, c, s, e);

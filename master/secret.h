@@ -23,4 +23,10 @@ int secrets_load(const struct config *, const struct source_conf *, struct secre
 void secrets_lend(const struct secrets *, struct source_conf *);
 void secrets_wipe(struct secrets *);
 
+/* profile.c */
+struct profile { char *access_key_id, *secret_access_key, *session_token; }; /* owned; the token may be NULL */
+/* The section of a shared credentials file. 0, or -1 (AUTH) with the line and never its text; wiped by the caller in both cases. */
+int profile_read(const char *text, size_t n, const char *name, struct profile *, struct err *);
+void profile_wipe(struct profile *);
+
 #endif

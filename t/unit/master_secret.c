@@ -254,6 +254,46 @@ START_TEST(public_files_may_be_public)
 }
 END_TEST
 
+static const char aws[] = "# comment\n[default]\naws_access_key_id = AKD\naws_secret_access_key=sD\n\n[profile prod]\r\n"
+    "aws_access_key_id\t=  AKP \r\naws_secret_access_key = s=P/+\r\naws_session_token = tok\r\nregion = eu-west-1\n"
+    "; more\n[half]\naws_access_key_id = x\n";
+
+static const struct { const char *text, *profile, *id, *secret, *token, *why; } profiles[] = {
+	{ aws, "default", "AKD", "sD", NULL, NULL },
+	{ aws, "prod", "AKP", "s=P/+", "tok", NULL },
+	{ aws, "half", NULL, NULL, NULL, "lacks" },
+	{ aws, "other", NULL, NULL, NULL, "no section [other]" },
+	{ "", "default", NULL, NULL, NULL, "no section" },
+	{ "[default]\nhunter2\n", "default", NULL, NULL, NULL, "line 2" },
+	{ "hunter2\n", "default", NULL, NULL, NULL, "line 1" },
+	{ "[default\naws_access_key_id = a", "default", NULL, NULL, NULL, "line 1" },
+	{ "[", "default", NULL, NULL, NULL, "line 1" },
+	{ "[default]\naws_access_key_id = a\naws_secret_access_key =", "default", NULL, NULL, NULL, "empty" },
+};
+
+START_TEST(sections_of_a_shared_file)
+{
+	char *path = xasprintf("%s/aws", made);
+
+	put("aws", profiles[_i].text, strlen(profiles[_i].text), 0600);
+	source.type = SOURCE_S3;
+	say(SF_S3_SHARED_CREDENTIALS_FILE, path);
+	if (strcmp(profiles[_i].profile, "default"))
+		say(SF_S3_PROFILE, profiles[_i].profile);
+	free(path);
+	ck_assert_msg(load() == (profiles[_i].why ? -1 : 0), "%s", e.text);
+	if (profiles[_i].why) {
+		ck_assert_int_eq(e.cls, ERR_AUTH);
+		ck_assert_msg(strstr(e.text, profiles[_i].why) && !strstr(e.text, "hunter2"), "%s", e.text);
+		ck_assert_uint_eq(secrets.n, 0);
+		return;
+	}
+	ck_assert_str_eq(lent(SF_S3_ACCESS_KEY_ID), profiles[_i].id);
+	ck_assert_str_eq(lent(SF_S3_SECRET_ACCESS_KEY), profiles[_i].secret);
+	ck_assert_str_eq(lent(SF_S3_SESSION_TOKEN), profiles[_i].token ? profiles[_i].token : "(none)");
+}
+END_TEST
+
 START_TEST(where_they_lie)
 {
 	struct config none = { .credentials_dir = (char[1]){ "" } };
@@ -286,6 +326,7 @@ main(void)
 	tcase_add_test(t, too_large);
 	tcase_add_test(t, files_below_the_roots_only);
 	tcase_add_test(t, public_files_may_be_public);
+	tcase_add_loop_test(t, sections_of_a_shared_file, 0, (int)ARRAY_LEN(profiles));
 	tcase_add_test(t, where_they_lie);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
