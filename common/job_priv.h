@@ -42,4 +42,11 @@ int job_filter_read(struct job_parser *, struct json_object *root, struct field_
 /* job_mask.c: compact JSON of o, secrets replaced. */
 void job_mask_write(struct json_object *o, struct buf *);
 
+/* source_s3.c */
+int source_check_s3(struct job_parser *, const char *base, struct source_conf *, const bool *given);
+/* source_ftp.c */
+int source_check_ftp(struct job_parser *, const char *base, struct source_conf *, const bool *given);
+/* source_sftp.c */
+int source_check_sftp(struct job_parser *, const char *base, struct source_conf *, const bool *given);
+
 #endif

@@ -317,6 +317,9 @@ typedef int source_check_fn(struct job_parser *, const char *base, struct source
 static source_check_fn *const source_checks[SOURCE__MAX] = {
 	[SOURCE_DUMMY] = check_dummy_source,
 	[SOURCE_LOCAL] = check_local_source,
+	[SOURCE_FTP] = source_check_ftp,
+	[SOURCE_S3] = source_check_s3,
+	[SOURCE_SFTP] = source_check_sftp,
 };
 
 static void
