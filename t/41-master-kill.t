@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 from kills import Ledger, WholeLog  # noqa: E402
 from poller import MockBroker, Tap, World, generated, job, need  # noqa: E402
 
-JOBS, FILES, KILLS = 700, 5, 10
+JOBS, FILES, KILLS = 800, 5, 10
 CONF = {"workers.count": 4}
 
 
@@ -17,13 +17,14 @@ def main(t):
     need(t, "iis-pollerd", "iis-poller-worker")
     w = World(MockBroker(t), partitions=4)
     rng = random.Random(41)
-    # Some jobs are slow: its partition's frontier stands still, and what is done beyond it is the metadata's to tell.
+    # Some jobs are slow: their partitions' frontiers stand still, and what is done beyond it is the metadata's to tell.
     w.push(*[job("j-%d" % i, generated(FILES, delay="1s" if i % 35 == 0 else "50ms")) for i in range(JOBS)], partition=lambda i: i % 4)
     ledger = Ledger(w)
     d = None
     for k in range(KILLS):
         d = WholeLog(w, CONF, keep=d, name="master %d" % (k + 1))
-        want = rng.randint(20, 65)
+        # The last one works for many times the interval of commits.
+        want = rng.randint(20, 65) if k < KILLS - 1 else 150
         d.wait_log("job_done", count=want, timeout=60)
         t.ok(len(ledger.kill(d)) >= want, "%s: killed after %d jobs" % (d.name, want))
     d = WholeLog(w, CONF, keep=d, name="last master")
