@@ -391,7 +391,7 @@ parse_proxy(struct curl_session *s, struct err *e)
 	u = curl_url();
 	if (!u)
 		return err_set(e, ERR_SYSTEM, "out of memory");
-	wrong = curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME | CURLU_NO_AUTHORITY) ?
+	wrong = curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) ?
 	    "it is not a URL" : take_proxy(&s->proxy, u);
 	curl_url_cleanup(u);
 	return wrong ? err_set(e, ERR_PERMANENT, "proxy.url: %s", wrong) : 0;

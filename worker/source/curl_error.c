@@ -175,7 +175,7 @@ client_was_refused(const char *text)
 }
 
 static struct meaning
-timeout_meaning(const struct curl_handle *h, CURL *easy, char *words, size_t n)
+timeout_meaning(const struct curl_handle *h, CURL *easy, const char *error, char *words, size_t n)
 {
 	const struct curl_limits *l = curl_session_limits(h->session);
 	struct meaning m = { 0, ERR_TIMEOUT, words };
@@ -184,7 +184,7 @@ timeout_meaning(const struct curl_handle *h, CURL *easy, char *words, size_t n)
 		snprintf(words, n, "no answer within %g s (response_timeout)", (double)l->response_ms / 1000);
 	else if (h->expiry == EXPIRY_IDLE)
 		snprintf(words, n, "the answer stopped: nothing for %g s (idle_timeout)", (double)l->idle_ms / 1000);
-	else if (!info_off(easy, CURLINFO_CONNECT_TIME_T))
+	else if (!info_off(easy, CURLINFO_CONNECT_TIME_T) && !strstr(error, "SSL"))
 		snprintf(words, n, "no connection within %g s (connect_timeout)", (double)l->connect_ms / 1000);
 	else
 		snprintf(words, n, "connected, but TLS or login took longer than %g s (connect_timeout)",
@@ -203,7 +203,7 @@ meaning_of(const struct transfer *t, CURLcode code, char *words, size_t n)
 	if (h->refused)
 		return (struct meaning){ 0, ERR_POLICY, "the address may not be connected to" };
 	if (code == CURLE_OPERATION_TIMEDOUT)
-		return timeout_meaning(h, t->easy, words, n);
+		return timeout_meaning(h, t->easy, t->error, words, n);
 	if (code == CURLE_RECV_ERROR && curl_session_proxied(h->session) && status >= 300) {
 		m = connect_meaning(status);
 		snprintf(words, n, "%s (it answered %ld)", m.words, status);
@@ -257,6 +257,9 @@ curl_session_error(const struct transfer *t, CURLcode code, const char *what, st
 		buf_puts(&b, ": ");
 		escape_term(&b, detail, strlen(detail));
 	}
+	/* libcurl does not say why it could not connect */
+	if (code == CURLE_COULDNT_CONNECT && !t->handle->refused && info_long(t->easy, CURLINFO_OS_ERRNO))
+		buf_printf(&b, " (%s)", strerror((int)info_long(t->easy, CURLINFO_OS_ERRNO)));
 	err_set(e, m.cls, "%s", buf_str(&b));
 	buf_release(&b);
 	return -1;
