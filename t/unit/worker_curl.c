@@ -809,6 +809,30 @@ ftp_list(uint16_t port, long skip_foreign)
 	return e.cls;
 }
 
+static void
+note_commands(struct transfer *t, curl_infotype type, const char *p, size_t n)
+{
+	if (type == CURLINFO_HEADER_OUT)
+		buf_add(t->arg, p, n);
+}
+
+START_TEST(told_of_commands)
+{
+	struct buf sent = BUF_INIT;
+	uint16_t port = server(serve_http);
+	struct request r;
+
+	open_session("http", "localhost", port);
+	start(&r, url_of("http", "localhost", port));
+	r.t.told = note_commands;
+	r.t.arg = &sent;
+	ck_assert_int_eq(curl_session_run(session, &e), 0);
+	ck_assert_str_eq(buf_str(&sent), shared->log);
+	curl_session_recycle(session, r.t.easy);
+	buf_release(&sent);
+}
+END_TEST
+
 START_TEST(data_connections)
 {
 	uint16_t port = server(serve_ftp);
@@ -1279,6 +1303,7 @@ main(void)
 	tcase_add_test(t, refused_when_connected);
 	tcase_add_loop_test(t, strays_go_nowhere, 0, (int)ARRAY_LEN(strays));
 	tcase_add_test(t, redirect_hosts);
+	tcase_add_test(t, told_of_commands);
 	tcase_add_test(t, data_connections);
 	tcase_add_test(t, connect_proxy_gets_an_address);
 	tcase_add_test(t, connect_proxy_and_ipv6);

@@ -115,8 +115,8 @@ traffic(CURL *easy, curl_infotype type, char *p, size_t n, void *arg)
 	struct curl_handle *h = arg;
 
 	(void)easy;
-	(void)p;
-	(void)n;
+	if (h->t && h->t->told)
+		h->t->told(h->t, type, p, n);
 	if (type == CURLINFO_HEADER_OUT || type == CURLINFO_DATA_OUT) {
 		h->asked = h->session->clock;
 		h->waiting = true;
@@ -124,6 +124,8 @@ traffic(CURL *easy, curl_infotype type, char *p, size_t n, void *arg)
 		h->heard = h->session->clock;
 		h->waiting = false;
 	}
+	if (h->t && h->t->told)
+		h->t->told(h->t, type, p, n);
 	return 0;
 }
 
