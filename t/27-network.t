@@ -79,7 +79,11 @@ def dial(proxy, timeout=10):
 
 
 def through(proxy, timeout=10):
-    with dial(proxy, timeout) as s:
+    try:
+        s = dial(proxy, timeout)
+    except ConnectionResetError:        # between its handshake and connect(2)'s return
+        return b"", "reset"
+    with s:
         return read_all(s)
 
 
