@@ -115,8 +115,6 @@ traffic(CURL *easy, curl_infotype type, char *p, size_t n, void *arg)
 	struct curl_handle *h = arg;
 
 	(void)easy;
-	if (h->t && h->t->told)
-		h->t->told(h->t, type, p, n);
 	if (type == CURLINFO_HEADER_OUT || type == CURLINFO_DATA_OUT) {
 		h->asked = h->session->clock;
 		h->waiting = true;

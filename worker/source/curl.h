@@ -33,8 +33,6 @@ struct transfer {                   /* one request under way; the source's own s
 	CURL *easy;                 /* from curl_session_easy; given back by curl_session_recycle */
 	/* Called once from curl_session_run when it has ended. 0 go on, 1 (RUN_STOP) end the whole run, -1 with err. It may add transfers. */
 	int (*ended)(struct transfer *, CURLcode, struct err *);
-	/* What goes over the connection, as CURLOPT_DEBUGFUNCTION has it (with secrets); may be NULL. */
-	void (*told)(struct transfer *, curl_infotype, const char *p, size_t n);
 	/* Sees what goes and comes (CURLOPT_DEBUGFUNCTION): commands, headers, libcurl's words. May hold secrets. NULL: nobody does. */
 	void (*told)(struct transfer *, curl_infotype, const char *p, size_t n);
 	void *arg;
