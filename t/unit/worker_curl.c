@@ -228,7 +228,7 @@ take(int fd, unsigned char *p, size_t n)
 }
 
 /* RFC 1928; the request is recorded as "socks5 TYPE ADDRESS PORT". Reply: what the proxy answers. */
-static void
+static uint16_t
 socks(int fd, unsigned char reply)
 {
 	unsigned char b[512];
@@ -260,9 +260,11 @@ socks(int fd, unsigned char reply)
 	take(fd, b + 5 + n, 2);
 	snprintf(line, sizeof(line), "socks5 type %d %s %d\n", b[3], text, b[5 + n] << 8 | b[6 + n]);
 	record(line, strlen(line));
+	n = (size_t)(b[5 + n] << 8 | b[6 + n]);
 	memcpy(b, "\5\0\0\1\177\0\0\1\0\1", 10);
 	b[1] = reply;
 	send(fd, b, 10, MSG_NOSIGNAL);
+	return (uint16_t)n;
 }
 
 static void
@@ -326,6 +328,26 @@ serve_ftp(int fd)
 			say(fd, "500 no\r\n");
 		}
 	}
+}
+
+/* Port 21 is serve_ftp; others are its data connections, passed on. */
+static void
+serve_socks_ftp(int fd)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	uint16_t port = socks(fd, 0);
+	char data[sizeof(BODY)] = "";
+	int to;
+
+	if (port == 21)
+		serve_ftp(fd);
+	sa.sin_port = htons(port);
+	to = socket(AF_INET, SOCK_STREAM, 0);
+	if (connect(to, (struct sockaddr *)&sa, sizeof(sa)))
+		_exit(1);
+	take(to, (unsigned char *)data, sizeof(data) - 1);
+	say(fd, data);
+	_exit(0);
 }
 
 /* Logs in and then does not answer. */
@@ -905,6 +927,20 @@ START_TEST(socks_proxy_gets_an_address)
 }
 END_TEST
 
+START_TEST(proxied_data_connections)
+{
+	char *first, *second;
+
+	proxy("socks5", server(serve_socks_ftp));
+	ck_assert_msg(ftp_list(21, 1) == ERR_OK, "%s", e.text);
+	first = strstr(shared->log, "socks5 type 1 127.0.0.1 21\n");
+	ck_assert_ptr_nonnull(first);
+	second = strstr(first + 1, "socks5 type 1 127.0.0.1 ");
+	ck_assert_ptr_nonnull(second);
+	ck_assert_ptr_null(strstr(shared->log, "socks5 type 3"));
+}
+END_TEST
+
 START_TEST(proxied_destinations_are_checked)
 {
 	uint16_t port = server(serve_connect);
@@ -1308,6 +1344,7 @@ main(void)
 	tcase_add_test(t, connect_proxy_gets_an_address);
 	tcase_add_test(t, connect_proxy_and_ipv6);
 	tcase_add_loop_test(t, socks_proxy_gets_an_address, 0, (int)ARRAY_LEN(socks_rows));
+	tcase_add_test(t, proxied_data_connections);
 	tcase_add_test(t, proxied_destinations_are_checked);
 	tcase_add_loop_test(t, broken_proxies, 0, (int)ARRAY_LEN(proxy_breaks));
 	tcase_add_loop_test(t, wrong_proxy_urls, 0, (int)ARRAY_LEN(bad_proxies));
