@@ -72,17 +72,20 @@ turn(struct run *r, int64_t now, struct err *e)
 }
 
 int
-run_turn(struct run *r, struct err *e)
+run_look(struct run *r, struct err *e)
 {
-	int64_t now;
+	int64_t now = run_clock();
 
-	/* The clock costs less than the system call, but is not free either: every 16th entry. */
-	if (++r->since_poll % 16)
-		return 0;
-	now = run_clock();
 	if (r->since_poll < POLL_ENTRIES && now - r->polled_ns < POLL_NS)
 		return 0;
 	return turn(r, now, e);
+}
+
+int
+run_turn(struct run *r, struct err *e)
+{
+	/* The clock costs less than the system call, but is not free either: every 16th entry. */
+	return ++r->since_poll % 16 ? 0 : run_look(r, e);
 }
 
 int

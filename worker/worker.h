@@ -112,6 +112,8 @@ int run_emit(struct run *, struct record *, struct err *);
 int run_unreadable(struct run *, const char *path, size_t n, const char *reason, struct err *);
 /* Looks for CANCEL without an entry at hand; directories count as work, too. */
 int run_turn(struct run *, struct err *);
+/* The same for a source that has just waited: the clock is looked at in any case. */
+int run_look(struct run *, struct err *);
 /* Waits until the monotonic clock shows until_ns; -1 when cancelled. */
 int run_wait(struct run *, int64_t until_ns, struct err *);
 int64_t run_clock(void);

@@ -749,9 +749,7 @@ wait_for_traffic(struct curl_session *s, int64_t ns, struct err *e)
 		return err_set(e, ERR_SYSTEM, "libcurl cannot wait for its sockets");
 	if (w.revents && channel_poll(s->run->ch, 0, e))
 		return -1;
-	/* run_turn counts entries; a wait is worth a look at the clock */
-	s->run->since_poll |= 15;
-	return run_turn(s->run, e);
+	return run_look(s->run, e);
 }
 
 static int

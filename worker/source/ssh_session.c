@@ -237,8 +237,7 @@ poll_once(struct ssh *s, int64_t wait_ns, struct err *e)
 		return 1;
 	/* Nothing from the server: what waits goes out, and the master hears how far it is. run_turn counts entries; a wait is
 	 * worth a look at the clock. */
-	s->run->since_poll |= 15;
-	return run_turn(s->run, e);
+	return run_look(s->run, e);
 }
 
 /* Asks a silent server whether it is there. */
