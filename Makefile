@@ -138,20 +138,23 @@ SANITIZER_OPTIONS := TSAN_OPTIONS="suppressions=$(CURDIR)/t/lib/tsan.supp exitco
 SANITIZE_FLOWS := t/20-local.t t/21-dummy.t t/30-flow.t t/40-crash.t t/42-evil-worker.t t/50-kafka.t t/53-drain.t t/60-ctl.t t/61-ctl-kafka.t t/70-status.t
 THREAD_FLOWS := t/30-flow.t t/50-kafka.t t/53-drain.t t/54-topics.t t/70-status.t
 
-# libFuzzer targets: every parser of foreign bytes, FUZZ_SECONDS each; the settings' corpus is their common seed.
+# libFuzzer targets: every parser of foreign bytes, FUZZ_SECONDS each, two at a time. Seeds of target a_b: t/data/a, else
+# those of the settings. What is fuzzed is compiled once.
 FUZZ_SECONDS ?= 60
 FUZZERS := $(patsubst t/fuzz/%.c,$(B)/fuzz/%,$(wildcard t/fuzz/*.c))
-FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DSANITIZED=1 \
-	-DVERSION='"fuzz"' -DBUILD_ID='"fuzz"' -DLIBEXECDIR='""'
-FUZZED := $(wildcard common/*.c) $(filter-out worker/main.c,$(wildcard worker/*.c worker/source/*.c))
-$(B)/fuzz/%: t/fuzz/%.c $(FUZZED) $(wildcard common/*.h common/*.def worker/*.h worker/source/*.h)
+FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -DSANITIZED=1 \
+	-DVERSION='"fuzz"' -DBUILD_ID='"fuzz"' -DLIBEXECDIR='""' -MMD -MP
+FUZZED := $(patsubst %.c,$(B)/fuzz/%.o,$(wildcard common/*.c) $(filter-out worker/main.c,$(wildcard worker/*.c worker/source/*.c)))
+$(B)/fuzz/%.o: %.c
 	@mkdir -p $(@D)
-	$(if $(V),,@echo "FUZZ $@";)clang $(FUZZ_FLAGS) $(call cflags,$(LIBS_WORKER)) -o $@ $< $(FUZZED) $(call pc,$(LIBS_WORKER) $(LIBS_COMMON)) -lm
+	$(if $(V),,@echo "FUZZ $<";)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link $(call cflags,$(LIBS_WORKER)) -c -o $@ $<
+$(B)/fuzz/%: t/fuzz/%.c $(FUZZED)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "FUZZ $@";)clang $(FUZZ_FLAGS) -fsanitize=fuzzer $(call cflags,$(LIBS_WORKER)) -o $@ $< $(FUZZED) \
+		$(call pc,$(LIBS_WORKER) $(LIBS_COMMON)) -lm
 fuzz: need-test
 	@$(MAKE) --no-print-directory -s $(FUZZERS)
-	@for f in $(FUZZERS); do n=$${f##*/}; echo "== $$n"; mkdir -p $(B)/corpus/$$n; \
-		$$f -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 \
-		    $(B)/corpus/$$n $(wildcard t/data/yaml) || exit 1; done
+	@printf '%s\n' $(notdir $(FUZZERS)) | xargs -P 2 -n 1 t/fuzz/run $(B) $(FUZZ_SECONDS)
 
 # The same tests of the parts that are ours, under valgrind.
 check-valgrind: need-test

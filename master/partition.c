@@ -94,7 +94,7 @@ consumer_pause(struct consumer *c, struct part *p, bool paused)
 		err = list->elems[0].err;
 	rd_kafka_topic_partition_list_destroy(list);
 	p->paused = paused;
-	LOG(err ? LOG_WARN : LOG_DEBUG, paused ? "partition_paused" : "partition_resumed", LI("partition", p->id),
+	LOG(err ? LOG_WARN : LOG_INFO, paused ? "partition_paused" : "partition_resumed", LI("partition", p->id),
 	    LI("in_hand", p->of.open), LI("span", p->of.end - p->of.frontier), LS("error", err ? rd_kafka_err2str(err) : NULL));
 }
 

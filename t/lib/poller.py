@@ -11,6 +11,7 @@ daemon's command line (valgrind ...); TEST_KEEP=1 keeps the temporary folders.
 import atexit
 import datetime
 import glob
+import fcntl
 import json
 import os
 import re
@@ -838,6 +839,8 @@ class Daemon:
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         env=clean_env(self.env), text=True, errors="replace")
         _processes.append(self.process)
+        # A full pipe loses lines, by design of the log; on a busy machine the reader here may be late by many.
+        fcntl.fcntl(self.process.stderr, fcntl.F_SETPIPE_SZ, 1 << 20)
         self.pid = self.process.pid
         self.log = Lines(self.process.stderr, self._line)
         if ready:
