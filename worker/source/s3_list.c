@@ -149,7 +149,7 @@ continuation(const struct unit *u, struct s3_pair *v, size_t *n)
 {
 	const struct listing *l = u->l;
 
-	if (u->from == FROM_TOKEN) {
+	if (u->from == FROM_TOKEN && !l->v1) {
 		add(v, n, "continuation-token", u->token.p, u->token.len);
 		return;
 	}
@@ -804,6 +804,23 @@ tell(struct unit *u, struct err *e)
 	return s3_page_parse(p, u->q.body.p, u->q.body.len, e);
 }
 
+/* Not well-formed before its first key. A token may be what is ill-formed: pages of version 1 have none. */
+static int
+no_progress(struct unit *u, struct err *e)
+{
+	struct listing *l = u->l;
+
+	if (l->v1 || l->versions)
+		return again(u, 0, e);
+	err_clear(e);
+	l->v1 = true;
+	if (u->from == FROM_TOKEN) {
+		set_buf(&u->after, u->last.p, u->last.len);
+		u->from = FROM_KEY;
+	}
+	return ask(u, e);
+}
+
 static int
 page_came(struct unit *u, struct err *e)
 {
@@ -824,9 +841,8 @@ page_came(struct unit *u, struct err *e)
 	if (p->root != (l->versions ? S3_ROOT_VERSIONS : S3_ROOT_LIST))
 		return not_a_listing(u, e);
 	if (result == S3_PAGE_BROKEN) {
-		/* Nothing new came with it: ask for the same once more. */
 		if (!p->objects && !p->prefixes)
-			return again(u, 0, e);
+			return no_progress(u, e);
 		err_clear(e);
 		return go_on(u, true, e);
 	}
