@@ -48,5 +48,7 @@ int source_check_s3(struct job_parser *, const char *base, struct source_conf *,
 int source_check_ftp(struct job_parser *, const char *base, struct source_conf *, const bool *given);
 /* source_sftp.c */
 int source_check_sftp(struct job_parser *, const char *base, struct source_conf *, const bool *given);
+/* source_http.c */
+int source_check_http(struct job_parser *, const char *base, struct source_conf *, const bool *given);
 
 #endif

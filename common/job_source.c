@@ -315,6 +315,7 @@ set_identity(struct source_conf *s)
 
 typedef int source_check_fn(struct job_parser *, const char *base, struct source_conf *, const bool *given);
 static source_check_fn *const source_checks[SOURCE__MAX] = {
+	[SOURCE_HTTP] = source_check_http,
 	[SOURCE_DUMMY] = check_dummy_source,
 	[SOURCE_LOCAL] = check_local_source,
 	[SOURCE_FTP] = source_check_ftp,

@@ -11,6 +11,7 @@
 static const struct source *const sources[SOURCE__MAX] = {
 	[SOURCE_DUMMY] = &source_dummy,
 	[SOURCE_LOCAL] = &source_local,
+	[SOURCE_HTTP] = &source_http,
 	[SOURCE_S3] = &source_s3,
 	[SOURCE_SFTP] = &source_sftp,
 };

@@ -1,0 +1,184 @@
+/*
+ * source_http.c - the job-side check of the source type http (https, webdav).
+ *
+ * Called by job_source.c with the fields read. Splits url into its origin, which a kept connection is bound to, and the
+ * path, percent-encoded in one way; sets the endpoint, the base of file URLs and the canonical address. Asks no network.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/escape.h"
+#include "common/http_url.h"
+#include "common/job_priv.h"
+#include "common/xalloc.h"
+#include "common/banned.h"
+
+#define PATH_BYTES 4096
+
+static const char *
+text_of(const struct source_conf *s, enum source_field f)
+{
+	return s->v[f].s ? s->v[f].s : "";
+}
+
+const char *
+http_header_fault(const char *line)
+{
+	static const char *const ours[] = { "host", "content-length", "transfer-encoding", "connection", "upgrade", "te",
+		"trailer", "expect", "range", "accept-encoding", "if-match", "if-none-match", "if-modified-since",
+		"if-unmodified-since", "if-range", "depth", "content-type", "proxy-authorization", "keep-alive" };
+	size_t n = strcspn(line, ":");
+
+	if (!n || line[n] != ':')
+		return "holds a line without a name";
+	if (strspn(line, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != n)
+		return "holds a name with a character that no header's name has";
+	for (const char *p = line + n; *p; p++)
+		if (((unsigned char)*p < 0x20 && *p != '\t') || *p == 0x7f)
+			return "holds a value with a control character";
+	for (size_t i = 0; i < ARRAY_LEN(ours); i++)
+		if (strlen(ours[i]) == n && !strncasecmp(line, ours[i], n))
+			return "holds a header that the poller sets itself";
+	return NULL;
+}
+
+static int
+check_headers(struct job_parser *ps, const char *base, const struct source_conf *s)
+{
+	const struct strlist *l = &s->v[SF_HTTP_HEADERS].l;
+	const char *name = text_of(s, SF_HTTP_AUTH_HEADER), *fault;
+	char line[160];
+
+	for (size_t i = 0; i < l->n; i++) {
+		fault = http_header_fault(l->v[i]);
+		if (fault)
+			return job_refuse(ps, ERR_INVALID_JOB, base, "headers", "headers %s", fault);
+	}
+	snprintf(line, sizeof(line), "%s:", name);
+	fault = http_header_fault(line);
+	return fault ? job_refuse(ps, ERR_INVALID_JOB, base, "auth/header", "auth.header %s", fault) : 0;
+}
+
+/* What a type of auth cannot do without; a secret set may bring it, so that only jobs without one are held to it. */
+static int
+check_auth(struct job_parser *ps, const char *base, const struct source_conf *s, const bool *given)
+{
+	bool set = s->v[SF_NETWORK_CREDENTIALS_REF].set;
+	bool token = s->v[SF_HTTP_AUTH_TOKEN].set || s->v[SF_HTTP_AUTH_TOKEN_REF].set;
+	bool cert = s->v[SF_NETWORK_TLS_CERT_PEM].set || s->v[SF_NETWORK_TLS_CERT_FILE].set;
+
+	if (strpbrk(text_of(s, SF_HTTP_AUTH_USERNAME), ":") && s->v[SF_HTTP_AUTH_TYPE].i != HTTP_AUTH_DIGEST)
+		return job_refuse(ps, ERR_INVALID_JOB, base, "auth/username", "auth.username must not hold a colon");
+	if (set)
+		return 0;
+	switch (s->v[SF_HTTP_AUTH_TYPE].i) {
+	case HTTP_AUTH_BASIC:
+	case HTTP_AUTH_DIGEST:
+		if (!given[SF_HTTP_AUTH_USERNAME])
+			return job_refuse(ps, ERR_INVALID_JOB, base, "auth", "auth.username is missing");
+		return 0;
+	case HTTP_AUTH_BEARER:
+	case HTTP_AUTH_HEADER:
+		return token ? 0 : job_refuse(ps, ERR_INVALID_JOB, base, "auth", "auth.token is missing");
+	case HTTP_AUTH_MTLS:
+		return cert ? 0 : job_refuse(ps, ERR_INVALID_JOB, base, "auth", "auth.type mtls needs tls.cert_pem and tls.key_pem");
+	default:
+		return 0;
+	}
+}
+
+static void
+set_text(struct field_value *v, char *s)
+{
+	free(v->s);
+	v->s = s;
+	v->set = true;
+}
+
+/* The job's path is plain text below the url's. */
+static void
+add_path(struct buf *b, const char *path)
+{
+	while (b->len && b->p[b->len - 1] == '/')
+		b->len--;
+	if (*path != '/')
+		buf_putc(b, '/');
+	buf_puts(b, path);
+}
+
+static int
+set_address(struct job_parser *ps, const char *base, struct source_conf *s, const struct http_url *u)
+{
+	const char *ref = text_of(s, SF_NETWORK_CREDENTIALS_REF), *user = text_of(s, SF_HTTP_AUTH_USERNAME);
+	struct field_value *path = &s->v[SF_COMMON_PATH];
+	struct buf b = BUF_INIT, raw = BUF_INIT;
+
+	if (http_path_decode(u->path, strlen(u->path), &b)) {
+		buf_release(&b);
+		return job_refuse(ps, ERR_INVALID_JOB, base, "url", "the path holds %%00 or %%2F, which no name can hold");
+	}
+	if (path->set)
+		add_path(&b, path->s);
+	escape_url_path(&raw, b.p, b.len);
+	buf_clear(&b);
+	http_url_origin(u, true, &b);
+	s->endpoint = buf_take(&b);
+	http_url_origin(u, false, &b);
+	s->url_base = buf_take(&b);
+	s->canonical = xasprintf("http:%s;%s=%s;path=%s", s->endpoint, *ref ? "ref" : "user", *ref ? ref : user, buf_str(&raw));
+	set_text(&s->v[SF_HTTP_URL], xstrdup(s->endpoint));
+	if (u->query)
+		buf_printf(&raw, "?%s", u->query);
+	set_text(path, buf_take(&raw));
+	if (strlen(path->s) > PATH_BYTES)
+		return job_refuse(ps, ERR_INVALID_JOB, base, "url", "the path is longer than %d bytes when it is percent-encoded", PATH_BYTES);
+	return 0;
+}
+
+static bool
+climbs(const char *path)
+{
+	for (; *path; path += *path == '/') {
+		size_t n = strcspn(path, "/");
+
+		if (n && n <= 2 && strspn(path, ".") >= n)
+			return true;
+		path += n;
+	}
+	return false;
+}
+
+static int
+check_url(struct job_parser *ps, const char *base, struct source_conf *s)
+{
+	const char *url = text_of(s, SF_HTTP_URL), *type = text_of(s, SF_COMMON_TYPE);
+	struct http_url u;
+	int rc;
+
+	if (!*url)
+		return job_refuse(ps, ERR_INVALID_JOB, base, "url", "url is missing");
+	if (climbs(text_of(s, SF_COMMON_PATH)))
+		return job_refuse(ps, ERR_INVALID_JOB, base, "path", "the path holds \".\" or \"..\"");
+	if (http_url_parse(url, strlen(url), &u, ps->e))
+		return job_refuse(ps, ERR_INVALID_JOB, base, "url", NULL);
+	if (u.user)
+		rc = job_refuse(ps, ERR_INVALID_JOB, base, "url", "user and password belong into auth, not into url");
+	else if (!strcmp(type, "https") && !u.https)
+		rc = job_refuse(ps, ERR_INVALID_JOB, base, "url", "source_type https needs an https:// address");
+	else
+		rc = set_address(ps, base, s, &u);
+	http_url_release(&u);
+	return rc;
+}
+
+int
+source_check_http(struct job_parser *ps, const char *base, struct source_conf *s, const bool *given)
+{
+	if (check_url(ps, base, s) || check_headers(ps, base, s) || check_auth(ps, base, s, given))
+		return -1;
+	if (!given[SF_HTTP_INDEX_FORMAT] && !strcmp(text_of(s, SF_COMMON_TYPE), "webdav"))
+		s->v[SF_HTTP_INDEX_FORMAT].i = HTTP_FORMAT_WEBDAV;
+	return 0;
+}

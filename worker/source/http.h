@@ -1,0 +1,114 @@
+/*
+ * http.h - what the http_*.c files show one another beside the readers of http_index.h.
+ */
+#ifndef WORKER_SOURCE_HTTP_H
+#define WORKER_SOURCE_HTTP_H
+
+#include "common/http_url.h"
+#include "worker/source/curl.h"
+#include "worker/source/http_index.h"
+
+/* http_answer.c: the head of an answer, and what its status means */
+
+#define HTTP_TEXT_MAX 1024
+
+struct http_answer {
+	unsigned status;
+	bool framed;                    /* a length, chunks or HTTP/2 tell where the body ends, and it is not compressed */
+	bool compressed;
+	int64_t length;                 /* Content-Length; -1 none */
+	int64_t date_ns, modified_ns;   /* Date, Last-Modified; TIME_UNKNOWN */
+	/* as they came; "" none */
+	char etag[256], modified[64], type[256], encoding[64], disposition[HTTP_TEXT_MAX], ranges[64], cache[256], server[256];
+	char retry[64], allow[256];
+	char location[4096];
+	struct buf link;                /* all Link fields, joined by commas */
+};
+
+void http_answer_init(struct http_answer *);
+void http_answer_release(struct http_answer *);
+/* One line of the head, with or without its end; a status line begins a new head. */
+void http_answer_line(struct http_answer *, const char *p, size_t n);
+/* RFC 8288: the target of rel=next in the Link fields into out; false where there is none. */
+bool http_link_next(const char *p, size_t n, struct buf *out);
+/* Retry-After in ms (seconds, or a date against Date or now); 0 none. At most a day. */
+uint64_t http_retry_after(const struct http_answer *, int64_t now_ns);
+/* What a status other than the expected one means for a job. */
+enum err_class http_status_class(unsigned status);
+/* "403 Forbidden"; words are RFC 9110's, "" for others */
+const char *http_status_words(unsigned status);
+/* What to do about it, or "". */
+const char *http_status_advice(unsigned status);
+
+/* http_request.c: one request with its redirects */
+
+struct conn {
+	struct curl_session *session;
+	struct run *run;
+	bool fresh;                     /* opened for the task that comes first */
+	bool broken;                    /* the last listing failed */
+	struct http_url origin;         /* the job's address: origin, path and query */
+	int wanted;                     /* HTTP_FORMAT_... */
+	int auth;                       /* HTTP_AUTH_..., never AUTO */
+	struct http_listing *listings;  /* all that are open */
+	struct http_request *requests;  /* all under way */
+	unsigned pages, heads;          /* of them */
+	unsigned limit, most, head_most; /* requests at once: now, at most, of HEAD */
+	int64_t resume_ns;              /* nothing new is asked before */
+	struct tree *tree;
+	struct http_head *first, **last; /* HEADs that wait */
+	size_t queued, queued_bytes;
+	struct buf name, text, url;     /* of the entry at hand */
+	bool is_file;                   /* url names one file, as the first question showed */
+};
+
+enum http_what { HTTP_PROBE, HTTP_PAGE, HTTP_HEAD };
+
+struct http_request {
+	struct transfer t;              /* first */
+	struct conn *c;
+	enum http_what what;
+	struct http_request *next, **at;
+	struct http_url url;            /* where it goes now */
+	unsigned redirects;
+	bool foreign;                   /* another origin than the job's: no credentials */
+	struct curl_slist *headers;
+	struct http_answer answer;
+	uint64_t body_n;
+	bool enough;                    /* of a body that nobody reads */
+	bool paused;
+	int rc;                         /* of the body's reader: RUN_STOP, -1 with why */
+	struct err why;
+	struct index_parser *parser;
+	struct http_listing *listing;   /* PAGE */
+	struct http_head *head;         /* HEAD */
+	/* PAGE: a piece of the body; 0, RUN_STOP, -1. The answer is the expected one. */
+	int (*body)(struct http_request *, const char *p, size_t n, struct err *);
+	/* PAGE: may it go on? false: the transfer is paused until http_request_resume */
+	bool (*ready)(struct http_request *);
+	/* Called once, when redirects are behind; the request is freed behind it. As transfer.ended. */
+	int (*done)(struct http_request *, struct err *);
+	unsigned expected;              /* status of a body worth reading; 0 any 2xx */
+	bool again;                     /* a redirect is followed */
+	bool counted;                   /* in pages or heads */
+};
+
+struct http_request *http_request_new(struct conn *, enum http_what, const struct http_url *);
+/* Sends it, or sends it to where its url leads now. 0 or -1. */
+int http_request_send(struct http_request *, struct err *);
+/* Frees it, also while it is under way. */
+void http_request_free(struct http_request *);
+void http_request_resume(struct http_request *);
+/* "GET https://host/path", escaped, for errors */
+const char *http_request_text(const struct http_request *, struct buf *);
+/* What its status means: always -1. */
+int http_request_refused(const struct http_request *, struct err *);
+
+/* http_names.c: the names a page has shown, as 128 bits of hash each */
+
+struct http_names { uint64_t (*v)[2]; size_t n, cap; };
+/* True where it was there already. */
+bool http_names_add(struct http_names *, const void *p, size_t n);
+void http_names_release(struct http_names *);
+
+#endif
