@@ -225,14 +225,16 @@ def fields(t, w, d):
     t.is_((r["event_type"], len(e)), ("job.completed", 2), "an alias that says the same")
     r, e, _ = w.run({"source_type": "dummy", "files": 2, "count": 3})
     t.is_((r["event_type"], r["error"]["class"]), ("job.failed", "invalid_job"), "an alias that says something else")
-    for name in ("s3", "ftp", "sftp", "http"):
-        r, e, dl = w.run({"source_type": name, "path": "/x"}, invalid=True)
+    for source, name in (({"source_type": "local", "path": "/x", "hash": "md5"}, "hash"), ({"source_type": "sftp", "host": "h", "use_agent": True}, "use_agent"),
+                         ({"source_type": "s3", "bucket": "b", "include_tags": True}, "include_tags"), ({"source_type": "ftp", "host": "h", "account": "a"}, "account"),
+                         ({"source_type": "sftp", "host": "h", "rate_limit": {"ops_per_sec": 5}}, "rate_limit.ops_per_sec")):
+        r, e, dl = w.run(source, invalid=True)
         t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "unsupported" and name in r["error"]["message"],
              "%s: refused by name" % name, r.raw)
     r, e, dl = w.run({"source_type": "gopher", "path": "/x"}, invalid=True)
     t.is_((r["event_type"], r["error"]["class"]), ("job.failed", "unknown_source"), "an unknown source type")
     r, e, dl = w.run(generated(1, credentials_ref="x"))
-    t.ok(r["error"] and "credentials_ref" in r["error"]["message"], "credentials_ref: refused by name", r.raw)
+    t.ok(r["event_type"] == "job.completed" and any("credentials_ref" in x for x in r["warnings"]), "credentials_ref of a source without a login: a warning", r.raw)
     r, e, dl = w.run(generated(3), api_keys={"k": SECRET}, batch_size=100)
     t.is_((r["event_type"], len(e)), ("job.completed", 3), "api_keys and batch_size are accepted")
     r, e, dl = w.run(generated(3, error="permanent"), api_keys={"k": SECRET}, file_pattern=["*.csv", "*.txt"])

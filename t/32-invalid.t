@@ -80,7 +80,8 @@ def corpus():
     for k, vs in bad_fields.items():
         add("source_config." + k, [s(**{k: v}) for v in vs], inv | {"policy"})
     add("unknown source", [s(source_type=x) for x in ("gopher", "", "DUMMY ", "dummy\u0000")] + [j(source_config={"source_type": 1})], inv | {"unknown_source"})
-    add("later", [s(source_type=x, path="/x") for x in ("s3", "ftp", "sftp", "http", "minio")], {"unsupported", "invalid_job"})
+    add("later", [s(source_type="sftp", host="h", use_agent=True), s(source_type="s3", bucket="b", include_tags=True),
+                  s(source_type="ftp", host="h", account="a"), s(source_type="local", path="/x", hash="md5")], {"unsupported"})
     add("message too long", [j(metadata={"x": "y" * (1 << 20)}), b"x" * (1 << 20) + b"y", b'{"job_id":"' + b"z" * 1100000 + b'"}'])
     return c
 
@@ -119,7 +120,7 @@ def main(t):
         r, _, dl = w2.run(generated(1), **{f: 1})
         t.ok(r["error"] and r["error"]["class"] == "invalid_job" and f in r["error"]["message"], "unknown_fields: reject: %s is named" % f, r.raw)
     echo = {"team": "blue", "n": [1, {"deep": "é/x"}]}
-    for what, source in (("forbidden path", {"source_type": "local", "path": "/etc"}), ("later source", {"source_type": "s3", "bucket": "b"}),
+    for what, source in (("forbidden path", {"source_type": "local", "path": "/etc"}), ("later field", {"source_type": "s3", "bucket": "b", "include_tags": True}),
                          ("bad field", {"source_type": "dummy", "path": "./dummy_data", "recursive": "perhaps"})):
         r, _, dl = w2.run(source, invalid=what != "forbidden path", metadata=echo)
         t.is_((r["metadata"], r["org_id"], len(dl)), (echo, "default", 1), "%s: refused, its metadata and tenant are echoed" % what)
