@@ -25,6 +25,7 @@
 #define PENDING_HIGH 1000           /* prefixes waiting: their finder pauses */
 #define PENDING_LOW 500
 #define HEADS_MAX 16
+#define SPLIT_KEYS 10               /* a first page of fewer keys tells nothing of the folders */
 #define SPLIT_SHARE 100             /* a page of n keys is worth splitting with at most n / this many directories */
 /* Behind every key that begins with a prefix ending before it: U+10FFFF */
 #define LAST_CHAR "\xf4\x8f\xbf\xbf"
@@ -489,7 +490,7 @@ worth_splitting(const struct unit *u)
 {
 	const struct listing *l = u->l;
 
-	return l->page.truncated && u->keys && u->components &&
+	return l->page.truncated && u->keys >= SPLIT_KEYS &&
 	    (u->components == 1 || u->components * SPLIT_SHARE <= u->keys) && l->n_units + l->pending.n < l->width;
 }
 
@@ -683,6 +684,25 @@ go_by_token(struct unit *u, struct err *e)
 	return 0;
 }
 
+/*
+ * Is the token the last key, percent-encoded as keys in pages are? There are servers that write it so and take it back as
+ * it stands, which passes over keys or never ends. Behind the last key is the same place without it.
+ */
+static bool
+token_is_encoded_key(const struct unit *u)
+{
+	const struct s3_page *p = &u->l->page;
+	const struct buf *token = &p->text[S3_NEXT_TOKEN];
+	struct buf plain = BUF_INIT;
+	bool is;
+
+	if (!p->encoded || !compare(token->p, token->len, p->last_key.p, p->last_key.len))
+		return false;
+	is = !s3_decode(&plain, token->p, token->len) && !compare(plain.p, plain.len, p->last_key.p, p->last_key.len);
+	buf_release(&plain);
+	return is;
+}
+
 /* Where the next page begins. broken: the page was not well-formed; what came of it is right. */
 static int
 advance(struct unit *u, bool broken, struct err *e)
@@ -701,7 +721,7 @@ advance(struct unit *u, bool broken, struct err *e)
 		rc = go_behind(u, p->text[S3_NEXT_KEY_MARKER].p, p->text[S3_NEXT_KEY_MARKER].len, &p->text[S3_NEXT_VERSION], e);
 	else if (l->versions)
 		rc = go_behind(u, last.p, last.len, &p->last_version, e);
-	else if (!broken && !l->v1 && p->text[S3_NEXT_TOKEN].len)
+	else if (!broken && !l->v1 && p->text[S3_NEXT_TOKEN].len && !token_is_encoded_key(u))
 		rc = go_by_token(u, e);
 	else if (!broken && u->delimited && p->text[S3_NEXT_MARKER].len)
 		rc = go_behind(u, p->text[S3_NEXT_MARKER].p, p->text[S3_NEXT_MARKER].len, &none, e);
@@ -764,6 +784,7 @@ look_first(struct unit *u, struct err *e)
 	}
 	if (u->may_split && !u->pages && worth_splitting(u)) {
 		u->splitter = u->delimited = true;
+		u->may_split = false;
 		return ask(u, e) ? -1 : 1;
 	}
 	return 0;
