@@ -43,7 +43,8 @@ render(struct buf *b, enum ftp_line what, const struct ftp_entry *en)
 	char when[UNITS_TEXT] = "-";
 
 	if (what != FTP_LINE_ENTRY) {
-		buf_puts(b, what == FTP_LINE_PASS ? "pass" : what == FTP_LINE_BAD ? "bad" : "alien");
+		buf_puts(b, what == FTP_LINE_PASS ? "pass" : what == FTP_LINE_BAD ? "bad" :
+		    what == FTP_LINE_NAMELESS ? "nameless" : "alien");
 		return;
 	}
 	if (en->mtime_ns != TIME_UNKNOWN)

@@ -14,6 +14,7 @@
 #include "common/buf.h"
 #include "common/err.h"
 #include "common/record.h"
+#include "common/source_ftp.h"
 
 enum ftp_type { FTP_FILE, FTP_DIR, FTP_LINK, FTP_OTHER };
 enum ftp_format { FTP_ANY, FTP_UNIX, FTP_DOS };     /* in the order of the field list_format */
@@ -37,6 +38,7 @@ struct ftp_entry {
 /* What a line is. */
 enum ftp_line {
 	FTP_LINE_ENTRY,
+	FTP_LINE_NAMELESS,      /* an entry but for its name: that begins with a line break */
 	FTP_LINE_PASS,          /* no entry and right so: "total 12", ".", "..", cdir, pdir */
 	FTP_LINE_BAD,           /* has the look of an entry, but is none: *why */
 	FTP_LINE_ALIEN          /* nothing a listing has: the rest of a name with a line break, or not a listing at all */
@@ -54,8 +56,6 @@ enum ftp_line ftp_mlsd_line(const char *p, size_t n, struct ftp_entry *, const c
 int ftp_time_val(const char *p, size_t n, int64_t *ns);
 /* Civil time to ns since the epoch. 0; 1 and TIME_UNKNOWN where a 64-bit number cannot say it; -1: there is no such time. */
 int ftp_civil_ns(int year, int month, int day, int hour, int minute, int second, int64_t *ns);
-/* "+HH:MM", "-HH:MM", "UTC" as seconds east; 0 or -1 */
-int ftp_zone(const char *s, int64_t *seconds);
 
 /* ftp_reply.c */
 

@@ -88,6 +88,12 @@ rest_after(const struct line *l, size_t i)
 				     : (struct ftp_text){ end, 0 };
 }
 
+static bool
+blank_after(const struct line *l, size_t i)
+{
+	return l->tok[i].p + l->tok[i].n < l->p + l->n;
+}
+
 static int
 read_size(struct ftp_text t, int64_t *size)
 {
@@ -380,11 +386,14 @@ unix_line(const struct line *l, int64_t now_ns, struct ftp_entry *en, const char
 		while (netware && en->name.n && *en->name.p == ' ')
 			en->name = part(en->name, 1, en->name.n - 1);
 		*why = "no name behind the date";
-		if (!en->name.n)
+		if (!en->name.n && (netware || !blank_after(l, w.last)))
 			return FTP_LINE_BAD;
 		*why = "a date that is none";
 		if (set_time(en, &w, now_ns))
 			return FTP_LINE_BAD;
+		*why = "no name behind the date";
+		if (!en->name.n)
+			return FTP_LINE_NAMELESS;
 		if (!netware) {
 			en->permissions = (struct ftp_text){ l->p + 1, 9 };
 			en->mode = mode_of(l->p + 1);
@@ -529,9 +538,12 @@ ftp_list_line(const char *p, size_t n, bool first, int64_t now_ns, enum ftp_form
 		return first && is_total(&l) ? FTP_LINE_PASS : FTP_LINE_ALIEN;
 	if (what == FTP_LINE_BAD)
 		return what;
-	*why = "a NUL in it";
-	if (memchr(p, '\0', n))
+	if (memchr(p, '\0', n)) {
+		*why = "a NUL in it";
 		return FTP_LINE_BAD;
+	}
 	*fmt = found;
+	if (what == FTP_LINE_NAMELESS)
+		return what;
 	return is_dots(en->name) ? FTP_LINE_PASS : FTP_LINE_ENTRY;
 }

@@ -66,26 +66,6 @@ ftp_time_val(const char *p, size_t n, int64_t *ns)
 	    number(p + 12, 2), ns);
 }
 
-int
-ftp_zone(const char *s, int64_t *seconds)
-{
-	size_t n = strlen(s);
-	int hours, minutes;
-
-	if (!strcmp(s, "UTC") || !strcmp(s, "Z")) {
-		*seconds = 0;
-		return 0;
-	}
-	if (n != 6 || (s[0] != '+' && s[0] != '-') || s[3] != ':' || !digits(s + 1, 2) || !digits(s + 4, 2))
-		return -1;
-	hours = number(s + 1, 2);
-	minutes = number(s + 4, 2);
-	if (hours > 14 || minutes > 59)
-		return -1;
-	*seconds = (s[0] == '-' ? -1 : 1) * (int64_t)(hours * 3600 + minutes * 60);
-	return 0;
-}
-
 static bool
 is(struct ftp_text t, const char *word)
 {
@@ -240,7 +220,7 @@ ftp_mlsd_line(const char *p, size_t n, struct ftp_entry *en, const char **why)
 	if (!looks_right(p, n))
 		return FTP_LINE_ALIEN;
 	*why = "no name behind the facts";
-	if (!space || space + 1 == p + n)
+	if (!space)
 		return FTP_LINE_BAD;
 	en->name = (struct ftp_text){ space + 1, (size_t)(p + n - space - 1) };
 	*why = read_facts(p, (size_t)(space - p), fact);
@@ -255,5 +235,8 @@ ftp_mlsd_line(const char *p, size_t n, struct ftp_entry *en, const char **why)
 	if (*why)
 		return FTP_LINE_BAD;
 	*why = "a NUL in it";
-	return memchr(p, '\0', n) ? FTP_LINE_BAD : FTP_LINE_ENTRY;
+	if (memchr(p, '\0', n))
+		return FTP_LINE_BAD;
+	*why = "no name behind the facts";
+	return en->name.n ? FTP_LINE_ENTRY : FTP_LINE_NAMELESS;
 }
