@@ -12,6 +12,7 @@ static const struct source *const sources[SOURCE__MAX] = {
 	[SOURCE_DUMMY] = &source_dummy,
 	[SOURCE_LOCAL] = &source_local,
 	[SOURCE_HTTP] = &source_http,
+	[SOURCE_FTP] = &source_ftp,
 	[SOURCE_S3] = &source_s3,
 	[SOURCE_SFTP] = &source_sftp,
 };
