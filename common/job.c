@@ -23,6 +23,22 @@
 
 /* fmt NULL: class aside, keep text and pointer that are there, the pointer being below the named
  * place. */
+/* A row's own name may be that of a member of an object: "tls.verify" is /tls/verify. */
+static void
+add_name(char *pointer, const char *name)
+{
+	const char *dot = strchr(name, '.');
+
+	for (size_t i = 0; dot && i < SF__MAX; i++) {
+		if (strcmp(field_rows[i].name, name))
+			continue;
+		json_pointer_add(pointer, name, (size_t)(dot - name));
+		name = dot + 1;
+		break;
+	}
+	json_pointer_add(pointer, name, strlen(name));
+}
+
 int
 job_refuse(struct job_parser *ps, enum err_class cls, const char *base, const char *name,
     const char *fmt, ...)
@@ -38,7 +54,7 @@ job_refuse(struct job_parser *ps, enum err_class cls, const char *base, const ch
 	}
 	snprintf(pointer, sizeof(pointer), "%s", base);
 	if (name)
-		json_pointer_add(pointer, name, strlen(name));
+		add_name(pointer, name);
 	if (*below == '/')
 		json_pointer_add(pointer, below + 1, strlen(below + 1));
 	ps->e->cls = cls;

@@ -290,7 +290,7 @@ check_network(struct job_parser *ps, const char *base, struct source_conf *s, co
 		return job_refuse(ps, ERR_INVALID_JOB, base, "credentials_ref",
 		    "credentials_ref is not a secret's name (letters, digits, . _ -)");
 	if (!s->v[SF_NETWORK_TLS_VERIFY].i && !ps->limits->allow_unverified_tls)
-		return job_refuse(ps, ERR_POLICY, base, "tls/verify", "tls.verify: false needs network.allow_unverified_tls");
+		return job_refuse(ps, ERR_POLICY, base, "tls.verify", "tls.verify: false needs network.allow_unverified_tls");
 	if (s->v[SF_NETWORK_MAX_CONNECTIONS].set && s->v[SF_NETWORK_MAX_CONNECTIONS].i > ps->limits->connections_max) {
 		s->v[SF_NETWORK_MAX_CONNECTIONS].i = ps->limits->connections_max;
 		job_warn(ps, "%s/max_connections was lowered to %lld (network.connections_max)", base,

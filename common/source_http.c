@@ -58,7 +58,7 @@ check_headers(struct job_parser *ps, const char *base, const struct source_conf 
 	}
 	snprintf(line, sizeof(line), "%s:", name);
 	fault = http_header_fault(line);
-	return fault ? job_refuse(ps, ERR_INVALID_JOB, base, "auth/header", "auth.header %s", fault) : 0;
+	return fault ? job_refuse(ps, ERR_INVALID_JOB, base, "auth.header", "auth.header %s", fault) : 0;
 }
 
 /* What a type of auth cannot do without; a secret set may bring it, so that only jobs without one are held to it. */
@@ -70,7 +70,7 @@ check_auth(struct job_parser *ps, const char *base, const struct source_conf *s,
 	bool cert = s->v[SF_NETWORK_TLS_CERT_PEM].set || s->v[SF_NETWORK_TLS_CERT_FILE].set;
 
 	if (strpbrk(text_of(s, SF_HTTP_AUTH_USERNAME), ":") && s->v[SF_HTTP_AUTH_TYPE].i != HTTP_AUTH_DIGEST)
-		return job_refuse(ps, ERR_INVALID_JOB, base, "auth/username", "auth.username must not hold a colon");
+		return job_refuse(ps, ERR_INVALID_JOB, base, "auth.username", "auth.username must not hold a colon");
 	if (set)
 		return 0;
 	switch (s->v[SF_HTTP_AUTH_TYPE].i) {

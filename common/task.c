@@ -173,6 +173,7 @@ task_spec_encode(const struct task_spec *t, struct buf *b)
 	buf_i64(b, t->now_ns);
 	buf_i64(b, t->entries_max);
 	put_fixed(b, t->tenant, sizeof(t->tenant));
+	put_fixed(b, t->endpoint, sizeof(t->endpoint));
 	put_fixed(b, t->root, sizeof(t->root));
 	put_fixed(b, t->below, sizeof(t->below));
 	source_conf_encode(&t->source, b);
@@ -210,6 +211,7 @@ task_spec_decode(struct task_spec *t, const void *p, size_t n, struct err *e)
 	t->now_ns = cursor_i64(&c);
 	t->entries_max = cursor_i64(&c);
 	cursor_str(&c, t->tenant, sizeof(t->tenant));
+	cursor_str(&c, t->endpoint, sizeof(t->endpoint));
 	cursor_str(&c, t->root, sizeof(t->root));
 	cursor_str(&c, t->below, sizeof(t->below));
 	if (publish > PUBLISH_STREAM || !t->attempt || t->deadline_ms < 0 || t->entries_max < 0)

@@ -42,6 +42,7 @@ struct task_spec {                  /* JOB: what one worker does for one source 
 	int64_t now_ns;                 /* the time ages are measured from: one for all attempts of the job */
 	int64_t entries_max;            /* limit of listed entries; 0 none */
 	char tenant[129];               /* org_id: kept connections serve this tenant alone */
+	char endpoint[512];             /* network: scheme, host and port; and they serve this endpoint alone */
 	char root[4097];                /* local, dummy: the configured root (absolute) */
 	char below[4097];               /* local, dummy: path below it, "." for the root itself */
 };

@@ -107,6 +107,7 @@ encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b,
 	spec.now_ns = t->job->received_ns;
 	spec.entries_max = m->cfg->jobs_entries_max;
 	snprintf(spec.tenant, sizeof(spec.tenant), "%s", t->job->org_id);
+	snprintf(spec.endpoint, sizeof(spec.endpoint), "%s", spec.source.endpoint ? spec.source.endpoint : "");
 	if (source_rows[spec.source.type].role == ROLE_LOCAL && place(m, &spec.source, &spec, e) < 0)
 		return -1;
 	if (secrets_load(m->cfg, &spec.source, &secrets, e))

@@ -2,7 +2,7 @@
  * conn.c - the connection that a worker keeps for its next task: at most one, for one endpoint, tenant and set of secrets.
  *
  * run.c takes and gives back, main.c waits through it. Whether a kept connection fits is decided by a hash over the type,
- * the tenant and every field that is a secret, a login or decides the connection (sources.def), so that a connection
+ * the tenant, the endpoint and every field that is a secret, a login or decides the connection (sources.def), so that a connection
  * never serves what it was not opened for.
  */
 #include <openssl/evp.h>
@@ -90,6 +90,7 @@ make_key(const struct task_spec *t, unsigned char key[KEY_BYTES])
 		BUG("libcrypto has no SHA-256");
 	EVP_DigestUpdate(md, &head, sizeof(head));
 	EVP_DigestUpdate(md, t->tenant, sizeof(t->tenant));
+	EVP_DigestUpdate(md, t->endpoint, sizeof(t->endpoint));
 	for (int i = 0; i < SF__MAX; i++) {
 		const struct field_row *r = &field_rows[i];
 

@@ -208,7 +208,7 @@ list_once(struct run *r, struct conns *conns, bool *reused, int64_t *since, stru
 static bool
 was_stale(const struct run *r, bool reused, const struct err *e)
 {
-	return reused && !r->done.listed && !r->done.unreadable && !r->ch->cancelled &&
+	return reused && !r->answered && !r->done.listed && !r->done.unreadable && !r->ch->cancelled &&
 	    (e->cls == ERR_TRANSIENT || e->cls == ERR_TRUNCATED || e->cls == ERR_PROTOCOL);
 }
 

@@ -94,6 +94,7 @@ struct run {
 	int64_t polled_ns;
 	int64_t progress_ns;
 	uint32_t since_poll;    /* entries since the last poll */
+	bool answered;          /* the server has answered something in this attempt: a kept connection was no dead one */
 };
 
 enum { RUN_GO_ON = 0, RUN_STOP = 1, RUN_FAILED = -1 };

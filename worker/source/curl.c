@@ -121,6 +121,7 @@ traffic(CURL *easy, curl_infotype type, char *p, size_t n, void *arg)
 	} else if (type == CURLINFO_HEADER_IN || type == CURLINFO_DATA_IN) {
 		h->heard = h->session->clock;
 		h->waiting = false;
+		h->session->run->answered = true;
 	}
 	if (h->t && h->t->told)
 		h->t->told(h->t, type, p, n);

@@ -132,6 +132,7 @@ sftp_turn(struct conn *c, struct run *r, struct err *e)
 		return -1;
 	if (n > 0) {
 		c->busy = true;
+		r->answered = true;
 		sftp_wire_feed(&c->wire, room, (size_t)n);
 		return 0;
 	}
