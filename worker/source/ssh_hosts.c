@@ -153,7 +153,9 @@ hashed(const char *p, size_t n, const char *name)
 	return rc;
 }
 
-/* 1, 0, or -1 where the names cannot be read. */
+enum { NO_MATCH = 0, MATCH = 1, NEGATED = 2 };
+
+/* One of these, or -1 where the names cannot be read. */
 static int
 names_match(struct span names, const char *host)
 {
@@ -173,10 +175,10 @@ names_match(struct span names, const char *host)
 		if (!glob(p + not, n - not, host))
 			continue;
 		if (not)
-			return 0;
+			return NEGATED;
 		hit = true;
 	}
-	return hit;
+	return hit ? MATCH : NO_MATCH;
 }
 
 /* ---- lines ---------------------------------------------------------------------------------------------------------------- */
@@ -208,7 +210,7 @@ read_line(struct ssh_hosts *h, const char *p, const char *end, const char *host,
 	struct span names = word(&p, end), type, data;
 	struct buf blob = BUF_INIT;
 	bool authority = false;
-	int hit, plain = 0;
+	int hit, plain = NO_MATCH;
 
 	*revoked = false;
 	if (names.n && *names.p == '@') {
@@ -225,14 +227,16 @@ read_line(struct ssh_hosts *h, const char *p, const char *end, const char *host,
 		return -1;
 	}
 	hit = names_match(names, host);
-	if (!hit && portless)
+	if (hit == NO_MATCH && portless)
 		hit = plain = names_match(names, portless);
-	if (hit > 0 && authority)
+	if (hit == MATCH && authority)
 		h->authority = true;
-	else if (hit > 0 && h->n < KEYS_MAX)
-		add(h, type, &blob, *revoked, plain > 0);
+	else if (hit == MATCH && h->n < KEYS_MAX)
+		add(h, type, &blob, *revoked, plain == MATCH);
+	else if (hit == MATCH)
+		hit = -1;
 	buf_release(&blob);
-	return hit < 0 || (hit > 0 && h->n == KEYS_MAX) ? -1 : 0;
+	return hit < 0 ? -1 : 0;
 }
 
 int
