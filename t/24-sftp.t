@@ -10,6 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import sshd  # noqa: E402
 import trees  # noqa: E402
 from poller import Daemon, MockBroker, SANITIZED, SLOW, Tap, World, conservation, folder, need, wait_for  # noqa: E402
+from servers import Proxy  # noqa: E402
 from sshd import PASSPHRASE, PASSWORD, Sshd, USER  # noqa: E402
 
 CONF = {"egress.allow": ["127.0.0.0/8"], "retry.max_attempts": 0, "workers.count": 2}
@@ -248,6 +249,10 @@ def passwords(t, x):
         t.ok(dl and PASSWORD not in dl[0].raw.decode() and r["sources"][0]["attempts"] == 1, "is not tried again, and not shown", dl and dl[0].raw)
     r, e, _ = x.run(plain, x.root, {"private_key": x.keys.private["stranger"], "password": PASSWORD})
     good(t, r, e, 2, "a key that is refused, then the password")
+    short = Sshd(x.keys, "MaxAuthTries 1", password=True)
+    r, e, _ = x.run(short, x.root, dict(no_key, password="wrong"))
+    failed(t, r, e, "auth", "a server that ends the connection at the first wrong password", "during the login", "Too many authentication failures")
+    short.stop()
     both = Sshd(x.keys, "AuthenticationMethods publickey,password", password=True)
     r, e, _ = x.run(both, x.root, {"password": PASSWORD})
     good(t, r, e, 2, "a server that wants the key and then the password")
@@ -446,6 +451,56 @@ def frozen(t, x):
     z.stop()
 
 
+def breaks(t, x):
+    """A small listing, cut and reset at every place: the whole set of files, or none."""
+    root = small()
+    want = [b"one.csv", b"sub/three.csv", b"two.csv"]
+    proxy = Proxy(("127.0.0.1", x.server.port))
+
+    def source(**more):
+        return x.server.source(root, port=proxy.port, known_hosts=x.server.known_hosts(port=proxy.port), recursive=True, keepalive=False, **more)
+    r, e, _ = x.w.run(source())
+    t.same_set(paths(e, root), want, "through the proxy")
+    whole = proxy.order()["down"]
+    t.diag("%d bytes came from the server" % whole)
+    for how, step in (("cut", 50), ("reset", 150)):
+        jobs = {}
+        outcomes = {}
+        for at in range(0, whole - 1, step):
+            proxy.order("%s-at %d" % (how, at))
+            r, e, _ = x.w.run(source())
+            jobs[at] = (r["event_type"], (r["error"] or {}).get("class"), sorted(paths(e, root)))
+            outcomes[jobs[at][:2]] = outcomes.get(jobs[at][:2], 0) + 1
+        # the last bytes are the end of the session: the listing was whole before
+        bad = {at: o for at, o in jobs.items() if not (o[2] == want if o[0] == "job.completed" else o[0] == "job.failed" and not o[2] and
+                                                          o[1] in ("transient", "truncated", "protocol"))}
+        t.ok(not bad and len(jobs) > 20, "%s at every %dth of %d bytes: whole or failed" % (how, step, whole), bad)
+        t.diag(", ".join("%s %s: %d" % (a, b, n) for (a, b), n in sorted(outcomes.items(), key=str)))
+        t.ok(sum(n for (a, _), n in outcomes.items() if a == "job.failed") > len(jobs) * 0.8, "most of them failed")
+    proxy.order("freeze-at %d" % (whole - 600))
+    r, e, _ = x.w.run(source(response_timeout="500ms", idle_timeout="500ms", connect_timeout="3s"))
+    failed(t, r, e, "timeout", "frozen in the midst")
+    proxy.stop()
+
+
+def latency(t, x):
+    """A round trip of 10 ms does not cost a directory."""
+    tree = trees.big()
+    w = World(x.w.broker)
+    d = Daemon(w, CONF)
+    proxy = Proxy(("127.0.0.1", x.inside.port), rtt_ms=10)
+    r, e, _ = w.run(x.inside.source(x.root, port=proxy.port, known_hosts=x.inside.known_hosts(port=proxy.port)))
+    good(t, r, e, 2, "a small listing over 10 ms")
+    w.push({"job_id": "far", "source_config": x.inside.source(tree.root, port=proxy.port, known_hosts=x.inside.known_hosts(port=proxy.port), recursive=True)})
+    r = w.result_of("far", 180)
+    t.is_((r["event_type"], r["matched"]), ("job.completed", 100000), "the big tree over 10 ms")
+    # one after the other: 100 directories of 13 round trips are 13 s
+    t.diag("%.2f s" % r["duration_seconds"])
+    t.ok(r["duration_seconds"] < 6.5 * SLOW, "in less than half of what it would take one after the other", r["duration_seconds"])
+    t.is_(d.stop(), 0, "that daemon stops")
+    proxy.stop()
+
+
 def _below(pid):
     got = []
     try:
@@ -462,7 +517,7 @@ def main(t):
     if not sshd.here():
         t.skip_all("openssh-server is not installed")
     x = World24(t)
-    for part in (nasty, attributes, places, unreadable, keys, passwords, host_keys, unknown_hosts, algorithms, kept, frozen, deep, many):
+    for part in (nasty, attributes, places, unreadable, keys, passwords, host_keys, unknown_hosts, algorithms, kept, frozen, breaks, deep, latency, many):
         t.part(part, x)
     left, right = conservation(x.daemon)
     t.ok(left == right and left > 0, "accepted = ended + in flight")

@@ -35,6 +35,9 @@ struct ssh {
 	int64_t deadline;               /* of the opening; 0 after it */
 	bool dead;                      /* nothing goes over the stream any more */
 	bool end;                       /* the server closed the channel */
+	bool lost;                      /* the stream ended or broke */
+	int reason;                     /* of the server's DISCONNECT, with its words; 0: none came */
+	char farewell[160];
 	size_t unsent;                  /* so many bytes libssh2 must be given again before anything else is sent */
 	bool read_again;                /* reading wants to send: it goes first */
 	int64_t heard, asked;           /* when bytes came last; when a keepalive went last */
@@ -127,7 +130,8 @@ fail(struct ssh *s, int code, const char *doing, struct err *e)
 
 	if (s->session && libssh2_session_last_error(s->session, &words, &n, 0) == code && n > 0)
 		escape_term(&shown, words, n > 200 ? 200 : (size_t)n);
-	err_set(e, r->cls, "%s at %s: %s (libssh2 %d: %s)", doing, s->peer, r->text, code, buf_str(&shown));
+	err_set(e, r->cls, "%s at %s: %s (libssh2 %d: %s)%s%s", doing, s->peer, r->text, code, buf_str(&shown),
+	    s->reason ? "; the server said: " : "", s->farewell);
 	buf_release(&shown);
 	return -1;
 }
@@ -181,6 +185,7 @@ static LIBSSH2_RECV_FUNC(receive)
 	if (s->dead)
 		return -ECONNRESET;
 	got = s->io->recv(s->io->arg, buffer, length);
+	s->lost = s->lost || !got || (got < 0 && got != -EAGAIN);
 	if (got > 0) {
 		s->heard = run_clock();
 		s->unanswered = 0;
@@ -197,6 +202,20 @@ static LIBSSH2_SEND_FUNC(transmit)
 	(void)socket;
 	(void)flags;
 	return s->dead ? -ECONNRESET : s->io->send(s->io->arg, buffer, length);
+}
+
+static LIBSSH2_DISCONNECT_FUNC(farewell)
+{
+	struct ssh *s = *abstract;
+	struct buf shown = BUF_INIT;
+
+	(void)session;
+	(void)language;
+	(void)language_len;
+	s->reason = reason ? reason : -1;
+	escape_term(&shown, message, message_len < 0 ? 0 : message_len > 120 ? 120 : (size_t)message_len);
+	snprintf(s->farewell, sizeof(s->farewell), "%s", buf_str(&shown));
+	buf_release(&shown);
 }
 
 /* Every question that hides its answer is taken for the password; others get nothing. */
@@ -609,6 +628,20 @@ find_method(const char *name, size_t n)
 	return NULL;
 }
 
+/*
+ * A stream that broke in the midst of a login: libssh2 calls some of that a refused key. A server that says why it goes
+ * (RFC 4253, section 11.1) may have had enough of wrong logins: 2 is OpenSSH's "Too many authentication failures".
+ */
+static int
+broke_off(struct ssh *s, struct err *e)
+{
+	enum { PROTOCOL_ERROR = 2, AUTH_CANCELLED = 13, NO_MORE_METHODS = 14, ILLEGAL_USER = 15 };
+	bool enough = s->reason == PROTOCOL_ERROR || (s->reason >= AUTH_CANCELLED && s->reason <= ILLEGAL_USER);
+
+	return err_set(e, enough ? ERR_AUTH : ERR_TRANSIENT, "%s ended the connection during the login%s%s", s->peer,
+	    s->reason ? ": " : "", s->farewell);
+}
+
 /* Not a refusal of this one method but the end of the conversation. */
 static bool
 is_fatal(int rc)
@@ -630,6 +663,8 @@ try_method(struct ssh *s, const struct method *m, struct tried *t, struct err *e
 	rc = drive(s, step_methods, "login", e);
 	if (rc == STEP_ERROR)
 		return -1;
+	if (rc && (s->lost || s->reason))
+		return broke_off(s, e);
 	if (is_fatal(rc))
 		return fail(s, rc, "login", e);
 	if (libssh2_userauth_authenticated(s->session))
@@ -641,6 +676,8 @@ try_method(struct ssh *s, const struct method *m, struct tried *t, struct err *e
 	rc = m->try(s, t, e);
 	if (!rc)
 		return 1;
+	if (rc != STEP_ERROR && (s->lost || s->reason))
+		return broke_off(s, e);
 	if (is_fatal(rc))
 		return rc == STEP_ERROR ? -1 : fail(s, rc, "login", e);
 	buf_printf(&t->text, "; %s %s", m->name, rc == LIBSSH2_ERROR_AUTHENTICATION_FAILED ? "was refused" : error_row(rc)->text);
@@ -761,6 +798,7 @@ new_session(struct ssh *s, struct err *e)
 	/* The type of the callbacks is that of a function without a name: libssh2's own way. */
 	libssh2_session_callback_set(s->session, LIBSSH2_CALLBACK_RECV, (void *)(uintptr_t)receive);
 	libssh2_session_callback_set(s->session, LIBSSH2_CALLBACK_SEND, (void *)(uintptr_t)transmit);
+	libssh2_session_callback_set(s->session, LIBSSH2_CALLBACK_DISCONNECT, (void *)(uintptr_t)farewell);
 	return 0;
 }
 
