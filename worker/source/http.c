@@ -21,7 +21,8 @@
 #define QUEUE_HIGH 2048                 /* HEADs that wait: pages pause above */
 #define QUEUE_LOW 512
 #define QUEUE_BYTES (12 << 20)          /* where no page may pause: the most they may take */
-#define TRIES 8                         /* of a page or HEAD that the server refuses for now */
+#define TRIES 6                         /* of a page or HEAD that the server refuses for now */
+#define TRIES_500 2                     /* of a HEAD that ends in 500: a broken link, for some servers */
 #define PATIENCE_MS 2000                /* a Retry-After up to this is waited for here */
 
 struct http_listing {                   /* one directory; lives until its HEADs are back */
@@ -128,12 +129,12 @@ enum place { BELOW, SELF, ABOVE, ELSEWHERE, WRONG };
 
 static const char hidden_code[] = "the link holds %2F or %00, which no name can hold";
 
-/* "name", "name/", "./name": what nearly all links are. */
+/* "name", "name/", "./name": what nearly all links are. colon: none can begin with a scheme. */
 static bool
-is_plain(const char *p, size_t n)
+is_plain(const char *p, size_t n, bool colon)
 {
 	for (size_t i = 0; i < n; i++)
-		if ((unsigned char)p[i] < 0x20 || p[i] == 0x7f || p[i] == ':' || p[i] == '?' || p[i] == '#' ||
+		if ((unsigned char)p[i] < 0x20 || p[i] == 0x7f || (p[i] == ':' && !colon) || p[i] == '?' || p[i] == '#' ||
 		    (p[i] == '/' && i + 1 < n))
 			return false;
 	return n && *p != '.' && *p != '/' && *p != '%';
@@ -165,17 +166,14 @@ below(struct http_listing *l, const char *path)
 static enum place
 resolve(struct http_listing *l, const char *ref, size_t n)
 {
+	size_t skip = n > 2 && ref[0] == '.' && ref[1] == '/' ? 2 : 0;
 	struct http_url u;
 	enum http_ref found;
 	enum place at;
 
-	if (n > 2 && ref[0] == '.' && ref[1] == '/') {
-		ref += 2;
-		n -= 2;
-	}
-	if (!l->based && is_plain(ref, n)) {
+	if (!l->based && is_plain(ref + skip, n - skip, skip)) {
 		buf_clear(&l->c->name);
-		return http_path_decode(ref, n, &l->c->name) ? WRONG : BELOW;
+		return http_path_decode(ref + skip, n - skip, &l->c->name) ? WRONG : BELOW;
 	}
 	if (*ref == '#')
 		return SELF;
@@ -794,7 +792,7 @@ head_answered(struct http_request *q, struct http_head *h, struct err *e)
 	/* HEAD itself is what the server does not do: the index's word stands. */
 	if (status / 100 == 2 || status == 405 || status == 501)
 		return report_head(q, h, e);
-	switch (http_status_class(status)) {
+	switch (status == 500 ? ERR_PERMANENT : http_status_class(status)) {
 	case ERR_NOT_FOUND:
 		run_skipped(q->c->run);
 		return 0;
@@ -835,7 +833,7 @@ head_done(struct http_request *q, struct err *e)
 		*e = q->why;
 		return -1;
 	}
-	if (is_busy(q->answer.status)) {
+	if (is_busy(q->answer.status) || (q->answer.status == 500 && h->tries < TRIES_500)) {
 		rc = slow_down(q, h->tries, e);
 		if (!rc) {
 			h->tries++;

@@ -315,6 +315,8 @@ value_begins(struct json *j, char c, struct err *e)
 		return closes(j, c, e);
 	if (c == '{' || c == '[')
 		return opens(j, c, e);
+	if (c != '"' && (!c || !strchr("-0123456789tfn", c)))
+		return broken(j, "a value that is none", e);
 	if (j->depth < j->objects)
 		return err_set(e, ERR_PERMANENT, "the %s holds something that is no entry (an object with a name)",
 		    j->lines ? "manifest" : "JSON index");
@@ -325,8 +327,6 @@ value_begins(struct json *j, char c, struct err *e)
 		j->state = STRING;
 		return 0;
 	}
-	if (!strchr("-0123456789tfn", c) || !c)
-		return broken(j, "a value that is none", e);
 	buf_putc(&j->text, c);
 	j->state = SCALAR;
 	return 0;
