@@ -717,7 +717,9 @@ advance(struct unit *u, bool broken, struct err *e)
 	if (u->empty > EMPTY_MAX)
 		return loop_found(u, "page after page is empty and says that more follow", e);
 	last_entry(u, &last);
-	if (l->versions && !broken && p->text[S3_NEXT_KEY_MARKER].len)
+	/* Behind what came last, where that is what the marker means: there are servers that write a wrong version there. */
+	if (l->versions && !broken && p->text[S3_NEXT_KEY_MARKER].len && compare(p->text[S3_NEXT_KEY_MARKER].p,
+	    p->text[S3_NEXT_KEY_MARKER].len, p->last_key.p, p->last_key.len))
 		rc = go_behind(u, p->text[S3_NEXT_KEY_MARKER].p, p->text[S3_NEXT_KEY_MARKER].len, &p->text[S3_NEXT_VERSION], e);
 	else if (l->versions)
 		rc = go_behind(u, last.p, last.len, &p->last_version, e);
