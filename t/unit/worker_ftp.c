@@ -255,6 +255,7 @@ static const struct { enum ftp_phase phase; unsigned code; const char *text; enu
 	{ FTP_DATA, 451, "Local error", ERR_TRANSIENT },
 	{ FTP_DATA, 452, "No space", ERR_TRANSIENT },
 	{ FTP_DATA, 500, "?", ERR_PERMANENT },
+	{ FTP_PATH, 500, "OOPS: vsf_sysutil_recv_peek: no data", ERR_TRANSIENT },
 	{ FTP_PATH, 501, "Bad path", ERR_PERMANENT },
 	{ FTP_DATA, 502, "Not here", ERR_PERMANENT },
 	{ FTP_DATA, 503, "Login with USER first", ERR_PERMANENT },

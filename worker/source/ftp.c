@@ -397,6 +397,18 @@ fewer_controls(struct ftp_control *ctl, struct err *e)
 	return fill(c, e);
 }
 
+/* The server closed a connection that had nothing to do for a while, or is about to: another one will do, once. */
+static bool
+was_idle_too_long(const struct ftp_control *ctl, CURLcode code)
+{
+	if (!*ctl->verb || tree_dir_begun(ctl->dir) || ctl->dir->tries)
+		return false;
+	if (ftp_replied(ctl, code))
+		return ctl->code == 421 || (ctl->code == 500 && strstr(ctl->text, "OOPS"));
+	return !ctl->logged_in && !ctl->lines &&
+	    (code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING);
+}
+
 static int
 listing_failed(struct ftp_control *ctl, CURLcode code, struct err *e)
 {
@@ -406,13 +418,10 @@ listing_failed(struct ftp_control *ctl, CURLcode code, struct err *e)
 
 	if (ftp_reply_no_files(ctl->code, ctl->text) && is_listing_verb(ctl))
 		return dir_done(ctl, e);
-	if (ftp_replied(ctl, code) && other_command(ctl))
+	if (was_idle_too_long(ctl, code) || (ftp_replied(ctl, code) && other_command(ctl)))
 		return dir_again(ctl, e);
 	if (!tree_dir_begun(ctl->dir) && one_too_many(ctl, code))
 		return fewer_controls(ctl, e);
-	/* The server closed a connection that had nothing to do for a while: another one will do. */
-	if (ctl->code == 421 && *ctl->verb && ftp_replied(ctl, code) && !tree_dir_begun(ctl->dir) && ctl->dir->tries < 2)
-		return dir_again(ctl, e);
 	ftp_error(ctl, code, below, &why);
 	if (!ftp_replied(ctl, code)) {
 		*e = why;

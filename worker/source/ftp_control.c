@@ -515,6 +515,8 @@ ftp_replied(const struct ftp_control *ctl, CURLcode code)
 	case CURLE_RECV_ERROR:
 	case CURLE_SEND_ERROR:
 	case CURLE_GOT_NOTHING:
+	/* This is what libcurl makes of 421. */
+	case CURLE_OPERATION_TIMEDOUT:
 		return ctl->code == 421;
 	default:
 		return false;
@@ -563,6 +565,11 @@ ftp_error(const struct ftp_control *ctl, CURLcode code, bool below, struct err *
 		return -1;
 	}
 	cls = ftp_reply_class(ftp_verb_phase(ctl->verb), ctl->code, ctl->text, &what);
+	/* ACCT came of our pin: ftp_control_new. */
+	if (!strcmp(ctl->verb, "ACCT")) {
+		cls = ERR_AUTH;
+		what = "the server wants an account (ACCT), which is not served";
+	}
 	if (code == CURLE_USE_SSL_FAILED && cls != ERR_TRANSIENT) {
 		cls = ERR_PERMANENT;
 		what = "the server does not take TLS, and tls_mode never goes on without";

@@ -65,6 +65,7 @@ static const struct {
 	enum err_class cls;
 	const char *what;
 } texts[] = {
+	{ 500, "oops", ERR_TRANSIENT, "vsftpd broke" },
 	{ 530, "too many", ERR_TRANSIENT, "the server takes no more connections for now" },
 	{ 530, "maximum number", ERR_TRANSIENT, "the server takes no more connections for now" },
 	{ 530, "max connections", ERR_TRANSIENT, "the server takes no more connections for now" },
