@@ -94,6 +94,7 @@ struct conn {
 	bool draining;          /* cut: the client is read until it goes, so that it sees no RST */
 	bool dead;
 	bool breaks;
+	bool mapped;
 };
 
 static struct {
@@ -106,7 +107,7 @@ static struct {
 } opt;
 
 static struct {
-	uint64_t connections, mapped, refused, broken, bytes[2];
+	uint64_t connections, mapped, refused, broken, bytes[2], mapped_down;
 } count;
 
 static int epfd = -1, timer_fd = -1;
@@ -147,9 +148,11 @@ print_counts(void)
 
 	for (const struct conn *c = conns; c; c = c->next)
 		open += !c->dead;
-	printf("{\"connections\": %llu, \"mapped\": %llu, \"refused\": %llu, \"broken\": %llu, \"open\": %zu, \"down\": %llu, \"up\": %llu}\n",
+	printf("{\"connections\": %llu, \"mapped\": %llu, \"refused\": %llu, \"broken\": %llu, \"open\": %zu, \"down\": %llu, \"mapped_down\": %llu, "
+	    "\"up\": %llu}\n",
 	    (unsigned long long)count.connections, (unsigned long long)count.mapped, (unsigned long long)count.refused,
-	    (unsigned long long)count.broken, open, (unsigned long long)count.bytes[DOWN], (unsigned long long)count.bytes[UP]);
+	    (unsigned long long)count.broken, open, (unsigned long long)count.bytes[DOWN],
+	    (unsigned long long)count.mapped_down, (unsigned long long)count.bytes[UP]);
 	fflush(stdout);
 }
 
@@ -366,6 +369,8 @@ send_due(struct conn *c, enum way w, int64_t now)
 		p->waiting -= (size_t)n;
 		p->passed += (uint64_t)n;
 		count.bytes[w] += (uint64_t)n;
+		if (w == DOWN && c->mapped)
+			count.mapped_down += (uint64_t)n;
 		if (opt.rate)
 			p->next = now + (int64_t)n * USEC / opt.rate;
 		if (k->off == k->n) {
@@ -443,6 +448,7 @@ accept_one(struct end *l)
 	conns = c;
 	live++;
 	count.connections++;
+	c->mapped = l->mapped;
 	count.mapped += l->mapped;
 	if (opt.where == ALL || (opt.where == MAP) == l->mapped) {
 		counted++;

@@ -83,3 +83,166 @@ def free_range(n, *hosts):
             for s in held:
                 s.close()
     raise RuntimeError("no %d free ports in a row" % n)
+
+
+class Absent(Exception):
+    """This server cannot be had here; the text says why."""
+
+
+class Served:
+    """A folder of this machine and how jobs name what is below it. dots: names that begin with '.' can be seen. refuses: a
+    directory of mode 0 is refused (closed: what to serve it with). own_times: files have the time at which they were put."""
+    dots, refuses, own_times = True, True, False
+    peer = None             # (host, port), for a proxy
+    wheres = ("all",)       # what of it is broken one after the other
+
+    def __init__(self, root):
+        self.root = root
+
+    def source(self, sub="", **fields):
+        raise NotImplementedError
+
+    def proxy(self, k=0, **options):
+        """The k-th proxy before it; several may run at a time."""
+        return Proxy(self.peer, **options)
+
+    def through(self, proxy, source):
+        """The same source behind a proxy."""
+        return dict(source, host=proxy.host, port=proxy.port)
+
+    def stop(self):
+        pass
+
+
+class ServedLocal(Served):
+    type = name = "local"
+
+    def source(self, sub="", **fields):
+        return dict({"source_type": "local", "path": os.path.join(self.root, sub) if sub else self.root}, **fields)
+
+
+class ServedSftp(Served):
+    type = "sftp"
+    name = "sftp (OpenSSH)"
+
+    def __init__(self, root):
+        super().__init__(root)
+        sshd = importlib.import_module("sshd")
+        if not sshd.here():
+            raise Absent("OpenSSH's server is not installed")
+        wrap = poller.without_override()
+        self.refuses = wrap is not None
+        self.server = sshd.Sshd(sshd.Keys(), wrap=wrap or ())
+        self.peer = ("127.0.0.1", self.server.port)
+
+    def source(self, sub="", **fields):
+        return self.server.source(os.path.join(self.root, sub) if sub else self.root, **fields)
+
+    def through(self, proxy, source):
+        return dict(super().through(proxy, source), known_hosts=self.server.known_hosts(port=proxy.port))
+
+    def stop(self):
+        self.server.stop()
+
+
+class ServedFtp(Served):
+    type = "ftp"
+    name = "ftp (pure-ftpd)"
+    wheres = ("main", "map")
+
+    def __init__(self, root):
+        super().__init__(root)
+        ftp = importlib.import_module("ftpservers")
+        if not ftp.here():
+            raise Absent("no FTP server can be had here (root, apt-get download)")
+        # the proxies have the same ports at other addresses
+        self.server = ftp.PureFtpd(root, address="127.0.0.3")
+        self.peer = (self.server.address, self.server.port)
+
+    def proxy(self, k=0, **options):
+        at, first = "127.0.4.%d" % (k + 1), self.server.passive
+        return Proxy(self.peer, at + ":0", map="%s:%d-%d=%s" % (at, first, first + 199, self.server.address), **options)
+
+    def source(self, sub="", **fields):
+        return self.server.source("/" + sub, **fields)
+
+    def stop(self):
+        self.server.stop()
+
+
+class ServedHttp(Served):
+    type = "http"
+
+    def __init__(self, root):
+        super().__init__(root)
+        web = importlib.import_module("webservers")
+        if not web.find(self.program):
+            raise Absent("%s is not installed" % self.program)
+        self.start(web)
+
+    def source(self, sub="", **fields):
+        # one file has no slash at its end
+        slash = "/" if sub and os.path.isdir(os.path.join(self.root, sub)) else ""
+        return dict({"source_type": "http", "url": self.url + sub + slash}, **fields)
+
+    def through(self, proxy, source):
+        return dict(source, url=source["url"].replace(self.url, "http://%s:%d/" % (proxy.host, proxy.port)))
+
+    def stop(self):
+        self.server.stop()
+
+
+class ServedNginx(ServedHttp):
+    name, program = "http (nginx, JSON)", "nginx"
+    dots = refuses = False      # the server runs as who may read all
+
+    def start(self, web):
+        self.server = web.Nginx(self.root)
+        self.url = self.server.url["json"]
+        self.peer = ("127.0.0.1", self.server.port["json"])
+
+
+class ServedDav(ServedHttp):
+    name, program = "http (Apache, WebDAV)", "apache"
+
+    def start(self, web):
+        self.server = web.Apache(self.root)
+        self.url = self.server.url["dav"]
+        self.peer = ("127.0.0.1", self.server.port["dav"])
+
+    def source(self, sub="", **fields):
+        return super().source(sub, index_format="webdav", **fields)
+
+
+class ServedS3(Served):
+    """Every file of the folder as an object of one bucket, with as many bytes."""
+    type = "s3"
+    name = "s3 (S3Proxy)"
+    refuses, own_times = False, True
+
+    def __init__(self, root):
+        super().__init__(root)
+        s3 = importlib.import_module("s3servers")
+        try:
+            self.server = s3.S3Proxy()
+        except s3.Missing as e:
+            raise Absent(str(e))
+        self.server.client.make_bucket("tree")
+        for top, _, names in os.walk(root):
+            for n in names:
+                p = os.path.join(top, n)
+                if not self.server.client.put("tree", os.path.relpath(p, root), b"x" * os.path.getsize(p)):
+                    raise RuntimeError("S3Proxy did not take %s" % p)
+        self.peer = ("127.0.0.1", self.server.port)
+
+    def source(self, sub="", **fields):
+        return self.server.source("tree", **dict({"path": sub} if sub else {}, **fields))
+
+    def through(self, proxy, source):
+        return dict(source, endpoint="http://%s:%d" % (proxy.host, proxy.port))
+
+    def stop(self):
+        self.server.server.stop()
+
+
+SERVED = [ServedLocal, ServedSftp, ServedFtp, ServedNginx, ServedDav, ServedS3]
