@@ -67,7 +67,7 @@ struct listing {
 	size_t question_bytes;
 };
 
-/* ---- what is reported ---------------------------------------------------------------------------------------------------------- */
+/* ---- what is reported ----------------------------------------------------------------------- */
 
 static const char *
 permissions(uint32_t mode, char out[10])
@@ -161,7 +161,7 @@ report(struct listing *l, struct folder *f, struct entry *en, const struct sftp_
 	return tree_report(l->tree, f->dir, en, e) == RUN_FAILED ? -1 : 0;
 }
 
-/* ---- questions about single names ------------------------------------------------------------------------------------------------- */
+/* ---- questions about single names ----------------------------------------------------------- */
 
 static size_t
 question_cost(const struct sftp_name *n)
@@ -384,7 +384,7 @@ answered(struct listing *l, struct question *q, struct sftp_reply *r, struct err
 	return rc < 0 ? -1 : 0;
 }
 
-/* ---- names -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- names ---------------------------------------------------------------------------------- */
 
 /* From the mode; where the server tells none, from the first letter of a line like that of ls -l. */
 static bool
@@ -453,7 +453,7 @@ names_came(struct listing *l, struct folder *f, struct sftp_reply *r, struct err
 	return rc;
 }
 
-/* ---- directories ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- directories ---------------------------------------------------------------------------- */
 
 static void
 forget(struct listing *l, struct folder *f)
@@ -634,7 +634,7 @@ handle(struct listing *l, struct sftp_reply *r, struct err *e)
 	}
 }
 
-/* ---- the loop -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the loop ------------------------------------------------------------------------------- */
 
 static int
 replies(struct listing *l, struct err *e)
@@ -710,7 +710,7 @@ sftp_list_tree(struct sftp_place *p, struct run *r, struct err *e)
 	return rc;
 }
 
-/* ---- one file --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- one file ------------------------------------------------------------------------------- */
 
 /* done_file and in_progress_suffixes ask for names beside it. */
 static int

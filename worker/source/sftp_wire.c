@@ -66,7 +66,7 @@ sftp_status_text(uint32_t status)
 	return status < SFTP_STATUS__MAX ? status_rows[status].text : "a status of no known meaning";
 }
 
-/* ---- numbers and strings, big-endian ------------------------------------------------------------------------------------ */
+/* ---- numbers and strings, big-endian -------------------------------------------------------- */
 
 static void
 put_u32(struct buf *b, uint32_t v)
@@ -127,7 +127,7 @@ get_string(struct cursor *c, size_t *n, size_t max)
 	return p;
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------------------- */
+/* ---- requests ------------------------------------------------------------------------------- */
 
 void
 sftp_wire_init(struct sftp_wire *w)
@@ -172,7 +172,7 @@ sftp_wire_ask(struct sftp_wire *w, enum sftp_op op, const void *what, size_t n, 
 	put_string(&w->out, what, n);
 }
 
-/* ---- replies -------------------------------------------------------------------------------------------------------------- */
+/* ---- replies -------------------------------------------------------------------------------- */
 
 void
 sftp_wire_feed(struct sftp_wire *w, const void *p, size_t n)
@@ -391,7 +391,7 @@ sftp_reply_name(struct sftp_reply *r, struct sftp_name *out, struct err *e)
 	return 1;
 }
 
-/* ---- long names ---------------------------------------------------------------------------------------------------------- */
+/* ---- long names ----------------------------------------------------------------------------- */
 
 static bool
 next_word(const char **p, const char *end, const char **word, size_t *n)

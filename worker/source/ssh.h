@@ -1,7 +1,7 @@
 /*
  * ssh.h - what the files of the SSH session show one another and sftp.c, grouped by file.
  *
- * ssh_hosts.c, ssh_hello.c and ssh_key.c are pure: they only look at bytes. ssh_session.c alone talks to libssh2.
+ * ssh_hosts.c, ssh_hello.c and ssh_key.c are pure: they only look at bytes. ssh_session.c and ssh_login.c talk to libssh2.
  */
 #ifndef WORKER_SOURCE_SSH_H
 #define WORKER_SOURCE_SSH_H
@@ -62,7 +62,7 @@ struct ssh_key { char type[64]; bool encrypted; };
 /* -1 (AUTH): not a private key that can be used, or the passphrase is missing or wrong. */
 int ssh_key_look(const char *text, const char *passphrase, struct ssh_key *, struct err *);
 
-/* ssh_session.c: handshake, host key, login, one channel with the subsystem */
+/* ssh_session.c, ssh_login.c, ssh_error.c: handshake, host key, login, one channel with the subsystem */
 
 struct ssh_io {                         /* the connected stream */
 	int fd;                         /* to wait on */
@@ -94,7 +94,7 @@ int ssh_write(struct ssh *, struct buf *, struct err *);
 int ssh_wait(struct ssh *, int64_t until_ns, struct err *);
 /* Everything sent, nothing received that waits, the server still there. */
 bool ssh_quiet(struct ssh *);
-/* Code of libssh2 to class; one table (ssh_session.c). */
+/* Code of libssh2 to class; one table (ssh_error.c). */
 enum err_class ssh_error_class(int code);
 
 #endif

@@ -40,7 +40,7 @@ ssh_hosts_release(struct ssh_hosts *h)
 	ssh_hosts_init(h);
 }
 
-/* ---- keys ----------------------------------------------------------------------------------------------------------------- */
+/* ---- keys ----------------------------------------------------------------------------------- */
 
 void
 ssh_key_type(const void *blob, size_t n, char out[64])
@@ -103,7 +103,7 @@ add(struct ssh_hosts *h, struct span type, struct buf *blob, bool revoked, bool 
 	k->portless = portless;
 }
 
-/* ---- names ---------------------------------------------------------------------------------------------------------------- */
+/* ---- names ---------------------------------------------------------------------------------- */
 
 /* '*' and '?', whatever the case; names are short and the pattern's stars few, so that trying is enough: the last star
  * alone is ever tried again. */
@@ -181,7 +181,7 @@ names_match(struct span names, const char *host)
 	return hit ? MATCH : NO_MATCH;
 }
 
-/* ---- lines ---------------------------------------------------------------------------------------------------------------- */
+/* ---- lines ---------------------------------------------------------------------------------- */
 
 static struct span
 word(const char **p, const char *end)
@@ -301,7 +301,7 @@ ssh_hosts_settle(struct ssh_hosts *h)
 	h->n = kept;
 }
 
-/* ---- questions ------------------------------------------------------------------------------------------------------------ */
+/* ---- questions ------------------------------------------------------------------------------ */
 
 enum ssh_verdict
 ssh_hosts_judge(const struct ssh_hosts *h, const void *blob, size_t n)

@@ -39,7 +39,7 @@ no_passphrase(struct err *e)
 	return err_set(e, ERR_AUTH, "private_key is encrypted: private_key_passphrase is needed");
 }
 
-/* ---- OpenSSH's own form -------------------------------------------------------------------------------------------------- */
+/* ---- OpenSSH's own form --------------------------------------------------------------------- */
 
 static const uint8_t *
 get_string(const uint8_t **p, const uint8_t *end, size_t *n)
@@ -96,7 +96,7 @@ openssh(const char *text, struct ssh_key *k, struct err *e)
 	return rc ? err_set(e, ERR_AUTH, "private_key is a damaged OpenSSH key") : 0;
 }
 
-/* ---- PEM ------------------------------------------------------------------------------------------------------------------ */
+/* ---- PEM ------------------------------------------------------------------------------------ */
 
 static void
 name_pem(EVP_PKEY *key, struct ssh_key *k)

@@ -2,7 +2,7 @@
  * ssh_session.c - one SSH session over a connected stream: handshake, the server's key, login, a channel with the
  * subsystem; then bytes in and out.
  *
- * sftp.c opens, uses and closes it. The only file that calls libssh2, always non-blocking: every wait is a poll on the
+ * sftp.c opens, uses and closes it. With ssh_login.c the only file that calls libssh2, always non-blocking: every wait is a poll on the
  * stream and on the master's channel, so that CANCEL works at any point. libssh2's own SFTP, known_hosts and agent are
  * never used. What libssh2 frees is cleared first: keys and passwords pass through its memory.
  */
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "worker/source/ssh.h"
+#include "worker/source/ssh_priv.h"
 #include "common/escape.h"
 #include "common/log.h"
 #include "common/xalloc.h"
@@ -24,129 +24,19 @@
 #define SLICE_NS 200000000              /* a silent server does not hold back records that wait */
 #define CLOSE_TRIES 64
 #define KEEPALIVE_MIN_NS INT64_C(2000000000)
-#define QUESTIONS_MAX 16                /* of keyboard-interactive, over all its rounds */
-#define PROMPT_MAX 8
 
-struct ssh {
-	LIBSSH2_SESSION *session;
-	LIBSSH2_CHANNEL *channel;
-	const struct ssh_io *io;
-	struct run *run;
-	int64_t deadline;               /* of the opening; 0 after it */
-	bool dead;                      /* nothing goes over the stream any more */
-	bool end;                       /* the server closed the channel */
-	bool lost;                      /* the stream ended or broke */
-	int reason;                     /* of the server's DISCONNECT, with its words; 0: none came */
-	char farewell[160];
-	size_t unsent;                  /* so many bytes libssh2 must be given again before anything else is sent */
-	bool read_again;                /* reading wants to send: it goes first */
-	int64_t heard, asked;           /* when bytes came last; when a keepalive went last */
-	unsigned unanswered;
-	unsigned questions;
-	const char *user, *password;    /* during the login */
-	const char *key, *passphrase;
-	char *methods;                  /* what the server takes; libssh2's */
-	char key_type[64];
-	char peer[320];
-	char fingerprint[SSH_FINGERPRINT];
-	char banner[256];
-	char offered[4][1024];          /* what was asked for, in the order of enum ssh_list */
-	struct ssh_hello hello;
-};
-
-/* The error codes of libssh2.h; what each function returns is in its manual page (libssh2_session_handshake(3),
- * libssh2_userauth_password_ex(3), libssh2_channel_read_ex(3) ...). */
-static const struct error_row { int code; enum err_class cls; const char *text; } error_rows[] = {
-	{ LIBSSH2_ERROR_SOCKET_NONE, ERR_TRANSIENT, "the socket is not valid" },
-	{ LIBSSH2_ERROR_BANNER_RECV, ERR_PROTOCOL, "the server sent no SSH banner" },
-	{ LIBSSH2_ERROR_BANNER_SEND, ERR_TRANSIENT, "the banner could not be sent" },
-	{ LIBSSH2_ERROR_INVALID_MAC, ERR_PROTOCOL, "a packet's MAC is wrong" },
-	{ LIBSSH2_ERROR_KEX_FAILURE, ERR_PERMANENT, "no common algorithms" },
-	{ LIBSSH2_ERROR_ALLOC, ERR_SYSTEM, "out of memory" },
-	{ LIBSSH2_ERROR_SOCKET_SEND, ERR_TRANSIENT, "sending failed" },
-	{ LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE, ERR_PROTOCOL, "the key exchange failed" },
-	{ LIBSSH2_ERROR_TIMEOUT, ERR_TIMEOUT, "timed out" },
-	{ LIBSSH2_ERROR_HOSTKEY_INIT, ERR_PROTOCOL, "the server's key cannot be read" },
-	{ LIBSSH2_ERROR_HOSTKEY_SIGN, ERR_PERMANENT, "the server did not prove that it owns its key" },
-	{ LIBSSH2_ERROR_DECRYPT, ERR_PROTOCOL, "decryption failed" },
-	{ LIBSSH2_ERROR_SOCKET_DISCONNECT, ERR_TRANSIENT, "the server closed the connection" },
-	{ LIBSSH2_ERROR_PROTO, ERR_PROTOCOL, "the server sent what SSH does not allow" },
-	{ LIBSSH2_ERROR_PASSWORD_EXPIRED, ERR_AUTH, "the password has expired" },
-	{ LIBSSH2_ERROR_FILE, ERR_AUTH, "the private key cannot be used" },
-	{ LIBSSH2_ERROR_METHOD_NONE, ERR_PERMANENT, "no method" },
-	{ LIBSSH2_ERROR_AUTHENTICATION_FAILED, ERR_AUTH, "the server refused the login" },
-	{ LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED, ERR_AUTH, "the server refused the key's signature" },
-	{ LIBSSH2_ERROR_CHANNEL_OUTOFORDER, ERR_PROTOCOL, "channel packets out of order" },
-	{ LIBSSH2_ERROR_CHANNEL_FAILURE, ERR_TRANSIENT, "the server refused a channel" },
-	{ LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED, ERR_PERMANENT, "the server refused the request" },
-	{ LIBSSH2_ERROR_CHANNEL_UNKNOWN, ERR_PROTOCOL, "a packet for an unknown channel" },
-	{ LIBSSH2_ERROR_CHANNEL_WINDOW_EXCEEDED, ERR_PROTOCOL, "the server sent more than the window" },
-	{ LIBSSH2_ERROR_CHANNEL_PACKET_EXCEEDED, ERR_PROTOCOL, "the server sent a packet that is too large" },
-	{ LIBSSH2_ERROR_CHANNEL_CLOSED, ERR_TRUNCATED, "the server closed the channel" },
-	{ LIBSSH2_ERROR_CHANNEL_EOF_SENT, ERR_INTERNAL, "the channel was ended" },
-	{ LIBSSH2_ERROR_ZLIB, ERR_PROTOCOL, "decompression failed" },
-	{ LIBSSH2_ERROR_SOCKET_TIMEOUT, ERR_TIMEOUT, "timed out" },
-	{ LIBSSH2_ERROR_REQUEST_DENIED, ERR_PERMANENT, "the server refused the request" },
-	{ LIBSSH2_ERROR_METHOD_NOT_SUPPORTED, ERR_PERMANENT, "this build of libssh2 has none of the algorithms" },
-	{ LIBSSH2_ERROR_INVAL, ERR_INTERNAL, "libssh2 was called wrongly" },
-	{ LIBSSH2_ERROR_PUBLICKEY_PROTOCOL, ERR_PROTOCOL, "the server broke the public key protocol" },
-	{ LIBSSH2_ERROR_BUFFER_TOO_SMALL, ERR_PROTOCOL, "a packet does not fit" },
-	{ LIBSSH2_ERROR_BAD_USE, ERR_INTERNAL, "libssh2 was called wrongly" },
-	{ LIBSSH2_ERROR_COMPRESS, ERR_PROTOCOL, "compression failed" },
-	{ LIBSSH2_ERROR_OUT_OF_BOUNDARY, ERR_PROTOCOL, "a packet is shorter than it says" },
-	{ LIBSSH2_ERROR_SOCKET_RECV, ERR_TRANSIENT, "receiving failed" },
-	{ LIBSSH2_ERROR_ENCRYPT, ERR_SYSTEM, "encryption failed" },
-	{ LIBSSH2_ERROR_BAD_SOCKET, ERR_TRANSIENT, "the socket is not valid" },
-	{ LIBSSH2_ERROR_CHANNEL_WINDOW_FULL, ERR_PROTOCOL, "the server's window is full" },
-	{ LIBSSH2_ERROR_KEYFILE_AUTH_FAILED, ERR_AUTH, "the passphrase does not open the private key" },
-	{ LIBSSH2_ERROR_RANDGEN, ERR_SYSTEM, "no random numbers" },
-};
-
-static const struct error_row *
-error_row(int code)
-{
-	static const struct error_row other = { 0, ERR_PROTOCOL, "libssh2 gave up" };
-
-	for (size_t i = 0; i < ARRAY_LEN(error_rows); i++)
-		if (error_rows[i].code == code)
-			return &error_rows[i];
-	return &other;
-}
-
-enum err_class
-ssh_error_class(int code)
-{
-	return error_row(code)->cls;
-}
-
-/* libssh2's own words may hold the server's (a disconnect message). */
-static int
-fail(struct ssh *s, int code, const char *doing, struct err *e)
-{
-	const struct error_row *r = error_row(code);
-	struct buf shown = BUF_INIT;
-	char *words = NULL;
-	int n = 0;
-
-	if (s->session && libssh2_session_last_error(s->session, &words, &n, 0) == code && n > 0)
-		escape_term(&shown, words, n > 200 ? 200 : (size_t)n);
-	err_set(e, r->cls, "%s at %s: %s (libssh2 %d: %s)%s%s", doing, s->peer, r->text, code, buf_str(&shown),
-	    s->reason ? "; the server said: " : "", s->farewell);
-	buf_release(&shown);
-	return -1;
-}
-
-/* ---- memory and stream, as libssh2 calls them -------------------------------------------------------------------------------- */
+/* ---- memory and stream, as libssh2 calls them ----------------------------------------------- */
 
 /* The size lies before the block: freeing clears what was there. */
 union head { size_t n; max_align_t align; };
 
-static LIBSSH2_ALLOC_FUNC(take_memory)
+void *
+ssh_take_memory(size_t n, void **abstract)
 {
-	union head *h = xmalloc(sizeof(*h) + count);
+	union head *h = xmalloc(sizeof(*h) + n);
 
 	(void)abstract;
-	h->n = count;
+	h->n = n;
 	return h + 1;
 }
 
@@ -164,7 +54,7 @@ static LIBSSH2_FREE_FUNC(give_memory)
 
 static LIBSSH2_REALLOC_FUNC(change_memory)
 {
-	void *fresh = take_memory(count, abstract);
+	void *fresh = ssh_take_memory(count, abstract);
 
 	if (ptr) {
 		union head *h = (union head *)ptr - 1;
@@ -218,26 +108,7 @@ static LIBSSH2_DISCONNECT_FUNC(farewell)
 	buf_release(&shown);
 }
 
-/* Every question that hides its answer is taken for the password; others get nothing. */
-static LIBSSH2_USERAUTH_KBDINT_RESPONSE_FUNC(answer)
-{
-	struct ssh *s = *abstract;
-
-	(void)name;
-	(void)name_len;
-	(void)instruction;
-	(void)instruction_len;
-	for (int i = 0; i < num_prompts; i++) {
-		bool tell = i < PROMPT_MAX && !prompts[i].echo && ++s->questions <= QUESTIONS_MAX;
-		size_t n = tell ? strlen(s->password) : 0;
-
-		responses[i].text = take_memory(n + 1, abstract);
-		memcpy(responses[i].text, tell ? s->password : "", n + 1);
-		responses[i].length = (unsigned)n;
-	}
-}
-
-/* ---- waiting ------------------------------------------------------------------------------------------------------------------ */
+/* ---- waiting -------------------------------------------------------------------------------- */
 
 static int
 poll_once(struct ssh *s, int64_t wait_ns, struct err *e)
@@ -298,11 +169,8 @@ ssh_wait(struct ssh *s, int64_t until_ns, struct err *e)
 	}
 }
 
-enum { STEP_ERROR = 1 };        /* beside libssh2's codes, which are not positive: err is set */
-
-/* Calls the step until it has ended, within the deadline of the opening. */
-static int
-drive(struct ssh *s, int (*step)(struct ssh *), const char *doing, struct err *e)
+int
+ssh_drive(struct ssh *s, int (*step)(struct ssh *), const char *doing, struct err *e)
 {
 	int rc;
 
@@ -317,7 +185,7 @@ drive(struct ssh *s, int (*step)(struct ssh *), const char *doing, struct err *e
 	return rc;
 }
 
-/* ---- algorithms ---------------------------------------------------------------------------------------------------------------- */
+/* ---- algorithms ----------------------------------------------------------------------------- */
 
 static void
 supported(struct ssh *s, int method, char *out, size_t size)
@@ -408,7 +276,7 @@ choose_all(struct ssh *s, const struct ssh_hosts *known, const char *only, struc
 	    prefer(s, LIBSSH2_METHOD_COMP_SC, compressed, SF_SFTP_COMPRESSION, e) ? -1 : 0;
 }
 
-/* ---- handshake ----------------------------------------------------------------------------------------------------------------- */
+/* ---- handshake ------------------------------------------------------------------------------ */
 
 static int
 step_handshake(struct ssh *s)
@@ -425,7 +293,7 @@ no_common_algorithm(struct ssh *s, int code, struct err *e)
 	if (ssh_hello_explain(&s->hello, ours, &why))
 		err_set(e, ERR_PERMANENT, "%s: libssh2 %s: %s", s->peer, libssh2_version(0), buf_str(&why));
 	else
-		fail(s, code, "handshake", e);
+		ssh_fail(s, code, "handshake", e);
 	buf_release(&why);
 	return -1;
 }
@@ -434,7 +302,7 @@ static int
 handshake(struct ssh *s, struct err *e)
 {
 	const char *banner;
-	int rc = drive(s, step_handshake, "handshake", e);
+	int rc = ssh_drive(s, step_handshake, "handshake", e);
 
 	if (rc == STEP_ERROR)
 		return -1;
@@ -444,13 +312,13 @@ handshake(struct ssh *s, struct err *e)
 	if (rc == LIBSSH2_ERROR_BANNER_RECV && !s->hello.n)
 		return err_set(e, ERR_TRANSIENT, "%s closed the connection before it said anything", s->peer);
 	if (rc)
-		return fail(s, rc, "handshake", e);
+		return ssh_fail(s, rc, "handshake", e);
 	banner = libssh2_session_banner_get(s->session);
 	snprintf(s->banner, sizeof(s->banner), "%s", banner ? banner : "");
 	return 0;
 }
 
-/* ---- the server's key ---------------------------------------------------------------------------------------------------------- */
+/* ---- the server's key ----------------------------------------------------------------------- */
 
 enum { CHECK_STRICT, CHECK_PIN, CHECK_ACCEPT_NEW, CHECK_OFF };  /* as in sources.def */
 
@@ -550,193 +418,7 @@ judge_key(struct ssh *s, const struct ssh_hosts *h, struct ssh_asked *asked, str
 	return SSH_DONE;
 }
 
-/* ---- login ---------------------------------------------------------------------------------------------------------------------- */
-
-static int
-step_methods(struct ssh *s)
-{
-	s->methods = libssh2_userauth_list(s->session, s->user, (unsigned)strlen(s->user));
-	if (s->methods || libssh2_userauth_authenticated(s->session))
-		return 0;
-	return libssh2_session_last_errno(s->session);
-}
-
-static int
-step_key(struct ssh *s)
-{
-	return libssh2_userauth_publickey_frommemory(s->session, s->user, strlen(s->user), NULL, 0, s->key, strlen(s->key), s->passphrase);
-}
-
-static int
-step_password(struct ssh *s)
-{
-	return libssh2_userauth_password_ex(s->session, s->user, (unsigned)strlen(s->user), s->password,
-	    (unsigned)strlen(s->password), NULL);
-}
-
-static int
-step_keyboard(struct ssh *s)
-{
-	return libssh2_userauth_keyboard_interactive_ex(s->session, s->user, (unsigned)strlen(s->user), answer);
-}
-
-struct tried { struct buf text; bool rsa; };    /* what was tried and what came of it */
-
-static int
-try_key(struct ssh *s, struct tried *t, struct err *e)
-{
-	struct ssh_key k;
-
-	(void)t;
-	if (ssh_key_look(s->key, s->passphrase, &k, e))
-		return STEP_ERROR;
-	snprintf(s->key_type, sizeof(s->key_type), "%s", k.type);
-	return drive(s, step_key, "login by key", e);
-}
-
-static int
-try_password(struct ssh *s, struct tried *t, struct err *e)
-{
-	(void)t;
-	return drive(s, step_password, "login by password", e);
-}
-
-static int
-try_keyboard(struct ssh *s, struct tried *t, struct err *e)
-{
-	(void)t;
-	s->questions = 0;
-	return drive(s, step_keyboard, "login by keyboard-interactive", e);
-}
-
-static const struct method {
-	const char *name;
-	bool by_key;                    /* else by the password */
-	int (*try)(struct ssh *, struct tried *, struct err *);
-} methods[] = {
-	{ "publickey", true, try_key },
-	{ "password", false, try_password },
-	{ "keyboard-interactive", false, try_keyboard },
-};
-
-static const struct method *
-find_method(const char *name, size_t n)
-{
-	for (size_t i = 0; i < ARRAY_LEN(methods); i++)
-		if (strlen(methods[i].name) == n && !memcmp(methods[i].name, name, n))
-			return &methods[i];
-	return NULL;
-}
-
-/*
- * A stream that broke in the midst of a login: libssh2 calls some of that a refused key. A server that says why it goes
- * (RFC 4253, section 11.1) may have had enough of wrong logins: 2 is OpenSSH's "Too many authentication failures".
- */
-static int
-broke_off(struct ssh *s, struct err *e)
-{
-	enum { PROTOCOL_ERROR = 2, AUTH_CANCELLED = 13, NO_MORE_METHODS = 14, ILLEGAL_USER = 15 };
-	bool enough = s->reason == PROTOCOL_ERROR || (s->reason >= AUTH_CANCELLED && s->reason <= ILLEGAL_USER);
-
-	return err_set(e, enough ? ERR_AUTH : ERR_TRANSIENT, "%s ended the connection during the login%s%s", s->peer,
-	    s->reason ? ": " : "", s->farewell);
-}
-
-/* Not a refusal of this one method but the end of the conversation. */
-static bool
-is_fatal(int rc)
-{
-	return rc == STEP_ERROR || (rc && ssh_error_class(rc) != ERR_AUTH && rc != LIBSSH2_ERROR_METHOD_NONE);
-}
-
-/* One method: 1 logged in, 0 not, -1 with err. */
-static int
-try_method(struct ssh *s, const struct method *m, struct tried *t, struct err *e)
-{
-	int rc;
-
-	if (!*(m->by_key ? s->key : s->password)) {
-		buf_printf(&t->text, "; no secret for %s", m->name);
-		return 0;
-	}
-	/* Asked anew each time: after a part of a login the server takes others. */
-	rc = drive(s, step_methods, "login", e);
-	if (rc == STEP_ERROR)
-		return -1;
-	if (rc && (s->lost || s->reason))
-		return broke_off(s, e);
-	if (is_fatal(rc))
-		return fail(s, rc, "login", e);
-	if (libssh2_userauth_authenticated(s->session))
-		return 1;
-	if (s->methods && !ssh_list_has(s->methods, strlen(s->methods), m->name, strlen(m->name))) {
-		buf_printf(&t->text, "; %s is not offered", m->name);
-		return 0;
-	}
-	rc = m->try(s, t, e);
-	if (!rc)
-		return 1;
-	if (rc != STEP_ERROR && (s->lost || s->reason))
-		return broke_off(s, e);
-	if (is_fatal(rc))
-		return rc == STEP_ERROR ? -1 : fail(s, rc, "login", e);
-	buf_printf(&t->text, "; %s %s", m->name, rc == LIBSSH2_ERROR_AUTHENTICATION_FAILED ? "was refused" : error_row(rc)->text);
-	t->rsa = t->rsa || (m->by_key && !strcmp(s->key_type, "ssh-rsa"));
-	return 0;
-}
-
-static int
-refused(struct ssh *s, const struct tried *t, struct err *e)
-{
-	struct buf user = BUF_INIT, offered = BUF_INIT;
-
-	escape_term(&user, s->user, strlen(s->user));
-	if (s->methods)
-		escape_term(&offered, s->methods, strnlen(s->methods, 200));
-	if (t->rsa)
-		err_set(e, ERR_PERMANENT, "%s refused the RSA key of user %s: libssh2 %s signs with RSA keys by SHA-1 only (ssh-rsa), which current servers refuse. "
-		    "Use an ed25519 or ecdsa key (ssh-keygen -t ed25519), or let the server take it (PubkeyAcceptedAlgorithms +ssh-rsa)%.*s",
-		    s->peer, buf_str(&user), libssh2_version(0), (int)t->text.len, t->text.p);
-	else
-		err_set(e, ERR_AUTH, "%s refused the login of user %s (it offers %s)%.*s", s->peer, buf_str(&user),
-		    offered.len ? buf_str(&offered) : "nothing", (int)t->text.len, t->text.p);
-	buf_release(&user);
-	buf_release(&offered);
-	return -1;
-}
-
-static int
-login(struct ssh *s, struct err *e)
-{
-	const char *order = run_str(s->run, SF_SFTP_AUTH_METHODS);
-	struct tried t = { BUF_INIT, false };
-	int rc = 0;
-
-	s->user = run_str(s->run, SF_SFTP_USERNAME);
-	s->password = run_str(s->run, SF_SFTP_PASSWORD);
-	s->key = run_str(s->run, SF_SFTP_PRIVATE_KEY);
-	s->passphrase = run_str(s->run, SF_SFTP_PASSPHRASE);
-	if (!*s->user)
-		return err_set(e, ERR_AUTH, "neither the job nor its credentials_ref names a username");
-	if (!*s->password && !*s->key)
-		return err_set(e, ERR_AUTH, "neither the job nor its credentials_ref has a password or a private_key");
-	while (*order && !rc) {
-		size_t n = strcspn(order, ",");
-		const struct method *m = find_method(order, n);
-
-		if (m)
-			rc = try_method(s, m, &t, e);
-		order += n + (order[n] == ',');
-	}
-	if (!rc)
-		refused(s, &t, e);
-	s->user = s->password = s->key = s->passphrase = "";
-	s->methods = NULL;
-	buf_release(&t.text);
-	return rc == 1 ? 0 : -1;
-}
-
-/* ---- channel -------------------------------------------------------------------------------------------------------------------- */
+/* ---- channel -------------------------------------------------------------------------------- */
 
 static int
 step_channel(struct ssh *s)
@@ -763,19 +445,19 @@ step_stderr(struct ssh *s)
 static int
 open_channel(struct ssh *s, struct err *e)
 {
-	int rc = drive(s, step_channel, "opening a channel", e);
+	int rc = ssh_drive(s, step_channel, "opening a channel", e);
 
 	if (rc)
-		return rc == STEP_ERROR ? -1 : fail(s, rc, "opening a channel", e);
-	rc = drive(s, step_stderr, "opening a channel", e);
+		return rc == STEP_ERROR ? -1 : ssh_fail(s, rc, "opening a channel", e);
+	rc = ssh_drive(s, step_stderr, "opening a channel", e);
 	if (!rc)
-		rc = drive(s, step_subsystem, "starting the subsystem", e);
+		rc = ssh_drive(s, step_subsystem, "starting the subsystem", e);
 	if (rc == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED || rc == LIBSSH2_ERROR_CHANNEL_FAILURE)
 		return err_set(e, ERR_PERMANENT, "%s has no subsystem \"%s\" for this user", s->peer, run_str(s->run, SF_SFTP_SUBSYSTEM));
-	return !rc ? 0 : rc == STEP_ERROR ? -1 : fail(s, rc, "starting the subsystem", e);
+	return !rc ? 0 : rc == STEP_ERROR ? -1 : ssh_fail(s, rc, "starting the subsystem", e);
 }
 
-/* ---- open and close ------------------------------------------------------------------------------------------------------------- */
+/* ---- open and close ------------------------------------------------------------------------- */
 
 static int
 start_library(struct err *e)
@@ -791,7 +473,7 @@ start_library(struct err *e)
 static int
 new_session(struct ssh *s, struct err *e)
 {
-	s->session = libssh2_session_init_ex(take_memory, give_memory, change_memory, s);
+	s->session = libssh2_session_init_ex(ssh_take_memory, give_memory, change_memory, s);
 	if (!s->session)
 		return err_set(e, ERR_SYSTEM, "libssh2 gave no session");
 	libssh2_session_set_blocking(s->session, 0);
@@ -850,7 +532,7 @@ establish(struct ssh *s, struct ssh_asked *asked, struct err *e)
 		for (unsigned i = 0; type && i < ARRAY_LEN(key_types); i++)
 			if (!strcmp(type, key_types[i]))
 				asked->tried |= 1U << i;
-	} else if (rc == SSH_DONE && (login(s, e) || open_channel(s, e))) {
+	} else if (rc == SSH_DONE && (ssh_login(s, e) || open_channel(s, e))) {
 		rc = SSH_FAILED;
 	}
 out:
@@ -914,7 +596,7 @@ ssh_banner(const struct ssh *s)
 	return s->banner;
 }
 
-/* ---- bytes ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- bytes ---------------------------------------------------------------------------------- */
 
 static int
 ended(struct ssh *s, struct err *e)
@@ -943,7 +625,7 @@ ssh_read(struct ssh *s, void *p, size_t n, struct err *e)
 	if (!got)
 		return ended(s, e);
 	s->end = true;
-	fail(s, (int)got, "reading the listing", e);
+	ssh_fail(s, (int)got, "reading the listing", e);
 	/* Whatever came before the cut is a part of a listing. */
 	if (e->cls == ERR_TRANSIENT)
 		e->cls = ERR_TRUNCATED;
@@ -968,7 +650,7 @@ ssh_write(struct ssh *s, struct buf *b, struct err *e)
 		s->unsent = 0;
 		if (put < 0) {
 			s->end = true;
-			fail(s, (int)put, "sending requests", e);
+			ssh_fail(s, (int)put, "sending requests", e);
 			if (e->cls == ERR_TRANSIENT)
 				e->cls = ERR_TRUNCATED;
 			return -1;
