@@ -555,7 +555,7 @@ has_companion(const struct dir *d, struct buf *path)
 {
 	const char *key = buf_str(path);
 
-	return bsearch(&key, d->companions.v, d->companions.n, sizeof(char *), by_text) != NULL;
+	return d->companions.n && bsearch(&key, d->companions.v, d->companions.n, sizeof(char *), by_text) != NULL;
 }
 
 /* Is its done file there, and none of it still being written? */
