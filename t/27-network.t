@@ -396,31 +396,30 @@ def cuts(t, w, served):
         total = counts["mapped_down"] if where == "map" else counts["down"] - counts["mapped_down"]
         # padding makes one run some bytes longer than another
         places = list(range(0, total + 400, 50))
-        for how in ("cut", "reset"):
-            for publish in ("atomic", "stream"):
-                what = "%s: %s%s, %s" % (served.name, how, "" if where == "all" else " of the %s connection" % {"main": "control", "map": "data"}[where], publish)
-                proxies = [served.proxy(k, where=where) for k in range(AT_ONCE)]
-                lies, classes, whole = [], {}, 0
-                for at in range(0, len(places), AT_ONCE):
-                    some = places[at:at + AT_ONCE]
-                    batch, ids = Batch(w), []
-                    for n, x in zip(some, proxies):
-                        x.order("%s-at %d" % (how, n))
-                        ids.append(batch.add(served.through(x, served.source("small", **ONCE)), publish=publish))
-                    batch.run()
-                    for n, x, i in zip(some, proxies, ids):
-                        r = batch.results[i]
-                        wrong = judge(r, batch.events[i], publish, x.host)
-                        if wrong:
-                            lies.append("%s at byte %d: %s" % (how, n, wrong))
-                        whole += r["event_type"] == "job.completed"
-                        if r["error"]:
-                            classes[r["error"]["class"]] = classes.get(r["error"]["class"], 0) + 1
-                for x in proxies:
-                    x.stop()
-                t.diag("%s: %d bytes, %d whole, %r" % (what, total, whole, classes))
-                t.ok(not lies, "%s at each of %d places: whole, or not completed" % (what, len(places)), "\n".join(lies[:12]), "%d in all" % len(lies))
-                t.ok(whole and sum(classes.values()) >= total // 100, "%s: both were seen" % what, classes, whole)
+        for how, publish in (("cut", "atomic"), ("cut", "stream"), ("reset", "atomic")):
+            what = "%s: %s%s, %s" % (served.name, how, "" if where == "all" else " of the %s connection" % {"main": "control", "map": "data"}[where], publish)
+            proxies = [served.proxy(k, where=where) for k in range(AT_ONCE)]
+            lies, classes, whole = [], {}, 0
+            for at in range(0, len(places), AT_ONCE):
+                some = places[at:at + AT_ONCE]
+                batch, ids = Batch(w), []
+                for n, x in zip(some, proxies):
+                    x.order("%s-at %d" % (how, n))
+                    ids.append(batch.add(served.through(x, served.source("small", **ONCE)), publish=publish))
+                batch.run()
+                for n, x, i in zip(some, proxies, ids):
+                    r = batch.results[i]
+                    wrong = judge(r, batch.events[i], publish, x.host)
+                    if wrong:
+                        lies.append("%s at byte %d: %s" % (how, n, wrong))
+                    whole += r["event_type"] == "job.completed"
+                    if r["error"]:
+                        classes[r["error"]["class"]] = classes.get(r["error"]["class"], 0) + 1
+            for x in proxies:
+                x.stop()
+            t.diag("%s: %d bytes, %d whole, %r" % (what, total, whole, classes))
+            t.ok(not lies, "%s at each of %d places: whole, or not completed" % (what, len(places)), "\n".join(lies[:12]), "%d in all" % len(lies))
+            t.ok(whole and sum(classes.values()) >= total // 100, "%s: both were seen" % what, classes, whole)
 
 
 def freezes(t, w, served):
@@ -495,11 +494,10 @@ def unreachable(t, w, served):
 
 # ---- all of it -----------------------------------------------------------------------------------------------------------
 
-def start(t, root, only):
-    """The servers that can be had, of the types that are served (by hand: of those alone that the command line names)."""
+def start(t, root, only, got):
+    """Into got: the servers that can be had, of the types that are served (by hand: of those alone that the command line names)."""
     code, out, err = run(program("iis-pollerctl"), "sources", "--json")
     states = {x["type"]: x["served"] for x in map(json.loads, out.splitlines())}
-    got = []
     for cls in [c for c in SERVED if not only or c.type in only]:
         if not states[cls.type]:
             t.diag("left out: %s: iis-pollerctl sources says that this version does not serve it" % cls.type)
@@ -513,7 +511,6 @@ def start(t, root, only):
             continue
         served.put = time.time()
         got.append(served)
-    return got
 
 
 def make(root):
@@ -533,8 +530,9 @@ def main(t):
     make(root)
     w = World(MockBroker(t), event_partitions=2)
     d = Daemon(w, {"local.allowed_roots": [root], "egress.allow": ["127.0.0.0/8", "::1/128"], "workers.count": 4}, wrap=without_override() or ())
-    everything = start(t, root, sys.argv[1:])
+    everything = []
     try:
+        start(t, root, sys.argv[1:], everything)
         for served in everything:
             parts = (same_everywhere, refused_folders, cuts, freezes, unreachable)
             for part in parts if served.peer else parts[:2]:
