@@ -484,7 +484,7 @@ jobs_task_started(struct master *m, struct task *t)
 		return;
 	rec->started_ns = clock_real_ns();
 	rec->started_ms = loop_now(m->loop);
-	metric_observe(METRIC_JOB_QUEUE, (double)(rec->started_ms - rec->received_ms) / 1000, label(rec));
+	metric_observe(METRIC_JOB_QUEUE, (double)(rec->started_ms - rec->received_ms) / 1000, NULL);
 	LOG(LOG_INFO, "job_started", LS("job_id", rec->job_id), LS("org_id", rec->org_id), LI("slot", t->slot->index));
 }
 

@@ -18,7 +18,7 @@ enum metric {
 	METRIC__MAX
 };
 
-#define METRIC_SERIES_MAX 64
+#define METRIC_SERIES_MAX 192
 
 void metrics_init(void);
 void metrics_free(void);

@@ -786,8 +786,10 @@ def parse_metrics(text):
 class Daemon:
     all = []
 
-    def __init__(self, world, conf=None, args=(), env=None, ready=True, start=True, name=None, keep=None, wrap=()):
-        """keep: a former Daemon whose folder (state, socket path) this one goes on with. wrap: goes before its command line."""
+    def __init__(self, world, conf=None, args=(), env=None, ready=True, start=True, name=None, keep=None, wrap=(), pipe=1 << 20):
+        """keep: a former Daemon whose folder (state, socket path) this one goes on with. wrap: goes before its command line.
+        pipe: bytes of the pipe for its log."""
+        self.pipe = pipe
         self.wrap = list(wrap)
         self.world = world
         self.dir = keep.dir if keep else folder()
@@ -840,7 +842,7 @@ class Daemon:
                                         env=clean_env(self.env), text=True, errors="replace")
         _processes.append(self.process)
         # A full pipe loses lines, by design of the log; on a busy machine the reader here may be late by many.
-        fcntl.fcntl(self.process.stderr, fcntl.F_SETPIPE_SZ, 1 << 20)
+        fcntl.fcntl(self.process.stderr, fcntl.F_SETPIPE_SZ, self.pipe)
         self.pid = self.process.pid
         self.log = Lines(self.process.stderr, self._line)
         if ready:
