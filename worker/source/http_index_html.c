@@ -208,7 +208,8 @@ trim(struct buf *b)
 	while (from < to && b->p[from] == ' ')
 		from++;
 	b->len = to;
-	buf_consume(b, from);
+	if (from)
+		buf_consume(b, from);
 }
 
 static int
