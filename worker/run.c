@@ -230,10 +230,12 @@ static void
 account(struct run *r, int rc, const struct err *e)
 {
 	struct task_done *d = &r->done;
+	struct err late = ERR_INIT;
 
+	/* What a stream found before it broke is right, and is counted: it goes out. */
 	if (!rc)
 		d->spool_bytes = r->emit->spool_bytes;
-	else
+	else if (r->task->publish == PUBLISH_ATOMIC || emit_flush(r->emit, &late))
 		emit_discard(r->emit);
 	d->cls = !rc ? ERR_OK : task_class_allowed(e->cls) && e->cls != ERR_OK ? e->cls : ERR_INTERNAL;
 	if (rc)

@@ -161,7 +161,11 @@ def _cleanup():
             except (OSError, ValueError, subprocess.TimeoutExpired):
                 pass
             if p.poll() is None:
-                p.kill()
+                # A server that leads a group takes its children along.
+                if os.getpgid(p.pid) == p.pid:
+                    os.killpg(p.pid, signal.SIGKILL)
+                else:
+                    p.kill()
                 p.wait()
     for d in _folders:
         if KEEP:
