@@ -451,6 +451,48 @@ def frozen(t, x):
     z.stop()
 
 
+def odd_servers(t, x):
+    """Servers that are slow of wit, forgetful, wrong or hostile: exact, or refused; never in part."""
+    every = ["d%d/f%02d.csv" % (d, f) for d in range(6) for f in range(25)]
+    links = ["d%d/l.csv" % d for d in range(6)]
+
+    def ask(fault, number="", **fields):
+        s = Sshd(x.keys, sftp="%s %s %s" % (os.path.join(os.path.dirname(os.path.abspath(sshd.__file__)), "odd_sftp.py"), fault, number))
+        r, e, _ = x.run(s, "/t", dict({"recursive": True, "response_timeout": "20s"}, **fields))
+        s.stop()
+        return r, e, sorted(p.decode() for p in paths(e, "/t"))
+    for fault, number, what in (("none", "", "a server of the test's own"), ("handles", 2, "one that opens two directories at most"), ("handles", 1, "... or only one"),
+                                ("bare", "", "one that tells names alone"), ("reverse", "", "one that answers in another order"), ("one", "", "one name a reply")):
+        r, e, got = ask(fault, number)
+        t.ok(r["event_type"] == "job.completed" and got == every and all(i["file_size"] == int(i["file_name"][1:3]) for i in e), what, r.raw, len(got))
+    for fault in ("none", "bare", "reverse"):
+        r, e, got = ask(fault, follow_symlinks="all")
+        t.ok(r["event_type"] == "job.completed" and got == sorted(every + links) and {i["link_target"] for i in e} == {None, "f00.csv"}, "%s: with links" % fault, r.raw, len(got))
+    r, e, got = ask("loop", follow_symlinks="all")
+    t.ok(r["event_type"] == "job.completed" and got == sorted(every + links), "a link to a directory above is not entered", r.raw, len(got))
+    for fault, number, cls, words in (("empty", "", "protocol", "without names"), ("id", "", "protocol", "not under way"), ("twice", "", "protocol", "not under way"),
+                                      ("huge", "", "protocol", "1048576 bytes"), ("version", "", "permanent", "version 6"), ("lost", "", "transient", "connection lost")):
+        r, e, got = ask(fault, number)
+        failed(t, r, e, cls, "%s: %s" % (fault, cls), words)
+    for n in (0, 1, 2, 3, 4, 5, 8, 13, 21, 34, 35):
+        r, e, got = ask("end", n)
+        failed(t, r, e, "truncated", "gone after %d replies" % n, "ended the SFTP session")
+    for fault, want, reason in (("midst", [p for p in every if not p.startswith("d5/")], "READDIR: failure: words of the server"), ("denied", [p for p in every if not p.startswith("d2/")], "permission denied"), ("fails", [p for p in every if not p.startswith("d3/")], "OPENDIR: failure")):
+        r, e, got = ask(fault)
+        there = [p for p in got if not p.startswith("d5/")] if fault == "midst" else got
+        t.ok(r["event_type"] == "job.partial" and there == want and reason in r["sources"][0]["unreadable_entries"][0]["reason"] and r["sources"][0]["unreadable"] == 1,
+             "%s: partial, and named" % fault, r.raw, len(got))
+    r, e, got = ask("vanish")
+    t.ok(r["event_type"] == "job.completed" and got == [p for p in every if p[:2] not in ("d1", "d4")], "directories that vanished are no part of it", r.raw, len(got))
+    for fault, n in (("slash", 2), ("nul", 1)):
+        r, e, got = ask(fault)
+        t.ok(r["event_type"] == "job.partial" and got == every and r["sources"][0]["unreadable"] == n, "%s: names that are none are named" % fault, r.raw, len(got))
+    r, e, got = ask("dots")
+    t.ok(r["event_type"] == "job.completed" and got == every, "dots: no names", r.raw, len(got))
+    r, e, got = ask("stat", follow_symlinks="files")
+    t.ok(r["event_type"] == "job.partial" and got == every and r["sources"][0]["unreadable"] == 6, "links that may not be looked at are named", r.raw, len(got))
+
+
 def breaks(t, x):
     """A small listing, cut and reset at every place: the whole set of files, or none."""
     root = small()
@@ -517,7 +559,7 @@ def main(t):
     if not sshd.here():
         t.skip_all("openssh-server is not installed")
     x = World24(t)
-    for part in (nasty, attributes, places, unreadable, keys, passwords, host_keys, unknown_hosts, algorithms, kept, frozen, breaks, deep, latency, many):
+    for part in (nasty, attributes, places, unreadable, keys, passwords, host_keys, unknown_hosts, algorithms, kept, frozen, odd_servers, breaks, deep, latency, many):
         t.part(part, x)
     left, right = conservation(x.daemon)
     t.ok(left == right and left > 0, "accepted = ended + in flight")

@@ -27,6 +27,7 @@
 
 struct folder {                 /* a directory being read; tree.c frees it as the data of its tree_dir */
 	struct tree_dir *dir;
+	bool alone;             /* no other was open when it was asked for */
 	bool opened, ended, failed;
 	unsigned reads;         /* READDIRs under way */
 	unsigned questions;     /* links and types of it that are still asked */
@@ -59,8 +60,8 @@ struct listing {
 	struct folder *open[OPEN_MAX];
 	unsigned n_open;
 	unsigned limit;         /* so many of them; fewer where the server has few handles */
-	bool alone;             /* the next one is opened when no other is */
-	unsigned refused_at;    /* how many were open when that was found out */
+	unsigned handles;       /* how many the server had given when it refused one more */
+	const struct folder *trial;     /* asked for alone; the others wait for its reply */
 	unsigned reads;
 	struct question *first, **last;         /* those that wait for their turn */
 	unsigned questions;     /* all: waiting and under way */
@@ -505,6 +506,8 @@ start(struct listing *l, struct tree_dir *d)
 	free(d->data);
 	d->data = f;
 	f->dir = d;
+	f->alone = !l->n_open;
+	l->trial = d->tries ? f : NULL;
 	l->open[l->n_open++] = f;
 	sftp_wire_ask(&l->c->wire, SFTP_OPENDIR, d->path, d->path_n, f);
 }
@@ -544,28 +547,30 @@ fill(struct listing *l)
 			l->last = &l->first;
 		ask_question(l, q);
 	}
-	while (l->n_open < l->limit && room(l) && !(l->alone && l->n_open) && (d = tree_next(l->tree))) {
+	while (l->n_open < l->limit && room(l) && !l->trial && (d = tree_next(l->tree))) {
+		if (d->tries && l->n_open) {
+			tree_dir_again(l->tree, d);
+			break;
+		}
 		start(l, d);
-		l->alone = false;
 	}
 	for (unsigned i = 0; i < l->n_open; i++)
 		read_on(l, l->open[i]);
 }
 
-/*
- * FAILURE may mean that the server has no more handles: the directory is tried once more when no other is open, and
- * if it opens then, fewer are held open from there on.
- */
+/* FAILURE may mean that the server has no more handles: the directory is tried once more when no other is open, and if it
+ * opens then, no more are held open from there on than the server had given. */
 static bool
 try_alone(struct listing *l, struct folder *f, const struct sftp_reply *r)
 {
 	struct tree_dir *d = f->dir;
 
-	if (r->status != SFTP_FAILURE || l->n_open < 2 || d->tries)
+	if (r->status != SFTP_FAILURE || f->alone)
 		return false;
 	d->tries++;
-	l->refused_at = l->n_open;
-	l->alone = true;
+	l->handles = 0;
+	for (unsigned i = 0; i < l->n_open; i++)
+		l->handles += l->open[i]->opened;
 	forget(l, f);
 	tree_dir_again(l->tree, d);
 	return true;
@@ -587,12 +592,14 @@ fail_folder(struct folder *f, const struct sftp_reply *r)
 static int
 opened(struct listing *l, struct folder *f, const struct sftp_reply *r, struct err *e)
 {
+	if (l->trial == f)
+		l->trial = NULL;
 	if (r->status == SFTP_OK) {
 		f->opened = true;
 		f->handle_n = r->handle_n;
 		memcpy(f->handle, r->handle, r->handle_n);
-		if (f->dir->tries && l->refused_at)
-			l->limit = l->refused_at / 2 ? l->refused_at / 2 : 1;
+		if (f->dir->tries && l->handles < l->limit)
+			l->limit = l->handles ? l->handles : 1;
 		return settle(l, f, e);
 	}
 	if (try_alone(l, f, r))
