@@ -111,4 +111,45 @@ struct http_names { uint64_t (*v)[2]; size_t n, cap; };
 bool http_names_add(struct http_names *, const void *p, size_t n);
 void http_names_release(struct http_names *);
 
+struct http_listing {                   /* one directory; lives until its HEADs are back */
+	struct http_listing *next, **at;
+	struct conn *c;
+	struct tree_dir *dir;
+	struct http_url base;           /* what references are relative to */
+	struct http_url page;           /* where the page at hand came from */
+	bool based;                     /* <base> was seen */
+	struct buf path;                /* page's path as bytes, up to and with its last '/' */
+	const struct index_format *format;
+	unsigned pending;               /* HEADs queued or under way */
+	unsigned pages;
+	bool read;                      /* the last page is read */
+	bool proved;                    /* HTML: it is an index */
+	struct http_names names, visited;
+	char server[64];
+};
+
+struct http_head {                      /* a file whose details are asked for */
+	struct http_head *next;
+	struct http_listing *listing;
+	int64_t size, mtime_ns;
+	bool approximate;
+	enum mtime_precision precision;
+	unsigned tries;
+	size_t n;
+	char name[];
+};
+
+/* http_entry.c: from what a page shows to the tree */
+
+/* The address is that of a file with names. */
+bool http_is_manifest(const struct conn *);
+/* Names are paths below the address, and no directory is entered. */
+bool http_is_flat(const struct conn *);
+/* The sink of the readers; arg: the request of the page. */
+int http_on_entry(void *arg, const struct index_entry *, struct err *);
+int http_on_base(void *arg, const char *ref, size_t n, struct err *);
+int http_unreadable(struct http_listing *, const char *name, size_t n, const char *why, struct err *);
+/* By the answer to HEAD where it tells, else by the index. As tree_report. */
+int http_report_head(struct http_request *, struct http_head *, struct err *);
+
 #endif

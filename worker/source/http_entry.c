@@ -1,0 +1,379 @@
+/*
+ * http_entry.c - what an index shows becomes entries of the tree: where a reference leads, whether its file needs a HEAD,
+ * what the event's source{} says.
+ *
+ * The readers' sink; http.c calls the rest when a HEAD has come back. Asks the server nothing; a name that no file can
+ * have is named as unreadable, never changed to one that could.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/escape.h"
+#include "common/units.h"
+#include "worker/source/http.h"
+#include "common/xalloc.h"
+#include "common/banned.h"
+
+#define QUEUE_BYTES (12 << 20)          /* where no page may pause: the most they may take */
+
+bool
+http_is_manifest(const struct conn *c)
+{
+	return c->wanted == HTTP_FORMAT_TEXT || c->wanted == HTTP_FORMAT_JSONL;
+}
+
+bool
+http_is_flat(const struct conn *c)
+{
+	return http_is_manifest(c) || c->wanted == HTTP_FORMAT_LINKS;
+}
+
+/* ---- entries ---------------------------------------------------------------------------------------------------------------- */
+
+/* The name of a reference below the page, in c->name. */
+enum place { BELOW, SELF, ABOVE, ELSEWHERE, WRONG };
+
+static const char hidden_code[] = "the link holds %2F or %00, which no name can hold";
+
+/* "name", "name/", "./name": what nearly all links are. colon: none can begin with a scheme. */
+static bool
+is_plain(const char *p, size_t n, bool colon)
+{
+	for (size_t i = 0; i < n; i++)
+		if ((unsigned char)p[i] < 0x20 || p[i] == 0x7f || (p[i] == ':' && !colon) || p[i] == '?' || p[i] == '#' ||
+		    (p[i] == '/' && i + 1 < n))
+			return false;
+	return n && *p != '.' && *p != '/' && *p != '%';
+}
+
+static enum place
+below(struct http_listing *l, const char *path)
+{
+	struct buf *b = &l->c->name;
+	size_t n = l->path.len;
+
+	buf_clear(b);
+	if (http_path_decode(path, strlen(path), b))
+		return WRONG;
+	if (b->len <= n) {
+		if (b->len == n && !memcmp(b->p, l->path.p, n))
+			return SELF;
+		/* "/a" for "/a/": the collection itself, as some WebDAV servers name it */
+		if (b->len + 1 == n && !memcmp(b->p, l->path.p, b->len))
+			return SELF;
+		return b->len && b->p[b->len - 1] == '/' && !memcmp(b->p, l->path.p, b->len) ? ABOVE : ELSEWHERE;
+	}
+	if (memcmp(b->p, l->path.p, n))
+		return ELSEWHERE;
+	buf_consume(b, n);
+	return BELOW;
+}
+
+static enum place
+resolve(struct http_listing *l, const char *ref, size_t n)
+{
+	size_t skip = n > 2 && ref[0] == '.' && ref[1] == '/' ? 2 : 0;
+	struct http_url u;
+	enum http_ref found;
+	enum place at;
+
+	if (!l->based && is_plain(ref + skip, n - skip, skip)) {
+		buf_clear(&l->c->name);
+		return http_path_decode(ref + skip, n - skip, &l->c->name) ? WRONG : BELOW;
+	}
+	if (*ref == '#')
+		return SELF;
+	found = http_url_resolve(&l->base, ref, n, &u);
+	if (found != HTTP_REF_OK)
+		return found == HTTP_REF_OTHER ? ELSEWHERE : WRONG;
+	at = !http_url_same_origin(&l->page, &u) ? ELSEWHERE : below(l, u.path);
+	/* "?C=M;O=A" sorts, and "x?dl=1" is not the file x; the page's own name with a query is itself, too. */
+	if (u.query && at == BELOW)
+		at = ELSEWHERE;
+	http_url_release(&u);
+	return at;
+}
+
+/* NULL, or what is wrong with a path of several components. */
+static const char *
+flat_fault(const char *p, size_t n)
+{
+	for (const char *end = p + n; p <= end;) {
+		const char *slash = memchr(p, '/', (size_t)(end - p));
+		size_t part = (size_t)((slash ? slash : end) - p);
+
+		if (!part || (part <= 2 && *p == '.' && p[part - 1] == '.'))
+			return "the path holds an empty component, \".\" or \"..\"";
+		if (!slash)
+			return NULL;
+		p = slash + 1;
+	}
+	return NULL;
+}
+
+static bool
+needs_head(const struct conn *c, int64_t size, bool approximate, int64_t mtime_ns)
+{
+	switch (run_int(c->run, SF_HTTP_HEAD_MODE)) {
+	case HTTP_HEAD_NONE:
+		return false;
+	case HTTP_HEAD_ALL:
+		return true;
+	default:
+		return size < 0 || mtime_ns == TIME_UNKNOWN || (approximate && filter_needs_attrs(c->run->filter));
+	}
+}
+
+static void
+attr_text(struct entry *en, enum source_attr id, const char *s)
+{
+	entry_attr_str(en, id, s, strlen(s));
+}
+
+/* The address of a file below the directory, in c->url. */
+static void
+file_url(struct http_listing *l, const char *name, size_t n)
+{
+	struct buf *b = &l->c->url;
+
+	buf_clear(b);
+	http_url_origin(&l->c->origin, false, b);
+	escape_url_path(b, l->dir->path, l->dir->path_n);
+	if (l->dir->path_n && l->dir->path[l->dir->path_n - 1] != '/')
+		buf_putc(b, '/');
+	escape_url_path(b, name, n);
+}
+
+static void
+size_attrs(struct entry *en, int64_t size, bool approximate)
+{
+	if (!approximate)
+		en->rec.size = size;
+	else if (size >= 0)
+		entry_attr_int(en, SA_HTTP_SIZE_APPROXIMATE, size);
+}
+
+static void
+time_attrs(struct entry *en, int64_t ns, enum mtime_precision p, const char *from)
+{
+	if (ns == TIME_UNKNOWN)
+		return;
+	en->rec.mtime_ns = ns;
+	en->rec.precision = p;
+	attr_text(en, SA_HTTP_MODIFIED_SOURCE, from);
+}
+
+static void
+common_attrs(struct http_listing *l, struct entry *en)
+{
+	entry_attr_str(en, SA_HTTP_URL, l->c->url.p, l->c->url.len);
+	attr_text(en, SA_HTTP_INDEX_FORMAT, l->c->wanted == HTTP_FORMAT_LINKS ? "links" : l->format ? l->format->name : "none");
+}
+
+static void
+etag_attrs(struct entry *en, const char *etag)
+{
+	if (!*etag)
+		return;
+	attr_text(en, SA_HTTP_ETAG, etag);
+	en->rec.version = etag;
+	en->rec.version_n = strlen(etag);
+}
+
+/* All that is to know stands in the index. */
+static int
+report(struct http_listing *l, struct entry *en, const struct index_entry *ix, struct err *e)
+{
+	file_url(l, en->name, en->name_n);
+	common_attrs(l, en);
+	size_attrs(en, ix->size, ix->approximate);
+	time_attrs(en, ix->mtime_ns, ix->precision, "index");
+	etag_attrs(en, ix->etag);
+	attr_text(en, SA_HTTP_CONTENT_TYPE, ix->content_type);
+	attr_text(en, SA_HTTP_SERVER, l->server);
+	return tree_report(l->c->tree, l->dir, en, e);
+}
+
+static int
+queue_head(struct http_listing *l, const struct entry *en, const struct index_entry *ix, struct err *e)
+{
+	struct conn *c = l->c;
+	struct http_head *h = xcalloc(1, sizeof(*h) + en->name_n + 1);
+
+	h->listing = l;
+	h->size = ix->size;
+	h->approximate = ix->approximate;
+	h->mtime_ns = ix->mtime_ns;
+	h->precision = ix->precision;
+	h->n = en->name_n;
+	memcpy(h->name, en->name, en->name_n);
+	*c->last = h;
+	c->last = &h->next;
+	c->queued++;
+	c->queued_bytes += sizeof(*h) + h->n;
+	l->pending++;
+	if (c->queued_bytes > QUEUE_BYTES)
+		return err_set(e, ERR_LIMIT, "too many files wait for their HEAD while one connection reads the index: "
+		    "raise max_connections, or use head_mode: none");
+	return 0;
+}
+
+int
+http_unreadable(struct http_listing *l, const char *name, size_t n, const char *why, struct err *e)
+{
+	struct buf *b = &l->c->text;
+
+	buf_clear(b);
+	buf_add(b, l->dir->path, l->dir->path_n);
+	if (b->len && b->p[b->len - 1] != '/')
+		buf_putc(b, '/');
+	buf_add(b, name, n);
+	return run_unreadable(l->c->run, b->p, b->len, why, e);
+}
+
+/* A page that is no index, but has links: the first link that could be a file must be proved to be one. */
+static int
+prove(struct http_listing *l, const struct index_entry *ix, struct err *e)
+{
+	if (l->proved || l->format != &index_html || l->c->wanted == HTTP_FORMAT_LINKS)
+		return 0;
+	l->proved = ix->mtime_ns != TIME_UNKNOWN;
+	if (l->proved)
+		return 0;
+	return err_set(e, ERR_PERMANENT, "the page is no index of a directory (it has no such heading, no link to the parent, no dates); "
+	    "index_format: links takes pages of any kind");
+}
+
+static int
+take(struct http_listing *l, const char *name, size_t n, const struct index_entry *ix, struct err *e)
+{
+	struct conn *c = l->c;
+	bool dir = ix->kind == INDEX_DIR;
+	struct entry en;
+	int rc;
+
+	while (n && name[n - 1] == '/') {
+		n--;
+		dir = dir || ix->kind == INDEX_UNSAID;
+	}
+	if (!n)
+		return 0;
+	if (memchr(name, '/', n)) {
+		/* Not of this directory; a directory of its own page will name it. */
+		if (!http_is_flat(c))
+			return ix->is_ref ? 0 : http_unreadable(l, name, n, "the name holds a '/'", e);
+		if (flat_fault(name, n))
+			return http_unreadable(l, name, n, flat_fault(name, n), e);
+	}
+	rc = prove(l, ix, e);
+	if (rc || http_names_add(&l->names, name, n))
+		return rc;
+	if (dir && http_is_flat(c))
+		return run_turn(c->run, e);
+	if (ix->status >= 300)
+		return http_unreadable(l, name, n, "the server refuses its properties", e);
+	entry_init(&en, name, n, dir ? ENTRY_DIR : ix->kind == INDEX_OTHER ? ENTRY_OTHER : ENTRY_FILE);
+	switch (tree_ask(c->tree, l->dir, &en, e)) {
+	case TREE_FAILED:
+		return -1;
+	case TREE_YES:
+		return needs_head(c, ix->size, ix->approximate, ix->mtime_ns) ? queue_head(l, &en, ix, e) : report(l, &en, ix, e);
+	default:
+		return 0;
+	}
+}
+
+int
+http_on_entry(void *arg, const struct index_entry *ix, struct err *e)
+{
+	struct http_request *q = arg;
+	struct http_listing *l = q->listing;
+
+	l->proved = l->proved || q->parser->heading;
+	if (!ix->is_ref)
+		return take(l, ix->name, ix->n, ix, e);
+	switch (resolve(l, ix->name, ix->n)) {
+	case BELOW:
+		return take(l, l->c->name.p, l->c->name.len, ix, e);
+	case ABOVE:
+		l->proved = true;
+		return 0;
+	case WRONG:
+		return prove(l, ix, e) || http_unreadable(l, ix->name, ix->n, hidden_code, e) ? -1 : 0;
+	case ELSEWHERE:
+		/* A manifest's lines are all meant. */
+		return http_is_manifest(l->c) ? http_unreadable(l, ix->name, ix->n, "it is not below the manifest's own folder", e) : 0;
+	default:
+		return 0;
+	}
+}
+
+int
+http_on_base(void *arg, const char *ref, size_t n, struct err *e)
+{
+	struct http_request *q = arg;
+	struct http_listing *l = q->listing;
+	struct http_url u;
+
+	if (l->based)
+		return 0;
+	if (http_url_resolve(&l->page, ref, n, &u) != HTTP_REF_OK)
+		return err_set(e, ERR_PROTOCOL, "the page's <base> is no address");
+	if (!http_url_same_origin(&u, &l->page)) {
+		http_url_release(&u);
+		return err_set(e, ERR_PERMANENT, "the page's <base> is of another origin");
+	}
+	http_url_release(&l->base);
+	l->base = u;
+	l->based = true;
+	return 0;
+}
+
+static void
+answer_attrs(struct http_request *q, struct entry *en)
+{
+	const struct http_answer *a = &q->answer;
+	struct buf *b = &q->c->text;
+
+	entry_attr_int(en, SA_HTTP_STATUS, a->status);
+	if (a->length >= 0)
+		entry_attr_int(en, SA_HTTP_CONTENT_LENGTH, a->length);
+	etag_attrs(en, a->etag);
+	attr_text(en, SA_HTTP_LAST_MODIFIED, a->modified);
+	attr_text(en, SA_HTTP_CONTENT_TYPE, a->type);
+	attr_text(en, SA_HTTP_CONTENT_ENCODING, a->encoding);
+	attr_text(en, SA_HTTP_CONTENT_DISPOSITION, a->disposition);
+	attr_text(en, SA_HTTP_ACCEPT_RANGES, a->ranges);
+	attr_text(en, SA_HTTP_CACHE_CONTROL, a->cache);
+	attr_text(en, SA_HTTP_SERVER, a->server);
+	if (q->redirects) {
+		buf_clear(b);
+		http_url_text(&q->url, false, b);
+		entry_attr_str(en, SA_HTTP_FINAL_URL, b->p, b->len);
+	}
+}
+
+/* By the head where it tells, else by the index. */
+int
+http_report_head(struct http_request *q, struct http_head *h, struct err *e)
+{
+	const struct http_answer *a = &q->answer;
+	struct http_listing *l = h->listing;
+	bool told = a->status / 100 == 2;
+	struct entry en;
+
+	entry_init(&en, h->name, h->n, ENTRY_FILE);
+	file_url(l, h->name, h->n);
+	common_attrs(l, &en);
+	if (told)
+		answer_attrs(q, &en);
+	if (told && a->length >= 0 && !a->compressed)
+		size_attrs(&en, a->length, false);
+	else if (!told || !a->compressed)
+		size_attrs(&en, h->size, h->approximate);
+	if (told && a->modified_ns != TIME_UNKNOWN)
+		time_attrs(&en, a->modified_ns, MTIME_S, "header");
+	else
+		time_attrs(&en, h->mtime_ns, h->precision, "index");
+	return tree_report(q->c->tree, l->dir, &en, e);
+}
