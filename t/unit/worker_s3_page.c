@@ -287,6 +287,9 @@ START_TEST(test_bounds)
 		s3_page_release(&p);
 		buf_release(&t.text);
 	}
+	/* an answer without a body */
+	ck_assert_int_eq(parse(&p, &t, NULL, 0, &e), S3_PAGE_BROKEN);
+	s3_page_release(&p);
 	/* a callback that has enough */
 	buf_clear(&b);
 	buf_puts(&b, LIST(NO KEY("a") KEY("b") KEY("c")));

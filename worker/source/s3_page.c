@@ -479,7 +479,8 @@ feed(struct parse *p)
 enum s3_page_result
 s3_page_parse(struct s3_page *page, const char *body, size_t n, struct err *e)
 {
-	struct parse p = { .page = page, .body = body, .n = n, .leaf = -1, .result = S3_PAGE_WHOLE, .e = e };
+	/* an answer without a body has no bytes to point to */
+	struct parse p = { .page = page, .body = n ? body : "", .n = n, .leaf = -1, .result = S3_PAGE_WHOLE, .e = e };
 	xmlErrorPtr why;
 
 	s3_page_clear(page);
