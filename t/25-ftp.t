@@ -13,6 +13,7 @@ import ftpservers  # noqa: E402
 import trees  # noqa: E402
 from ftpservers import ProFtpd, PureFtpd, Vsftpd  # noqa: E402
 from poller import Daemon, MockBroker, Tap, World, conservation, folder, need  # noqa: E402
+from servers import Proxy  # noqa: E402
 
 CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 # What a second line of a name makes of it: this cannot be told from a file (man page), in LIST and in MLSD.
@@ -235,6 +236,40 @@ def connections(t, w, cert):
     s.stop()
 
 
+def cuts(t, w, cert):
+    """Something between server and poller ends data connections in good order at every 50th byte: never a short listing."""
+    root = folder()
+    os.chmod(root, 0o755)
+    trees.write(root, {"file_%02d_%s.csv" % (i, "x" * i): (i, trees.EPOCH) for i in range(12)})
+    for server in ftpservers.ALL:
+        for tls in (None, cert):
+            what = "%s%s" % (server.name, " with TLS" if tls else "")
+            s = server(root, tls=tls, address="127.0.0.3", both=("127.0.0.4",))
+            mapped = "127.0.0.4:%d-%d=127.0.0.3" % (s.passive, s.passive + 199)
+            with Proxy(("127.0.0.3", s.port), "127.0.0.4:0", map=mapped) as x:
+                r, e, _ = w.run(s.source("/", host=x.host, port=x.port, keepalive=False, retries=0, probe_mdtm_offset=False, include_raw=True), timeout=30)
+                t.is_((r["event_type"], len(e)), ("job.completed", 12), "%s: whole through the proxy" % what)
+            # where lines end, a cut cannot be seen in clear, unless the server counts
+            ends, at = {0}, 0
+            for raw in [i["source"]["raw"] for i in e]:
+                at += len(raw.encode()) + 2
+                ends.add(at)
+            blind, short, classes = [], [], set()
+            for n in list(range(0, at, 50)) + [at - 1]:
+                with Proxy(("127.0.0.3", s.port), "127.0.0.4:0", map=mapped, cut_at=n, where="map") as x:
+                    r, e, _ = w.run(s.source("/", host=x.host, port=x.port, keepalive=False, retries=0, probe_mdtm_offset=False), timeout=30)
+                if r["event_type"] == "job.completed" and len(e) < 12:
+                    (blind if not tls and server is not PureFtpd and n in ends else short).append(n)
+                elif r["error"]:
+                    classes.add(r["error"]["class"])
+                    if e:
+                        short.append(n)
+            t.is_(short, [], "%s: no cut listing passes for whole" % what)
+            t.ok(classes and classes <= {"truncated", "transient", "protocol", "timeout"}, "%s: cuts are tried again" % what, classes)
+            t.diag("%s: cut at a line's end, not to be seen: %s" % (what, blind))
+            s.stop()
+
+
 # ---- a server that is ours: what no real one says on demand ------------------------------------------------------------------
 
 class Fake:
@@ -348,7 +383,7 @@ def main(t):
     cert = ftpservers.certificate()
     w = World(MockBroker(t), event_partitions=4)
     d = Daemon(w, {"egress.allow": ["127.0.0.0/8"]})
-    for part in (names, links, places, refusals, unreadable, zones, charsets, connections, answers):
+    for part in (names, links, places, refusals, unreadable, zones, charsets, connections, cuts, answers):
         t.part(part, w, cert)
     left, right = conservation(d)
     t.ok(left == right, "accepted = ended + in flight", (left, right))

@@ -49,10 +49,10 @@ def program(name):
 
 
 def certificate():
-    """(file with key and certificate, certificate as text) for localhost and 127.0.0.1"""
+    """(file with key and certificate, certificate as text) for localhost, 127.0.0.1 and 127.0.0.4"""
     where = folder()
     key, crt, pem = (os.path.join(where, x) for x in ("tls.key", "tls.crt", "tls.pem"))
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:127.0.0.4",
                     "-keyout", key, "-out", crt], check=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with open(key) as a, open(crt) as b:
         text = b.read()
@@ -63,15 +63,15 @@ def certificate():
 
 
 class FtpServer:
-    """tls: what certificate() gave; implicit: TLS from the first byte on."""
+    """tls: what certificate() gave; implicit: TLS from the first byte on. both: further addresses whose passive ports are kept free, for a proxy."""
     name, mlsd, user, password = "", False, USER, PASSWORD
 
-    def __init__(self, root, tls=None, implicit=False, port=None, address="127.0.0.1", env=None, **options):
+    def __init__(self, root, tls=None, implicit=False, port=None, address="127.0.0.1", both=(), env=None, **options):
         self.root, self.tls, self.implicit, self.address, self.options = os.path.realpath(root), tls, implicit, address, options
         self.dir = folder()
         os.chmod(self.dir, 0o755)
         self.port = port or free_port()
-        self.passive = free_range(200, address)
+        self.passive = free_range(200, address, *both)
         self.process = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
                                         env=clean_env(dict(env or {}, LD_LIBRARY_PATH=program("usr/lib/x86_64-linux-gnu"))), start_new_session=True)
         _processes.append(self.process)

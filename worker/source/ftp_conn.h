@@ -48,6 +48,7 @@ struct ftp_control {            /* one control connection: one easy handle for i
 	unsigned code;          /* of the last reply; 0: none since the command */
 	unsigned multi;         /* code of the reply that goes on in further lines; 0: none */
 	char text[FTP_TEXT];    /* of the last reply, all lines */
+	bool told_end;          /* TLS told the end of what it carried (close_notify) */
 	bool leaving;           /* QUIT was sent: what follows is of no use */
 
 	/* the listing */

@@ -202,6 +202,7 @@ note_tls(struct conn *c, const char *p, size_t n)
 static void
 told(struct transfer *t, curl_infotype type, const char *p, size_t n)
 {
+	static const char end[] = "(IN), TLS alert, close notify";
 	struct ftp_control *ctl = (struct ftp_control *)t;
 
 	if (type == CURLINFO_HEADER_OUT) {
@@ -213,6 +214,8 @@ told(struct transfer *t, curl_infotype type, const char *p, size_t n)
 		reply_line(ctl, line, strlen(line));
 	} else if (type == CURLINFO_TEXT) {
 		note_tls(ctl->c, p, n);
+		/* The control connection stays open: this is the data connection's. */
+		ctl->told_end |= memmem(p, n, end, sizeof(end) - 1) != NULL;
 	}
 }
 
@@ -336,7 +339,7 @@ ftp_ask_begin(struct ftp_control *ctl)
 	ctl->ask_now = -1;
 	ctl->verb[0] = ctl->text[0] = '\0';
 	ctl->code = ctl->multi = 0;
-	ctl->logged_in = ctl->leaving = false;
+	ctl->logged_in = ctl->leaving = ctl->told_end = false;
 }
 
 void

@@ -355,6 +355,12 @@ ftp_lines_feed(struct ftp_control *ctl, const char *p, size_t n)
 	return 0;
 }
 
+static bool
+data_is_tls(const struct run *r)
+{
+	return run_int(r, SF_FTP_TLS_MODE) != FTP_TLS_NONE && !run_int(r, SF_FTP_DATA_TLS);
+}
+
 int
 ftp_lines_end(struct ftp_control *ctl)
 {
@@ -362,6 +368,9 @@ ftp_lines_end(struct ftp_control *ctl)
 
 	if (ctl->line.len)
 		return fail(ctl, ERR_TRUNCATED, "the last line has no end", ctl->line.p, ctl->line.len);
+	/* libcurl 7.88 takes any end of a TLS connection for a good one. */
+	if (data_is_tls(ctl->c->run) && !ctl->told_end && run_int(ctl->c->run, SF_FTP_REQUIRE_CLOSE_NOTIFY))
+		return fail(ctl, ERR_TRUNCATED, "the data connection ended without TLS's close_notify; see require_close_notify", NULL, 0);
 	if (ftp_reply_cut(ctl->text))
 		return fail(ctl, ERR_TRUNCATED, "the server says that it cut the listing", ctl->text, strlen(ctl->text));
 	if (matches >= 0 && (uint64_t)matches > ctl->lines)
