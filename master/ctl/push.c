@@ -112,39 +112,85 @@ put_list(struct jsonw *j, const char *key, const char *s)
 	jsonw_end_array(j);
 }
 
-/* "field=value", as the field's kind wants it; job_parse judges what comes of it. */
+/* "field=value" or "object.member=value", as the field's kind wants it, under the name behind the dot; job_parse judges what
+ * comes of it. */
 static int
 put_field(struct jsonw *j, int type, const char *s, struct err *e)
 {
-	const char *eq = strchr(s, '='), *value = eq ? eq + 1 : "";
+	const char *eq = strchr(s, '='), *value = eq ? eq + 1 : "", *key, *dot;
 	char *name = eq ? xmemdup0(s, (size_t)(eq - s)) : NULL;
 	int rc = 0, row, flag;
 	int64_t number;
 
-	if (!name || !*name || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(name)) {
+	if (!name || !*name || *name == '.' ||
+	    strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.") != strlen(name)) {
 		rc = err_set(e, ERR_INVALID_JOB, "--set: %s is not field=value", s);
 		goto out;
 	}
+	dot = strchr(name, '.');
+	key = dot ? dot + 1 : name;
 	row = field_find(field_rows, SF__MAX, type, name);
 	if (row >= 0 && field_rows[row].kind == KIND_BOOL && units_bool(value, &flag) == 0)
-		jsonw_bool(j, name, flag != 0);
+		jsonw_bool(j, key, flag != 0);
 	else if (row >= 0 && field_rows[row].kind == KIND_INT && units_int(value, &number) == 0)
-		jsonw_int(j, name, number);
+		jsonw_int(j, key, number);
 	else if (row >= 0 && field_rows[row].kind == KIND_DBL && json_check(value, strlen(value), 1, e) == 0)
-		jsonw_raw(j, name, value, strlen(value));
+		jsonw_raw(j, key, value, strlen(value));
 	else if (row >= 0 && field_rows[row].kind == KIND_STRS)
-		put_list(j, name, value);
+		put_list(j, key, value);
 	else
-		rc = put_text(j, name, "set", value, e);
+		rc = put_text(j, key, "set", value, e);
 out:
 	free(name);
+	return rc;
+}
+
+/* Bytes of the object's name in "object.member=value"; 0: none. */
+static size_t
+group_of(const char *s)
+{
+	size_t n = strcspn(s, ".=");
+
+	return s[n] == '.' ? n : 0;
+}
+
+/* The members of one object stand together, wherever they were said. */
+static int
+put_fields(struct ctl *c, struct jsonw *j, int type, struct err *e)
+{
+	const char *s, *other;
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && (s = ctl_opt_nth(c, "set", i)); i++) {
+		size_t n = group_of(s);
+		char *name;
+		bool written = false;
+
+		if (!n) {
+			rc = put_field(j, type, s, e);
+			continue;
+		}
+		for (size_t k = 0; k < i; k++) {
+			other = ctl_opt_nth(c, "set", k);
+			written |= group_of(other) == n && !memcmp(other, s, n);
+		}
+		if (written)
+			continue;
+		name = xmemdup0(s, n);
+		jsonw_object(j, name);
+		free(name);
+		for (size_t k = i; rc == 0 && (other = ctl_opt_nth(c, "set", k)); k++)
+			if (group_of(other) == n && !memcmp(other, s, n))
+				rc = put_field(j, type, other, e);
+		jsonw_end_object(j);
+	}
 	return rc;
 }
 
 static int
 put_source(struct ctl *c, struct jsonw *j, struct err *e)
 {
-	const char *type = ctl_opt(c, "type"), *s;
+	const char *type = ctl_opt(c, "type");
 	int rc;
 
 	jsonw_object(j, "source_config");
@@ -153,8 +199,8 @@ put_source(struct ctl *c, struct jsonw *j, struct err *e)
 		rc = put_text(j, "path", "path", ctl_opt(c, "path"), e);
 	if (rc == 0 && ctl_opt(c, "recursive"))
 		jsonw_bool(j, "recursive", true);
-	for (size_t i = 0; rc == 0 && (s = ctl_opt_nth(c, "set", i)); i++)
-		rc = put_field(j, source_by_name(type), s, e);
+	if (rc == 0)
+		rc = put_fields(c, j, source_by_name(type), e);
 	jsonw_end_object(j);
 	return rc;
 }

@@ -30,6 +30,9 @@ static const struct {
 	    "\"metadata\":{\"a\": [1]}}", NULL },
 	{ { "-t", "dummy", "-p", "quote\"back\\" }, "{\"source_config\":{\"source_type\":\"dummy\",\"path\":\"quote\\\"back\\\\\"}}", NULL },
 	{ { "-t", "dummy", "-s", "files=three" }, "{\"source_config\":{\"source_type\":\"dummy\",\"files\":\"three\"}}", NULL },
+	{ { "-t", "http", "-s", "url=http://h/", "-s", "tls.verify=false", "-s", "auth.type=basic", "-s", "tls.min_version=1.3", "-s", "headers.X-K=v" },
+	    "{\"source_config\":{\"source_type\":\"http\",\"url\":\"http://h/\",\"tls\":{\"verify\":false,\"min_version\":\"1.3\"},"
+	    "\"auth\":{\"type\":\"basic\"},\"headers\":{\"X-K\":\"v\"}}}", NULL },
 	{ { "-g", "*.csv" }, NULL, "--type is missing" },
 	{ { "-t", "dummy", "-p", "\xff" }, NULL, "--path: not UTF-8" },
 	{ { "-t", "dummy", "-g", "a", "-g", "\xc0\xaf" }, NULL, "--pattern: not UTF-8" },
