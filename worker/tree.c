@@ -343,7 +343,8 @@ enter(struct tree *t, const struct tree_dir *d, const char *real, size_t real_n,
 	struct dir *fresh;
 
 	buf_str(&t->path);
-	if (repeats(rel_of(t), rel_n(t))) {
+	/* Keys have no links: what repeats in one is its name. */
+	if (!t->flat && repeats(rel_of(t), rel_n(t))) {
 		struct buf shown = BUF_INIT;
 
 		escape_term(&shown, t->path.p, t->path.len > 300 ? 300 : t->path.len);

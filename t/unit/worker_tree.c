@@ -522,6 +522,21 @@ START_TEST(loops_that_the_protocol_does_not_show)
 }
 END_TEST
 
+START_TEST(keys_may_repeat)
+{
+	struct tree_dir *d;
+
+	begin("");
+	tree_keys(tree);
+	for (int i = 0; i < 20; i++) {
+		d = tree_next(tree);
+		ck_assert_int_eq(give(d, "a", ENTRY_DIR), TREE_NO);
+		finish(d);
+	}
+	ck_assert_uint_eq(tree_next(tree)->depth, 20);
+}
+END_TEST
+
 START_TEST(deep_is_no_loop)
 {
 	struct tree_dir *d;
@@ -590,6 +605,7 @@ main(void)
 	tcase_add_loop_test(t, links_lead, 0, (int)ARRAY_LEN(links));
 	tcase_add_test(t, links_back_through_links);
 	tcase_add_loop_test(t, loops_that_the_protocol_does_not_show, 0, (int)ARRAY_LEN(cycles));
+	tcase_add_test(t, keys_may_repeat);
 	tcase_add_test(t, deep_is_no_loop);
 	tcase_add_test(t, the_queue_is_bounded);
 	srunner_set_tap(sr, "-");
