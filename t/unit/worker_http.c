@@ -483,6 +483,21 @@ START_TEST(sink_stops)
 }
 END_TEST
 
+/* Once a name that begins with a NUL, which is empty for C, was looked for without end. */
+START_TEST(nul_in_markup)
+{
+	static const char page[] = "<a \0=x \0y='z' href=a><\0b \0=1></\0><!\0><a\0 href=no><a href=\"b\0c\">";
+	struct seen s = { BUF_INIT, 0, 0 };
+	struct err e = ERR_INIT;
+
+	ck_assert(!read_page(&index_html, page, sizeof(page) - 1, 1, true, &s, &e));
+	ck_assert_uint_eq(s.n, 2);
+	ck_assert_uint_eq(s.text.len, strlen("a|?|-1|-1\nb c|?|-1|-1\n"));
+	ck_assert(!memcmp(s.text.p, "a|?|-1|-1\nb\0c|?|-1|-1\n", s.text.len));
+	buf_release(&s.text);
+}
+END_TEST
+
 START_TEST(long_names)
 {
 	const struct { const struct index_format *f; const char *before, *behind; } rows[] = {
@@ -532,6 +547,7 @@ main(void)
 	tcase_add_loop_test(t, real_page, 0, ARRAY_LEN(files));
 	tcase_add_test(t, control_character_in_xml);
 	tcase_add_test(t, sink_stops);
+	tcase_add_test(t, nul_in_markup);
 	tcase_add_test(t, long_names);
 	suite_add_tcase(s, t);
 	srunner_set_tap(sr, "-");

@@ -264,9 +264,9 @@ is(const char *tag, const char *names)
 {
 	size_t n = strlen(tag);
 
-	for (const char *p = names; (p = strstr(p, tag)); p += n)
+	for (const char *p = names; n && (p = strstr(p, tag)); p += n)
 		if ((p == names || p[-1] == ' ') && (!p[n] || p[n] == ' '))
-			return n > 0;
+			return true;
 	return false;
 }
 
@@ -412,11 +412,13 @@ lower(char c)
 static void
 word_char(char *word, size_t *n, char c)
 {
-	/* What is longer is none that matters: it must not become one by being cut. */
-	if (*n < WORD_MAX)
+	/* What is longer, or holds a NUL, is none that matters: it must not become one by being cut. */
+	if (*n < WORD_MAX && c) {
 		word[(*n)++] = lower(c);
-	else
+	} else {
 		word[0] = '!';
+		*n += !*n;
+	}
 }
 
 static bool
