@@ -502,8 +502,14 @@ dispatch_run(struct master *m)
 	if (m->phase != MASTER_RUNNING)
 		return;
 	/* First, since in a pool that always has work no worker would ever be fresh again. */
-	while (sched_wants_fresh(m->sched) && (s = pool_idle(m->pool, true)) && (t = sched_pop(m->sched, true)))
-		start(m, t, s);
-	while ((s = pool_idle(m->pool, false)) && (t = sched_pop(m->sched, !s->tasks_served)))
-		start(m, t, t->alone ? s : endpoint_worker(m, t, s));
+	for (int r = 0; r < ROLE__MAX; r++)
+		while (sched_wants_fresh(m->sched, r) && (s = pool_idle(m->pool, r, true)) && (t = sched_pop(m->sched, r, true)))
+			start(m, t, s);
+	for (int r = 0; r < ROLE__MAX; r++)
+		if (sched_wants_fresh(m->sched, r))
+			pool_want_fresh(m->pool, r);
+	pool_balance(m->pool);
+	for (int r = 0; r < ROLE__MAX; r++)
+		while ((s = pool_idle(m->pool, r, false)) && (t = sched_pop(m->sched, r, !s->tasks_served)))
+			start(m, t, t->alone ? s : endpoint_worker(m, t, s));
 }

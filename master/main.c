@@ -63,7 +63,7 @@ master_not_ready(const struct master *m)
 		return "draining: the poller is being stopped";
 	if (pool_broken(m->pool))
 		return "workers refuse to run: see worker_config_error in the log, then restart iis-pollerd";
-	if (!pool_in_state(m->pool, WORKER_IDLE) && !pool_in_state(m->pool, WORKER_BUSY) && !pool_in_state(m->pool, WORKER_DRAINING))
+	if (!pool_sound(m->pool))
 		return "no worker is ready: see worker_died in the log or 'iis-pollerctl crashes'";
 	if ((why = consumer_trouble(m->consumer)))
 		return why;

@@ -208,10 +208,14 @@ struct sched *sched_new(struct master *);
 void sched_free(struct sched *);
 void sched_push(struct sched *, struct task *);
 void sched_remove(struct sched *, struct task *);
-/* The next task for an idle worker (fresh: it has served none); NULL: none that fits. */
-struct task *sched_pop(struct sched *, bool fresh);
-/* A task waits for a worker that has served none. */
-bool sched_wants_fresh(const struct sched *);
+/* The role a worker must have to be given this task. */
+enum worker_role task_role(const struct task *);
+/* The next task for an idle worker of the role (fresh: it has served none); NULL: none that fits. */
+struct task *sched_pop(struct sched *, enum worker_role, bool fresh);
+/* A task waits for a worker of the role that has served none. */
+bool sched_wants_fresh(const struct sched *, enum worker_role);
+/* Tasks that wait for a worker of the role and for nothing else. */
+size_t sched_waiting(const struct sched *, enum worker_role);
 size_t sched_depth(const struct sched *, enum job_priority);
 /* The same as sched_push, but the tenant's next one. */
 void sched_push_first(struct sched *, struct task *);
@@ -251,7 +255,7 @@ bool dispatch_reading(const struct master *);
 /* Stops a task that is running (t->cancel is set by the caller). */
 void dispatch_cancel(struct master *, struct task *);
 
-/* ---- pool.c, slot.c, slot_start.c, spawn.c: slots and processes ----------------------------------------------------- */
+/* ---- pool.c, pool_roles.c, slot.c, slot_start.c, spawn.c: slots and processes ----------------------------------------------------- */
 
 enum death_cause { DEATH_CLEAN, DEATH_CONFIG, DEATH_RESOURCE, DEATH_CRASH, DEATH_SANDBOX, DEATH_CPU, DEATH_MEMORY, DEATH_DEADLINE,
 	DEATH_PROTOCOL, DEATH_KILLED, DEATH_START, DEATH_RECYCLED, DEATH_CANCELLED, DEATH_EXIT, DEATH__MAX };
@@ -319,6 +323,9 @@ struct slot {
 	int index;                      /* from 0 */
 	uint32_t generation;            /* one more at each spawn */
 	enum worker_state state;        /* changed by slot_set_state alone */
+	enum worker_role role;          /* of the process, told in SETUP; for its whole life */
+	enum worker_role next_role;     /* of the slot's next process */
+	bool turning;                   /* it was sound and is exchanged for one of another role, not READY yet */
 	uint32_t setup;                 /* the master's setup_generation when SETUP was sent */
 	struct child proc;
 	int spool_fd;
@@ -357,8 +364,15 @@ void pool_free(struct pool *);
 size_t pool_size(const struct pool *);         /* slots in use: workers.count, or what the descriptor limit allows */
 struct slot *pool_slot(const struct pool *, size_t i);
 size_t pool_in_state(const struct pool *, enum worker_state);
-/* An idle, sound worker; fresh: one that has served nothing (a new one is made when there is none). NULL none now. */
-struct slot *pool_idle(struct pool *, bool fresh);
+/* Workers that serve, or are exchanged for one of another role just now: 0 is trouble. */
+size_t pool_sound(const struct pool *);
+/* An idle, sound worker of the role; fresh: one that has served nothing. NULL none now. */
+struct slot *pool_idle(struct pool *, enum worker_role, bool fresh);
+/* A task waits for a fresh worker of the role and there is none: an idle worker makes room for one, unless one is coming. */
+void pool_want_fresh(struct pool *, enum worker_role);
+/* Idle workers of roles that have too many give way to workers of roles that have too few. */
+void pool_balance(struct pool *);
+const char *worker_role_name(enum worker_role);
 const struct deaths *pool_deaths(const struct pool *);
 uint64_t pool_restarts(const struct pool *);
 /* A worker refused to run (exit 78): no more are started. */

@@ -3,7 +3,8 @@
  * Called by main.c, dispatch.c and the status pages.
  *
  * One slot more than configured is kept empty, so that a worker that is due is replaced by one that is READY before it
- * leaves. What one worker goes through stands in slot.c, when and how one is started in slot_start.c.
+ * leaves. What one worker goes through stands in slot.c, when and how one is started in slot_start.c,
+ * how many have which role in pool_roles.c.
  */
 #include <errno.h>
 #include <signal.h>
@@ -31,11 +32,13 @@ pool_send_setup(struct slot *s, struct err *e)
 	int ret;
 
 	setup_init(&setup);
-	setup.role = ROLE_LOCAL;
+	setup.role = s->role;
 	setup.log_level = log_get_level();
-	for (size_t i = 0; i < c->local_roots.n; i++)
-		strlist_add(&setup.roots, c->local_roots.v[i]);
-	strlist_add(&setup.roots, c->dummy_path);
+	if (s->role == ROLE_LOCAL) {
+		for (size_t i = 0; i < c->local_roots.n; i++)
+			strlist_add(&setup.roots, c->local_roots.v[i]);
+		strlist_add(&setup.roots, c->dummy_path);
+	}
 	setup.spool_max = c->spool_max;
 	setup.memory_max = c->workers_memory;
 	setup.cpu_max_s = c->workers_cpu / 1000;
@@ -72,6 +75,7 @@ pool_exchange(struct pool *p, struct slot *old)
 	if (!new_ || p->leaving || p->stopping)
 		return;
 	p->spare = NULL;
+	new_->next_role = old->next_role;
 	p->coming = new_;
 	p->leaving = old;
 	slot_start(new_);
@@ -107,44 +111,20 @@ on_recycle(void *arg)
 
 /* ---- what dispatch.c asks ---------------------------------------------------------------------------------------- */
 
-/* A worker that has served nothing is on its way: none needs to make room for it. */
-static bool
-fresh_coming(const struct pool *p)
-{
-	for (size_t i = 0; i <= p->n; i++) {
-		const struct slot *s = &p->slots[i];
-
-		if (s == p->spare || s == p->leaving)
-			continue;
-		if (s->state == WORKER_STARTING || s->state == WORKER_BACKOFF || s->state == WORKER_DYING ||
-		    (s->state == WORKER_DRAINING && !s->task))
-			return true;
-	}
-	return false;
-}
-
 struct slot *
-pool_idle(struct pool *p, bool fresh)
+pool_idle(struct pool *p, enum worker_role role, bool fresh)
 {
-	struct slot *used = NULL;
-
 	for (size_t i = 0; i <= p->n; i++) {
 		struct slot *s = &p->slots[i];
 
-		if (s->state != WORKER_IDLE || s->task)
+		if (s->state != WORKER_IDLE || s->task || s->role != role)
 			continue;
 		/* It was set up with what a reload has changed since. */
-		if (s->setup != p->m->setup_generation) {
+		if (s->setup != p->m->setup_generation)
 			slot_kill(s, DEATH_RECYCLED, false);
-			continue;
-		}
-		if (!fresh || !s->tasks_served)
+		else if (!fresh || !s->tasks_served)
 			return s;
-		used = s;
 	}
-	/* A fresh one is wanted: an idle one makes room for it; one only, since a new one is for all who wait. */
-	if (fresh && used && !fresh_coming(p))
-		slot_kill(used, DEATH_RECYCLED, false);
 	return NULL;
 }
 
@@ -155,6 +135,16 @@ pool_in_state(const struct pool *p, enum worker_state st)
 
 	for (size_t i = 0; i <= p->n; i++)
 		n += p->slots[i].state == st && &p->slots[i] != p->spare;
+	return n;
+}
+
+size_t
+pool_sound(const struct pool *p)
+{
+	size_t n = pool_in_state(p, WORKER_IDLE) + pool_in_state(p, WORKER_BUSY) + pool_in_state(p, WORKER_DRAINING);
+
+	for (size_t i = 0; i <= p->n; i++)
+		n += p->slots[i].turning && p->slots[i].state != WORKER_DRAINING;
 	return n;
 }
 
@@ -231,6 +221,7 @@ pool_new(struct master *m)
 
 	p->m = m;
 	timer_init(&p->recycle, on_recycle, p);
+	pool_roles_init(p);
 	return p;
 }
 
@@ -266,6 +257,7 @@ pool_stop(struct pool *p, bool hard)
 {
 	p->stopping = true;
 	timer_cancel(p->m->loop, &p->recycle);
+	timer_cancel(p->m->loop, &p->linger);
 	for (size_t i = 0; i <= p->n; i++) {
 		struct slot *s = &p->slots[i];
 
@@ -300,6 +292,7 @@ pool_free(struct pool *p)
 		spool_close(s);
 	}
 	timer_cancel(p->m->loop, &p->recycle);
+	timer_cancel(p->m->loop, &p->linger);
 	free(p->slots);
 	free(p->path);
 	free(p);

@@ -24,6 +24,8 @@ struct pool {
 	bool config_error;              /* a worker ended with EX_CONFIG: starting more cannot help */
 	uint64_t restarts;
 	struct timer recycle;
+	struct timer linger;            /* an idle worker may change its role then; pool_roles.c */
+	int next_turn;                  /* the role that is asked first whether it needs a worker */
 	struct deaths deaths;
 	uint8_t frame[IPC_FRAME_MAX + 1];
 };
@@ -37,6 +39,9 @@ bool slot_due(const struct slot *);
 void pool_exchange(struct pool *, struct slot *old);
 /* An empty slot: the next worker, or, after an exchange, it is kept for the next one. */
 void pool_refill(struct slot *);
+
+/* pool_roles.c */
+void pool_roles_init(struct pool *);
 
 /* slot.c */
 void slot_init(struct slot *, struct master *, int index);

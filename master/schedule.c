@@ -1,6 +1,8 @@
 /*
  * schedule.c - which task next: priority first, and a fair turn for each tenant within it.
  *
+ * Each role of worker has queues of its own, so that tasks which wait for a worker of one role hold up no other's; how
+ * many workers a role gets is pool_roles.c's business.
  * Of every SCHED_ROUND turns one is the low queue's and three may be the normal queue's, whatever waits above them:
  * a saturated high queue slows the others and never stops them. All other turns go to the highest queue that has
  * something. Within a priority tenants take turns, each with a queue of its own in order of arrival. A task that
@@ -31,13 +33,23 @@ struct queue {
 	size_t n;
 };
 
-struct sched {
-	struct master *m;
+struct lane {                           /* what waits for workers of one role */
 	struct queue q[PRIORITY__MAX];
 	struct taskq alone;             /* need a fresh worker */
 	size_t n_alone[PRIORITY__MAX];
 	unsigned turn;
 };
+
+struct sched {
+	struct master *m;
+	struct lane lane[ROLE__MAX];
+};
+
+enum worker_role
+task_role(const struct task *t)
+{
+	return source_rows[t->job->job->sources[t->index].type].role;
+}
 
 struct sched *
 sched_new(struct master *m)
@@ -45,9 +57,11 @@ sched_new(struct master *m)
 	struct sched *s = xcalloc(1, sizeof(*s));
 
 	s->m = m;
-	for (int p = 0; p < PRIORITY__MAX; p++)
-		TAILQ_INIT(&s->q[p].turns);
-	TAILQ_INIT(&s->alone);
+	for (struct lane *l = s->lane; l < s->lane + ROLE__MAX; l++) {
+		for (int p = 0; p < PRIORITY__MAX; p++)
+			TAILQ_INIT(&l->q[p].turns);
+		TAILQ_INIT(&l->alone);
+	}
 	return s;
 }
 
@@ -67,9 +81,10 @@ sched_free(struct sched *s)
 
 	if (!s)
 		return;
-	for (int p = 0; p < PRIORITY__MAX; p++)
-		while ((t = TAILQ_FIRST(&s->q[p].turns)))
-			tenant_drop(&s->q[p], t);
+	for (struct lane *l = s->lane; l < s->lane + ROLE__MAX; l++)
+		for (int p = 0; p < PRIORITY__MAX; p++)
+			while ((t = TAILQ_FIRST(&l->q[p].turns)))
+				tenant_drop(&l->q[p], t);
 	free(s);
 }
 
@@ -93,20 +108,21 @@ static void
 push(struct sched *s, struct task *t, bool first)
 {
 	enum job_priority p = t->job->job->priority;
+	struct lane *l = &s->lane[task_role(t)];
 	struct tenant *tn;
 
 	if (t->alone) {
-		TAILQ_INSERT_TAIL(&s->alone, t, entry);
-		s->n_alone[p]++;
+		TAILQ_INSERT_TAIL(&l->alone, t, entry);
+		l->n_alone[p]++;
 		return;
 	}
-	tn = tenant_of(&s->q[p], t->job->org_id, true);
+	tn = tenant_of(&l->q[p], t->job->org_id, true);
 	if (first)
 		TAILQ_INSERT_HEAD(&tn->tasks, t, entry);
 	else
 		TAILQ_INSERT_TAIL(&tn->tasks, t, entry);
 	tn->n++;
-	s->q[p].n++;
+	l->q[p].n++;
 }
 
 void
@@ -138,6 +154,7 @@ void
 sched_remove(struct sched *s, struct task *t)
 {
 	enum job_priority p = t->job->job->priority;
+	struct lane *l = &s->lane[task_role(t)];
 	struct tenant *tn;
 
 	if (t->parked) {
@@ -145,48 +162,49 @@ sched_remove(struct sched *s, struct task *t)
 		return;
 	}
 	if (t->alone) {
-		TAILQ_REMOVE(&s->alone, t, entry);
-		s->n_alone[p]--;
+		TAILQ_REMOVE(&l->alone, t, entry);
+		l->n_alone[p]--;
 		return;
 	}
-	tn = tenant_of(&s->q[p], t->job->org_id, false);
+	tn = tenant_of(&l->q[p], t->job->org_id, false);
 	if (!tn)
 		BUG("a queued task without its tenant");
-	take(&s->q[p], tn, t);
+	take(&l->q[p], tn, t);
 }
 
 /* The queue whose turn it is, or the highest that has something. */
 static struct queue *
-whose_turn(struct sched *s)
+whose_turn(struct lane *l)
 {
 	static const enum job_priority reserved[SCHED_ROUND] = {
 		[2] = PRIORITY_NORMAL, [5] = PRIORITY_NORMAL, [8] = PRIORITY_NORMAL, [9] = PRIORITY_LOW,
 	};
-	struct queue *q = &s->q[reserved[s->turn % SCHED_ROUND]];
+	struct queue *q = &l->q[reserved[l->turn % SCHED_ROUND]];
 
 	if (!q->n)
-		for (q = s->q; q < s->q + PRIORITY__MAX && !q->n; q++)
+		for (q = l->q; q < l->q + PRIORITY__MAX && !q->n; q++)
 			;
-	if (q == s->q + PRIORITY__MAX)
+	if (q == l->q + PRIORITY__MAX)
 		return NULL;
-	s->turn++;
+	l->turn++;
 	return q;
 }
 
 struct task *
-sched_pop(struct sched *s, bool fresh)
+sched_pop(struct sched *s, enum worker_role role, bool fresh)
 {
+	struct lane *l = &s->lane[role];
 	struct queue *q;
 	struct tenant *tn;
 	struct task *t;
 
-	if (fresh && (t = TAILQ_FIRST(&s->alone))) {
+	if (fresh && (t = TAILQ_FIRST(&l->alone))) {
 		sched_remove(s, t);
 		return t;
 	}
 	/* One whose endpoint is full leaves the queue and waits there; each does so once. */
 	do {
-		q = whose_turn(s);
+		q = whose_turn(l);
 		if (!q)
 			return NULL;
 		tn = TAILQ_FIRST(&q->turns);
@@ -197,13 +215,27 @@ sched_pop(struct sched *s, bool fresh)
 }
 
 bool
-sched_wants_fresh(const struct sched *s)
+sched_wants_fresh(const struct sched *s, enum worker_role role)
 {
-	return !TAILQ_EMPTY(&s->alone);
+	return !TAILQ_EMPTY(&s->lane[role].alone);
+}
+
+size_t
+sched_waiting(const struct sched *s, enum worker_role role)
+{
+	size_t n = 0;
+
+	for (int p = 0; p < PRIORITY__MAX; p++)
+		n += s->lane[role].q[p].n + s->lane[role].n_alone[p];
+	return n;
 }
 
 size_t
 sched_depth(const struct sched *s, enum job_priority p)
 {
-	return s->q[p].n + s->n_alone[p] + (s->m ? endpoints_parked(s->m->endpoints, p) : 0);
+	size_t n = s->m ? endpoints_parked(s->m->endpoints, p) : 0;
+
+	for (const struct lane *l = s->lane; l < s->lane + ROLE__MAX; l++)
+		n += l->q[p].n + l->n_alone[p];
+	return n;
 }

@@ -360,6 +360,7 @@ slot_init(struct slot *s, struct master *m, int index)
 	s->m = m;
 	s->index = index;
 	s->state = WORKER_BACKOFF;
+	s->role = s->next_role = ROLE_LOCAL;
 	child_init(&s->proc);
 	s->spool_fd = -1;
 	s->spool_end = -1;

@@ -100,6 +100,7 @@ slot_failed_early(struct slot *s)
 
 	for (unsigned i = 0; i < s->failures && ms < BACKOFF_MAX_MS; i++)
 		ms *= 2;
+	s->turning = false;
 	s->failures++;
 	s->m->pool->failed_starts++;
 	backoff(s, jitter(ms < BACKOFF_MAX_MS ? ms : BACKOFF_MAX_MS));
@@ -203,6 +204,7 @@ slot_start(struct slot *s)
 		backoff(s, wait);
 		return;
 	}
+	s->role = s->next_role;
 	s->tasks_served = 0;
 	s->tasks_max = (uint64_t)jitter(s->m->cfg->workers_tasks);
 	if (!s->tasks_max)
@@ -256,11 +258,13 @@ slot_ready(struct slot *s, const struct frame *f, struct err *e)
 	snprintf(s->sandbox, sizeof(s->sandbox), "%s", r.sandbox[0] ? r.sandbox : "none");
 	timer_cancel(s->m->loop, &s->timer);
 	s->failures = 0;
+	s->turning = false;
 	p->failed_starts = 0;
 	p->config_error = false;
 	metric_observe(METRIC_WORKER_START, (double)(mono_us() - s->spawned_us) / 1e6, NULL);
 	LOG(LOG_INFO, "worker_ready", LI("slot", s->index), LI("pid", s->proc.pid), LI("generation", s->generation),
-	    LD("seconds", (double)(mono_us() - s->spawned_us) / 1e6), LS("sandbox", s->sandbox));
+	    LS("role", worker_role_name(s->role)), LD("seconds", (double)(mono_us() - s->spawned_us) / 1e6),
+	    LS("sandbox", s->sandbox));
 	slot_set_state(s, WORKER_IDLE);
 	if (s == p->coming && p->leaving) {
 		p->leaving->retire = true;

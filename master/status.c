@@ -177,7 +177,7 @@ check_workers(struct jsonw *j, enum verdict_word *worst, const struct master *m)
 	char text[96];
 
 	snprintf(text, sizeof(text), "%zu of %zu ready, %zu waiting to be started again", idle + busy, pool_size(m->pool), waiting);
-	check(j, worst, "workers", pool_broken(m->pool) || !(idle + busy) ? FAIL : waiting ? WARN : PASS, text);
+	check(j, worst, "workers", pool_broken(m->pool) || !pool_sound(m->pool) ? FAIL : waiting ? WARN : PASS, text);
 }
 
 const char *
@@ -272,6 +272,7 @@ json_worker(struct jsonw *j, const struct master *m, const struct slot *s)
 		jsonw_null(j, "pid");
 	jsonw_int(j, "generation", s->generation);
 	jsonw_str(j, "state", worker_state_name(s->state));
+	jsonw_str(j, "role", worker_role_name(s->role));
 	jsonw_dbl(j, "since_seconds", (double)(loop_now(m->loop) - s->since_ms) / 1000, 3);
 	jsonw_int(j, "tasks_served", (int64_t)s->tasks_served);
 	jsonw_bool(j, "paused", s->paused);

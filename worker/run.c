@@ -266,9 +266,16 @@ run_task(struct channel *ch, struct emit *m, struct conns *conns, const struct s
 	ch->task = f->task;
 	ch->busy = true;
 	ch->cancelled = false;
-	/* A JOB that cannot be read is the master's fault, and no answer to it would be understood. */
+	/* A JOB that cannot be read, or is not for this role, is the master's fault, and no answer to it would be understood. */
 	if (task_spec_decode(&task, f->payload, f->n, e)) {
 		ch->broken = true;
+		return -1;
+	}
+	if (source_rows[task.source.type].role != setup->role) {
+		ch->broken = true;
+		err_set(e, ERR_WORKER_PROTOCOL, "the master sent a task of type %s to a worker of another role",
+		    source_rows[task.source.type].name);
+		task_spec_release(&task);
 		return -1;
 	}
 	/* The secrets live in task alone from here. */

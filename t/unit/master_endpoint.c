@@ -45,6 +45,7 @@ item(const char *org, const char *endpoint)
 
 	snprintf(i->org, sizeof(i->org), "%s", org);
 	snprintf(i->endpoint, sizeof(i->endpoint), "%s", endpoint ? endpoint : "");
+	i->source.type = SOURCE_SFTP;
 	i->source.endpoint = endpoint ? i->endpoint : NULL;
 	i->job.priority = PRIORITY_NORMAL;
 	i->job.sources = &i->source;
@@ -60,7 +61,7 @@ item(const char *org, const char *endpoint)
 static struct item *
 pop(void)
 {
-	struct task *t = sched_pop(m.sched, false);
+	struct task *t = sched_pop(m.sched, ROLE_NETWORK, false);
 
 	if (t)
 		endpoint_started(&m, t, &slot);

@@ -9,13 +9,16 @@
 #include "common/xalloc.h"
 #include "master/master.h"
 
-struct item { struct jobrec rec; struct job job; struct task task; char org[16]; };
+struct item { struct jobrec rec; struct job job; struct source_conf source; struct task task; char org[16]; };
 
 static struct item *
-item(struct sched *s, enum job_priority p, const char *org, bool alone)
+item_of(struct sched *s, enum source_type type, enum job_priority p, const char *org, bool alone)
 {
 	struct item *i = xcalloc(1, sizeof(*i));
 
+	i->source.type = type;
+	i->job.sources = &i->source;
+	i->job.n_sources = 1;
 	snprintf(i->org, sizeof(i->org), "%s", org);
 	i->job.priority = p;
 	i->rec.job = &i->job;
@@ -27,11 +30,23 @@ item(struct sched *s, enum job_priority p, const char *org, bool alone)
 }
 
 static struct item *
-pop(struct sched *s, bool fresh)
+item(struct sched *s, enum job_priority p, const char *org, bool alone)
 {
-	struct task *t = sched_pop(s, fresh);
+	return item_of(s, SOURCE_LOCAL, p, org, alone);
+}
+
+static struct item *
+pop_of(struct sched *s, enum worker_role role, bool fresh)
+{
+	struct task *t = sched_pop(s, role, fresh);
 
 	return t ? (struct item *)((char *)t - offsetof(struct item, task)) : NULL;
+}
+
+static struct item *
+pop(struct sched *s, bool fresh)
+{
+	return pop_of(s, ROLE_LOCAL, fresh);
 }
 
 START_TEST(high_overtakes_a_thousand_normal)
@@ -132,11 +147,11 @@ START_TEST(alone_waits_for_a_fresh_worker)
 	struct sched *s = sched_new(NULL);
 	struct item *alone = item(s, PRIORITY_NORMAL, "a", true), *other = item(s, PRIORITY_HIGH, "a", false);
 
-	ck_assert(sched_wants_fresh(s));
+	ck_assert(sched_wants_fresh(s, ROLE_LOCAL));
 	ck_assert_ptr_eq(pop(s, false), other);
 	ck_assert_ptr_null(pop(s, false));
 	ck_assert_ptr_eq(pop(s, true), alone);
-	ck_assert(!sched_wants_fresh(s));
+	ck_assert(!sched_wants_fresh(s, ROLE_LOCAL));
 	free(alone);
 	free(other);
 	sched_free(s);
@@ -151,13 +166,47 @@ START_TEST(removed_is_not_popped)
 
 	sched_remove(s, &a->task);
 	sched_remove(s, &c->task);
-	ck_assert(!sched_wants_fresh(s));
+	ck_assert(!sched_wants_fresh(s, ROLE_LOCAL));
 	ck_assert_ptr_eq(pop(s, true), b);
 	ck_assert_ptr_null(pop(s, true));
 	ck_assert_uint_eq(sched_depth(s, PRIORITY_NORMAL), 0);
 	free(a);
 	free(b);
 	free(c);
+	sched_free(s);
+}
+END_TEST
+
+START_TEST(a_role_holds_up_no_other)
+{
+	struct sched *s = sched_new(NULL);
+	struct item *net[20], *alone, *low;
+
+	for (int i = 0; i < 20; i++)
+		net[i] = item_of(s, SOURCE_FTP, PRIORITY_HIGH, "a", false);
+	alone = item_of(s, SOURCE_S3, PRIORITY_HIGH, "a", true);
+	low = item_of(s, SOURCE_DUMMY, PRIORITY_LOW, "a", false);
+	ck_assert_uint_eq(sched_waiting(s, ROLE_NETWORK), 21);
+	ck_assert_uint_eq(sched_waiting(s, ROLE_LOCAL), 1);
+	ck_assert_uint_eq(sched_waiting(s, ROLE_CREDENTIALS), 0);
+	ck_assert_uint_eq(sched_depth(s, PRIORITY_HIGH), 21);
+	ck_assert_uint_eq(sched_depth(s, PRIORITY_LOW), 1);
+	ck_assert(!sched_wants_fresh(s, ROLE_LOCAL));
+	ck_assert(sched_wants_fresh(s, ROLE_NETWORK));
+	ck_assert_ptr_eq(pop_of(s, ROLE_LOCAL, true), low);
+	ck_assert_ptr_null(pop_of(s, ROLE_LOCAL, true));
+	ck_assert_ptr_null(pop_of(s, ROLE_CREDENTIALS, true));
+	sched_remove(s, &net[7]->task);
+	for (int i = 0; i < 20; i++)
+		if (i != 7)
+			ck_assert_ptr_eq(pop_of(s, ROLE_NETWORK, false), net[i]);
+	ck_assert_ptr_null(pop_of(s, ROLE_NETWORK, false));
+	ck_assert_ptr_eq(pop_of(s, ROLE_NETWORK, true), alone);
+	ck_assert_uint_eq(sched_depth(s, PRIORITY_HIGH), 0);
+	for (int i = 0; i < 20; i++)
+		free(net[i]);
+	free(alone);
+	free(low);
 	sched_free(s);
 }
 END_TEST
@@ -176,6 +225,7 @@ main(void)
 	tcase_add_test(tc, order_of_arrival_within_a_tenant);
 	tcase_add_test(tc, alone_waits_for_a_fresh_worker);
 	tcase_add_test(tc, removed_is_not_popped);
+	tcase_add_test(tc, a_role_holds_up_no_other);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_set_tap(sr, "-");

@@ -434,7 +434,15 @@ m_generation(void)
 	buf_release(&b);
 }
 
-static void (*const sins[])(void) = { m_job_twice, m_setup_again, m_ready, m_garbage, m_bad_job, m_generation };
+/* SETUP said local. */
+static void
+m_other_role(void)
+{
+	task.source.type = SOURCE_SFTP;
+	send_job();
+}
+
+static void (*const sins[])(void) = { m_job_twice, m_setup_again, m_ready, m_garbage, m_bad_job, m_generation, m_other_role };
 
 START_TEST(master_that_breaks_rules)
 {
