@@ -126,6 +126,7 @@ write_source(struct jsonw *j, const struct task *t, enum detail detail)
 	write_count(j, "unreadable", known, d->unreadable);
 	write_unreadable(j, d, detail);
 	jsonw_str(j, "peer", d->peer[0] ? d->peer : NULL);
+	jsonw_str(j, "phase", known ? task_phase_name(d->phase) : NULL);
 	jsonw_int(j, "attempts", t->attempt);
 	write_error(j, t->state == TASK_DEAD ? &t->error : NULL, detail);
 	jsonw_end_object(j);
