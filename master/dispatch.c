@@ -156,6 +156,7 @@ fail_at_once(struct master *m, struct task *t, const struct err *e)
 	task_account_trim(t);
 	t->published = t->sent = 0;
 	t->listed_all = true;
+	endpoint_left(m, t);
 	jobs_task_ended(m, t);
 }
 

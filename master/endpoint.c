@@ -22,6 +22,7 @@ struct endpoint {
 	char *name;
 	struct taskq parked;
 	unsigned n_parked, running;
+	unsigned called;                /* taken out of here and given to the scheduler, not yet come back from it */
 	uint64_t tasks, failed;
 	int64_t used_ms;                /* loop time of the last start or end */
 	UT_hash_handle hh;              /* in order of first use */
@@ -73,7 +74,7 @@ forget_one(struct endpoints *all)
 	struct endpoint *p, *next, *oldest = NULL;
 
 	HASH_ITER(hh, all->by_name, p, next)
-		if (!p->running && !p->n_parked && (!oldest || p->used_ms < oldest->used_ms))
+		if (!p->running && !p->n_parked && !p->called && (!oldest || p->used_ms < oldest->used_ms))
 			oldest = p;
 	if (oldest)
 		endpoint_free(all, oldest);
@@ -96,6 +97,60 @@ endpoint_of(struct endpoints *all, const char *name)
 	return p;
 }
 
+/*
+ * As many as have room now go to the scheduler. Called whenever there may be more room than before, which is not only at
+ * a task's end: one that was called may be cancelled, or fail without a worker, and then nothing here would ever end.
+ */
+static void
+call_next(struct master *m, struct endpoint *p)
+{
+	unsigned max = (unsigned)m->cfg->network_tasks, used = p->running + p->called;
+	struct task *t = TAILQ_FIRST(&p->parked), *before;
+
+	if (used >= max || !t)
+		return;
+	/* The last one first, since each goes to the front. */
+	for (unsigned room = max - used; room > 1 && TAILQ_NEXT(t, entry); room--)
+		t = TAILQ_NEXT(t, entry);
+	for (; t; t = before) {
+		before = TAILQ_PREV(t, taskq, entry);
+		endpoint_unpark(m, t);
+		t->called = p;
+		p->called++;
+		sched_push_first(m->sched, t);
+	}
+}
+
+static void
+came_back(struct task *t)
+{
+	if (t->called)
+		t->called->called--;
+	t->called = NULL;
+}
+
+void
+endpoint_left(struct master *m, struct task *t)
+{
+	const char *name = name_of(t);
+	struct endpoint *p = NULL;
+
+	came_back(t);
+	if (name)
+		HASH_FIND_STR(m->endpoints->by_name, name, p);
+	if (p)
+		call_next(m, p);
+}
+
+void
+endpoints_reloaded(struct master *m)
+{
+	struct endpoint *p, *next;
+
+	HASH_ITER(hh, m->endpoints->by_name, p, next)
+		call_next(m, p);
+}
+
 bool
 endpoint_admit(struct master *m, struct task *t)
 {
@@ -104,6 +159,7 @@ endpoint_admit(struct master *m, struct task *t)
 
 	if (!name)
 		return true;
+	came_back(t);
 	p = endpoint_of(m->endpoints, name);
 	if (p->running < (unsigned)m->cfg->network_tasks)
 		return true;
@@ -149,7 +205,6 @@ void
 endpoint_ended(struct master *m, struct task *t, bool failed)
 {
 	struct endpoint *p = t->endpoint;
-	struct task *next;
 
 	if (!p)
 		return;
@@ -157,11 +212,7 @@ endpoint_ended(struct master *m, struct task *t, bool failed)
 	p->running--;
 	p->failed += failed;
 	p->used_ms = loop_now(m->loop);
-	next = TAILQ_FIRST(&p->parked);
-	if (next && p->running < (unsigned)m->cfg->network_tasks) {
-		endpoint_unpark(m, next);
-		sched_push_first(m->sched, next);
-	}
+	call_next(m, p);
 }
 
 int

@@ -251,6 +251,7 @@ reload(struct master *m, struct err *e)
 	config_take_reloadable(&m->set, &fresh);
 	m->config_generation++;
 	pool_refresh(m->pool);
+	endpoints_reloaded(m);
 	ret = 0;
 out:
 	buf_release(&names);

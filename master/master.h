@@ -131,6 +131,7 @@ struct task {                       /* one source of one job */
 	struct timer timer;             /* not-before and retry */
 	TAILQ_ENTRY(task) entry;        /* schedule.c's queue, or its endpoint's */
 	struct endpoint *parked;        /* waits there; NULL: it does not */
+	struct endpoint *called;        /* waited there and is the scheduler's again; NULL: it did not, or was taken out since */
 	struct endpoint *endpoint;      /* counted there while it runs; NULL: it is not */
 };
 
@@ -229,6 +230,10 @@ void endpoints_free(struct endpoints *);
 bool endpoint_admit(struct master *, struct task *);
 /* A task that waits here is taken out. */
 void endpoint_unpark(struct master *, struct task *);
+/* The task left the scheduler and does not start: who waits for the same endpoint may. */
+void endpoint_left(struct master *, struct task *);
+/* network.tasks_per_endpoint may have changed. */
+void endpoints_reloaded(struct master *);
 size_t endpoints_parked(const struct endpoints *, enum job_priority);
 void endpoint_started(struct master *, struct task *, struct slot *);
 /* Once or more after each start; the next that waits goes to the scheduler. */

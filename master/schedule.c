@@ -150,17 +150,13 @@ take(struct queue *q, struct tenant *tn, struct task *t)
 	TAILQ_INSERT_TAIL(&q->turns, tn, turn);
 }
 
-void
-sched_remove(struct sched *s, struct task *t)
+static void
+take_out(struct sched *s, struct task *t)
 {
 	enum job_priority p = t->job->job->priority;
 	struct lane *l = &s->lane[task_role(t)];
 	struct tenant *tn;
 
-	if (t->parked) {
-		endpoint_unpark(s->m, t);
-		return;
-	}
 	if (t->alone) {
 		TAILQ_REMOVE(&l->alone, t, entry);
 		l->n_alone[p]--;
@@ -170,6 +166,17 @@ sched_remove(struct sched *s, struct task *t)
 	if (!tn)
 		BUG("a queued task without its tenant");
 	take(&l->q[p], tn, t);
+}
+
+void
+sched_remove(struct sched *s, struct task *t)
+{
+	if (t->parked) {
+		endpoint_unpark(s->m, t);
+		return;
+	}
+	take_out(s, t);
+	endpoint_left(s->m, t);
 }
 
 /* The queue whose turn it is, or the highest that has something. */
@@ -198,9 +205,10 @@ sched_pop(struct sched *s, enum worker_role role, bool fresh)
 	struct tenant *tn;
 	struct task *t;
 
-	if (fresh && (t = TAILQ_FIRST(&l->alone))) {
-		sched_remove(s, t);
-		return t;
+	while (fresh && (t = TAILQ_FIRST(&l->alone))) {
+		take_out(s, t);
+		if (endpoint_admit(s->m, t))
+			return t;
 	}
 	/* One whose endpoint is full leaves the queue and waits there; each does so once. */
 	do {

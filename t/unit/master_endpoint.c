@@ -133,6 +133,87 @@ START_TEST(cancelled_while_it_waits)
 }
 END_TEST
 
+/* Whatever becomes of the one that is called next: the others are not forgotten, though nothing runs there any more. */
+START_TEST(called_and_gone)
+{
+	struct item *run[2] = { item("t", "http://a:80"), item("t", "http://a:80") }, *w[3];
+
+	for (size_t i = 0; i < ARRAY_LEN(w); i++)
+		w[i] = item("t", "http://a:80");
+	pop();
+	pop();
+	ck_assert_ptr_null(pop());
+	endpoint_ended(&m, &run[0]->task, false);
+	endpoint_ended(&m, &run[1]->task, false);
+	ck_assert_ptr_nonnull(w[2]->task.parked);
+	if (_i == 0) {          /* cancelled or revoked before it started */
+		sched_remove(m.sched, &w[0]->task);
+	} else {                /* no worker was given it: its secret is missing */
+		struct task *t = sched_pop(m.sched, ROLE_NETWORK, false);
+
+		ck_assert_ptr_nonnull(t);
+		endpoint_left(&m, t);
+	}
+	ck_assert_ptr_null(w[2]->task.parked);
+	ck_assert_ptr_nonnull(pop());
+	ck_assert_ptr_nonnull(pop());
+	ck_assert_ptr_null(pop());
+	for (size_t i = 0; i < ARRAY_LEN(w); i++)
+		endpoint_ended(&m, &w[i]->task, false);
+}
+END_TEST
+
+START_TEST(reloaded)
+{
+	struct item *i[6];
+
+	for (size_t k = 0; k < ARRAY_LEN(i); k++)
+		i[k] = item("t", "http://a:80");
+	ck_assert_ptr_eq(pop(), i[0]);
+	ck_assert_ptr_eq(pop(), i[1]);
+	ck_assert_ptr_null(pop());
+	cfg.network_tasks = 4;
+	endpoints_reloaded(&m);
+	ck_assert_ptr_eq(pop(), i[2]);
+	ck_assert_ptr_eq(pop(), i[3]);
+	ck_assert_ptr_null(pop());
+	cfg.network_tasks = 1;
+	endpoints_reloaded(&m);
+	for (size_t k = 0; k < 3; k++) {
+		endpoint_ended(&m, &i[k]->task, false);
+		ck_assert_ptr_null(pop());
+	}
+	endpoint_ended(&m, &i[3]->task, false);
+	ck_assert_ptr_eq(pop(), i[4]);
+	ck_assert_ptr_null(pop());
+	endpoint_ended(&m, &i[4]->task, false);
+	ck_assert_ptr_eq(pop(), i[5]);
+	endpoint_ended(&m, &i[5]->task, false);
+}
+END_TEST
+
+/* One that crashed a worker counts like any other. */
+START_TEST(alone)
+{
+	struct item *i[3] = { item("t", "http://a:80"), item("t", "http://a:80"), NULL };
+
+	pop();
+	pop();
+	i[2] = item("t", "http://a:80");
+	sched_remove(m.sched, &i[2]->task);
+	i[2]->task.alone = true;
+	sched_push(m.sched, &i[2]->task);
+	ck_assert_ptr_null(sched_pop(m.sched, ROLE_NETWORK, true));
+	ck_assert(!sched_wants_fresh(m.sched, ROLE_NETWORK));
+	ck_assert_uint_eq(sched_depth(m.sched, PRIORITY_NORMAL), 1);
+	endpoint_ended(&m, &i[0]->task, false);
+	ck_assert(sched_wants_fresh(m.sched, ROLE_NETWORK));
+	ck_assert_ptr_eq(sched_pop(m.sched, ROLE_NETWORK, true), &i[2]->task);
+	ck_assert_uint_eq(sched_depth(m.sched, PRIORITY_NORMAL), 0);
+	endpoint_ended(&m, &i[1]->task, false);
+}
+END_TEST
+
 START_TEST(what_the_slot_remembers)
 {
 	struct item *a = item("t", "s3://x:443"), *b = item("t", "s3://x:443"), *c = item("t", "s3://x:443");
@@ -184,6 +265,9 @@ main(void)
 	tcase_add_test(t, cap);
 	tcase_add_test(t, order);
 	tcase_add_test(t, cancelled_while_it_waits);
+	tcase_add_loop_test(t, called_and_gone, 0, 2);
+	tcase_add_test(t, reloaded);
+	tcase_add_test(t, alone);
 	tcase_add_test(t, what_the_slot_remembers);
 	tcase_add_loop_test(t, kept_frames, 0, (int)ARRAY_LEN(kept));
 	srunner_set_tap(sr, "-");
