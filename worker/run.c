@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "worker/worker.h"
+#include "common/escape.h"
 #include "common/log.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
@@ -143,8 +144,14 @@ run_unreadable(struct run *r, const char *path, size_t n, const char *reason, st
 {
 	struct task_done *d = &r->done;
 
-	if (run_int(r, SF_COMMON_ON_UNREADABLE) == 1)
-		return err_set(e, ERR_AUTH, "%.*s: %s", n > 512 ? 512 : (int)n, path, reason);
+	if (run_int(r, SF_COMMON_ON_UNREADABLE) == 1) {
+		struct buf shown = BUF_INIT;
+
+		escape_term(&shown, path, n > 512 ? 512 : n);
+		err_set(e, ERR_AUTH, "%s: %s", buf_str(&shown), reason);
+		buf_release(&shown);
+		return -1;
+	}
 	d->unreadable++;
 	if (d->n_named < TASK_UNREADABLE_MAX) {
 		struct task_unreadable *u = &d->named[d->n_named++];

@@ -27,6 +27,8 @@ struct dir {
 	bool begun;
 	struct buf held;                /* encoded records */
 	size_t n_held;
+	size_t n_decided;               /* of them: emitted or skipped */
+	size_t companion_bytes;
 	struct strlist companions;      /* whole relative paths that a held one may ask for */
 };
 
@@ -41,6 +43,7 @@ struct tree {
 	struct dir **queue;
 	size_t n, cap, queue_bytes, held_bytes;
 	unsigned open;
+	uint64_t refused;               /* directories that count as unreadable; entries that do were listed */
 	struct buf path;
 };
 
@@ -102,7 +105,11 @@ dir_new(const struct tree *t, const char *path, size_t n, unsigned depth)
 static size_t
 dir_cost(const struct dir *d)
 {
-	return sizeof(*d) + d->pub.path_n + (d->real ? strlen(d->real) : 0);
+	size_t n = sizeof(*d) + d->pub.path_n + (d->real ? strlen(d->real) : 0);
+
+	for (size_t i = 0; i < d->chain.n; i++)
+		n += strlen(d->chain.v[i]) + sizeof(char *);
+	return n;
 }
 
 static void
@@ -155,11 +162,23 @@ tree_new(struct run *r, const char *root, size_t n, struct err *e)
 	return t;
 }
 
+/* A listing that max_files cut leaves entries that were asked for and will not be reported. */
+static void
+skip_the_rest(const struct tree *t)
+{
+	struct task_done *d = &t->run->done;
+	uint64_t known = d->matched + d->skipped + d->unreadable - t->refused;
+
+	if (t->stopped && d->listed > known)
+		d->skipped += d->listed - known;
+}
+
 void
 tree_free(struct tree *t)
 {
 	if (!t)
 		return;
+	skip_the_rest(t);
 	while (t->n)
 		dir_free(t->queue[--t->n]);
 	free(t->queue);
@@ -217,7 +236,10 @@ close_dir(struct tree *t, struct tree_dir *pub)
 	struct dir *d = (struct dir *)pub;
 
 	t->open--;
-	t->held_bytes -= d->held.len;
+	t->held_bytes -= d->held.len + d->companion_bytes;
+	/* Cut by max_files, or its directory broke off: nobody will say more of them. */
+	for (; d->n_decided < d->n_held; d->n_decided++)
+		run_skipped(t->run);
 	dir_free(d);
 }
 
@@ -241,6 +263,7 @@ tree_dir_refused(struct tree *t, struct tree_dir *pub, enum err_class cls, const
 		rc = err_set(e, cls, "%s", reason);
 	else if (cls != ERR_NOT_FOUND)
 		rc = run_unreadable(t->run, pub->path, pub->path_n, reason, e);
+	t->refused += !rc && cls != ERR_NOT_FOUND;
 	close_dir(t, pub);
 	return rc;
 }
@@ -417,6 +440,7 @@ note_companion(struct tree *t, struct dir *d, const struct entry *en, struct err
 
 	if (!t->holds || !filter_is_companion(t->run->filter, name, en->name_n - (size_t)(name - en->name)))
 		return 0;
+	d->companion_bytes += t->path.len;
 	t->held_bytes += t->path.len;
 	if (t->held_bytes > HELD_BYTES_MAX)
 		return err_set(e, ERR_LIMIT, "done_file and in_progress_suffixes need a whole directory at once, and one has too many files");
@@ -478,8 +502,10 @@ emit(struct tree *t, struct record *rec, struct err *e)
 int
 tree_report(struct tree *t, struct tree_dir *pub, struct entry *en, struct err *e)
 {
-	if (t->stopped)
+	if (t->stopped) {
+		run_skipped(t->run);
 		return RUN_STOP;
+	}
 	make_path(t, pub, en);
 	en->rec.path = t->path.p;
 	en->rec.path_n = t->path.len;
@@ -596,7 +622,7 @@ tree_dir_done(struct tree *t, struct tree_dir *pub, struct err *e)
 	if (d->companions.n)
 		qsort(d->companions.v, d->companions.n, sizeof(char *), by_text);
 	cursor_init(&c, d->held.p, d->held.len);
-	for (size_t i = 0; i < d->n_held && !rc && !t->stopped; i++) {
+	for (; d->n_decided < d->n_held && !rc && !t->stopped; d->n_decided++) {
 		struct record rec;
 
 		if (record_decode(&rec, &c, t->run->task->source.type, e))

@@ -204,6 +204,7 @@ enum tree_want { TREE_FAILED = -1, TREE_NO, TREE_YES, TREE_RESOLVE };
 
 /* root: the whole path of the source's root, bytes; "" where paths have no root (keys). */
 struct tree *tree_new(struct run *, const char *root, size_t n, struct err *);
+/* Before the run ends: what a cut listing left undecided is counted as skipped. */
 void tree_free(struct tree *);
 /* Names are keys: they may hold '/', empty components, "." and "..". A key deeper than its directory is judged by its own
  * path: recursive, max_depth, exclude_dirs. */

@@ -418,6 +418,64 @@ START_TEST(held_back_by_directory)
 }
 END_TEST
 
+/* The companions of one directory are no burden to the next. */
+START_TEST(companions_are_given_back)
+{
+	char name[260];
+
+	task.filter.done_file = xstrdup("{name}.done");
+	begin("/r");
+	for (int i = 0; i < 200; i++) {
+		struct tree_dir *d = tree_next(tree);
+
+		snprintf(name, sizeof(name), "d%d", i);
+		give(d, name, ENTRY_DIR);
+		for (int k = 0; k < 400; k++) {
+			snprintf(name, sizeof(name), "%0240d.done", k);
+			ck_assert_msg(give(d, name, ENTRY_FILE) == TREE_NO, "directory %d: %s", i, e.text);
+		}
+		finish(d);
+	}
+	end();
+	ck_assert_uint_eq(run.done.listed, 200 * 400);
+	ck_assert_uint_eq(run.done.skipped, 200 * 400);
+}
+END_TEST
+
+static const struct { const char *done; bool finished; } cuts[] = { { "ok", true }, { "ok", false }, { NULL, true }, { NULL, false } };
+
+/* Each that was listed is matched or skipped, also where max_files cut, or the directory broke off. */
+START_TEST(counts_of_a_cut)
+{
+	struct entry en;
+	struct tree_dir *d;
+
+	task.filter.done_file = cuts[_i].done ? xstrdup(cuts[_i].done) : NULL;
+	task.filter.max_files = 2;
+	begin("/r");
+	d = tree_next(tree);
+	entry_init(&en, "asked", 5, ENTRY_FILE);
+	ck_assert_int_eq(tree_ask(tree, d, &en, &e), TREE_YES);
+	for (const char *n = "a\0b\0c\0d\0ok\0"; *n; n += strlen(n) + 1)
+		give(d, n, ENTRY_FILE);
+	if (cuts[_i].finished)
+		finish(d);
+	else
+		ck_assert_int_eq(tree_dir_refused(tree, d, ERR_TRANSIENT, "gone", &e), -1);
+	ck_assert_int_eq(tree_stopped(tree), cuts[_i].finished || !cuts[_i].done);
+	if (tree_stopped(tree)) {
+		tree_free(tree);
+		tree = NULL;
+	} else {
+		run_skipped(&run);      /* "asked": an error ends this listing */
+	}
+	end();
+	ck_assert_uint_eq(run.done.listed, 6);
+	ck_assert_uint_eq(run.done.matched, tree ? 0 : 2);
+	ck_assert_uint_eq(run.done.skipped, 6 - run.done.matched);
+}
+END_TEST
+
 /* ---- links ---- */
 
 static const struct { int follow; enum entry_type leads_to; const char *real, *want; bool enters; } links[] = {
@@ -602,6 +660,8 @@ main(void)
 	tcase_add_test(t, max_files_stops);
 	tcase_add_loop_test(t, held_back, 0, (int)ARRAY_LEN(holds));
 	tcase_add_test(t, held_back_by_directory);
+	tcase_add_test(t, companions_are_given_back);
+	tcase_add_loop_test(t, counts_of_a_cut, 0, (int)ARRAY_LEN(cuts));
 	tcase_add_loop_test(t, links_lead, 0, (int)ARRAY_LEN(links));
 	tcase_add_test(t, links_back_through_links);
 	tcase_add_loop_test(t, loops_that_the_protocol_does_not_show, 0, (int)ARRAY_LEN(cycles));
