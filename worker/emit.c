@@ -43,6 +43,7 @@ emit_start(struct emit *m, enum job_publish publish, struct err *e)
 {
 	buf_clear(&m->frame);
 	m->count = 0;
+	m->sent = 0;
 	m->spool_bytes = 0;
 	m->to_spool = publish == PUBLISH_ATOMIC;
 	return m->to_spool ? empty_spool(m, e) : 0;
@@ -79,6 +80,8 @@ emit_flush(struct emit *m, struct err *e)
 	memcpy(m->frame.p + IPC_HEADER, &m->count, sizeof(m->count));
 	ipc_finish(&m->frame);
 	r = m->to_spool ? spool_write(m, e) : channel_send_data(m->ch, &m->frame, e);
+	if (!r)
+		m->sent += m->count;
 	m->count = 0;
 	buf_clear(&m->frame);
 	return r;

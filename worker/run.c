@@ -244,6 +244,11 @@ account(struct run *r, int rc, const struct err *e)
 		d->spool_bytes = r->emit->spool_bytes;
 	else if (r->task->publish == PUBLISH_ATOMIC || emit_flush(r->emit, &late))
 		emit_discard(r->emit);
+	/* A frame that was given up (cancelled while nobody read) took its records with it: they were no matches that anyone got. */
+	if (rc && r->task->publish == PUBLISH_STREAM && d->matched > r->emit->sent) {
+		d->skipped += d->matched - r->emit->sent;
+		d->matched = r->emit->sent;
+	}
 	d->cls = !rc ? ERR_OK : task_class_allowed(e->cls) && e->cls != ERR_OK ? e->cls : ERR_INTERNAL;
 	if (rc)
 		snprintf(d->text, sizeof(d->text), "%s", e->text);
@@ -273,8 +278,11 @@ run_task(struct channel *ch, struct emit *m, struct conns *conns, const struct s
 	ch->task = f->task;
 	ch->busy = true;
 	ch->cancelled = false;
+	rc = task_spec_decode(&task, f->payload, f->n, e);
+	/* The secrets live in task alone from here. */
+	explicit_bzero(ch->in, sizeof(ch->in));
 	/* A JOB that cannot be read, or is not for this role, is the master's fault, and no answer to it would be understood. */
-	if (task_spec_decode(&task, f->payload, f->n, e)) {
+	if (rc) {
 		ch->broken = true;
 		return -1;
 	}
@@ -285,8 +293,6 @@ run_task(struct channel *ch, struct emit *m, struct conns *conns, const struct s
 		task_spec_release(&task);
 		return -1;
 	}
-	/* The secrets live in task alone from here. */
-	explicit_bzero(ch->in, sizeof(ch->in));
 	run_begin(&r, ch, m, setup, &task);
 	rc = emit_start(m, task.publish, &why);
 	if (!rc) {

@@ -67,6 +67,7 @@ struct emit {
 	uint64_t spool_bytes;
 	struct buf frame;       /* the batch in hand; empty between batches */
 	uint32_t count;         /* its records */
+	uint64_t sent;          /* records of this task that left */
 };
 
 void emit_init(struct emit *, struct channel *, int spool_fd);
