@@ -177,6 +177,22 @@ set_tls(struct curl_session *s, CURL *easy)
 		SET(easy, CURLOPT_SSL_CIPHER_LIST, text);
 }
 
+/* libcurl 7.88 percent-decodes both (parse_proxy_auth in its url.c), whatever their manual pages say. */
+static void
+set_proxy_login(CURL *easy, CURLoption option, const char *text)
+{
+	struct buf b = BUF_INIT;
+
+	for (; *text; text++) {
+		if (*text == '%')
+			buf_puts(&b, "%25");
+		else
+			buf_putc(&b, *text);
+	}
+	set_ok(curl_easy_setopt(easy, option, buf_str(&b)));
+	buf_wipe(&b);
+}
+
 static void
 set_proxy(struct curl_session *s, CURL *easy)
 {
@@ -192,8 +208,8 @@ set_proxy(struct curl_session *s, CURL *easy)
 	SET(easy, CURLOPT_PROXYAUTH, (long)CURLAUTH_BASIC);
 	SET(easy, CURLOPT_SOCKS5_AUTH, (long)CURLAUTH_BASIC);
 	if (*user) {
-		SET(easy, CURLOPT_PROXYUSERNAME, user);
-		SET(easy, CURLOPT_PROXYPASSWORD, run_str(s->run, SF_NETWORK_PROXY_PASSWORD));
+		set_proxy_login(easy, CURLOPT_PROXYUSERNAME, user);
+		set_proxy_login(easy, CURLOPT_PROXYPASSWORD, run_str(s->run, SF_NETWORK_PROXY_PASSWORD));
 	}
 }
 
