@@ -280,6 +280,10 @@ check_network(struct job_parser *ps, const char *base, struct source_conf *s, co
 		if (r->flags & (FIELD_REF | FIELD_FILE) && given[field_target(field_rows, i)])
 			return job_refuse(ps, ERR_INVALID_JOB, base, r->name, "%s and %s exclude each other",
 			    r->name, field_rows[field_target(field_rows, i)].name);
+		for (int k = field_target(field_rows, i) + 1; r->flags & (FIELD_REF | FIELD_FILE) && k < i; k++)
+			if (given[k])
+				return job_refuse(ps, ERR_INVALID_JOB, base, r->name, "%s and %s exclude each other",
+				    r->name, field_rows[k].name);
 		if (r->flags & FIELD_REF && !secret_name_ok(s->v[i].s))
 			return job_refuse(ps, ERR_INVALID_JOB, base, r->name, "%s is not a secret's name (letters, digits, . _ -)",
 			    r->name);
@@ -304,12 +308,15 @@ check_network(struct job_parser *ps, const char *base, struct source_conf *s, co
  * who looks, where each user may see a tree of his own. No secret, and nothing that changes when one does.
  */
 static void
-set_identity(struct source_conf *s)
+set_identity(struct source_conf *s, const bool *given)
 {
-	int user = field_find(field_rows, SF__MAX, (int)s->type, "username");
+	int user = field_find(field_rows, SF__MAX, (int)s->type, s->type == SOURCE_HTTP ? "auth.username" : "username");
 	const struct field_value *ref = &s->v[SF_NETWORK_CREDENTIALS_REF];
-	const char *who = user >= 0 && s->v[user].set ? s->v[user].s : user >= 0 && ref->set ? ref->s : "";
+	const char *who = "";
 
+	/* A default is nobody where the secret set brings the name. */
+	if (user >= 0)
+		who = given[user] ? s->v[user].s : ref->set ? ref->s : s->v[user].set ? s->v[user].s : "";
 	s->identity = xasprintf("%s:%s %s %s", source_rows[s->type].name, s->endpoint, s->url_base, who);
 }
 
@@ -359,7 +366,7 @@ job_source_read(
 	if (source_checks[s->type](ps, base, s, given))
 		return -1;
 	if (source_rows[s->type].role == ROLE_NETWORK)
-		set_identity(s);
+		set_identity(s, given);
 	set_source_id(s);
 	return 0;
 }

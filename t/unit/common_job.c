@@ -962,6 +962,64 @@ START_TEST(speed)
 }
 END_TEST
 
+/* ---- whose files are the same: the identity that event_id is made from ---- */
+
+static const struct { const char *a, *b; bool same; } identities[] = {
+#define FTP "'source_type':'ftp','host':'a','path':'/x'"
+#define SFTP "'source_type':'sftp','host':'a','path':'/x','host_key_fingerprint':'SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'"
+#define HTTP "'source_type':'http','url':'http://a/x/'"
+	{ FTP, FTP ",'username':'anonymous'", true },
+	{ FTP ",'username':'u','password':'1'", FTP ",'username':'u','password':'2'", true },
+	{ FTP ",'username':'u'", FTP ",'username':'v'", false },
+	/* the name is in the set: the default is nobody's */
+	{ FTP ",'credentials_ref':'u'", FTP ",'credentials_ref':'v'", false },
+	{ FTP ",'credentials_ref':'u'", FTP, false },
+	{ FTP ",'username':'u','credentials_ref':'old'", FTP ",'username':'u','credentials_ref':'new'", true },
+	{ SFTP ",'credentials_ref':'u'", SFTP ",'credentials_ref':'v'", false },
+	{ HTTP ",'auth':{'username':'u','password':'1'}", HTTP ",'auth':{'username':'u','password':'2'}", true },
+	{ HTTP ",'auth':{'username':'u','password':'1'}", HTTP ",'auth':{'username':'v','password':'1'}", false },
+	{ HTTP ",'credentials_ref':'u'", HTTP ",'credentials_ref':'v'", false },
+	{ HTTP, HTTP, true },
+};
+
+START_TEST(identity)
+{
+	const char *texts[2] = { identities[_i].a, identities[_i].b };
+	struct job *j[2];
+
+	limits.allow_inline = true;
+	for (int i = 0; i < 2; i++) {
+		char *text = xasprintf("{'job_id':'j','file_pattern':['*'],'source_config':{%s}}", texts[i]);
+
+		j[i] = good(text);
+		free(text);
+	}
+	ck_assert_msg(identities[_i].same == !strcmp(j[0]->sources[0].identity, j[1]->sources[0].identity), "%s | %s",
+	    j[0]->sources[0].identity, j[1]->sources[0].identity);
+	job_free(j[0]);
+	job_free(j[1]);
+}
+END_TEST
+
+static const char *const two_ways[] = {
+	"'tls':{'key_ref':'k','key_file':'/srv/in/k'}", "'tls':{'key_ref':'k','key_pem':'x'}", "'tls':{'key_file':'/srv/in/k','key_pem':'x'}",
+};
+
+/* One value, one way: else which of them counts would be a secret of its own. */
+START_TEST(one_way_to_a_secret)
+{
+	char *text = xasprintf("{'job_id':'j','file_pattern':['*'],'source_config':{" HTTP ",%s}}", two_ways[_i]);
+	struct err e = ERR_INIT;
+
+	limits.allow_inline = true;
+	limits.file_roots = &local_roots;
+	ck_assert_ptr_null(parse(text, &e));
+	ck_assert_int_eq(e.cls, ERR_INVALID_JOB);
+	ck_assert_msg(strstr(e.text, "exclude each other") != NULL, "%s", e.text);
+	free(text);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -974,6 +1032,8 @@ main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_checked_fixture(t, set_limits, NULL);
 	tcase_add_loop_test(t, refuses, 0, (int)ARRAY_LEN(refusals));
+	tcase_add_loop_test(t, identity, 0, (int)ARRAY_LEN(identities));
+	tcase_add_loop_test(t, one_way_to_a_secret, 0, (int)ARRAY_LEN(two_ways));
 	tcase_add_test(t, refuses_faults);
 	tcase_add_test(t, wrong_types);
 	tcase_add_test(t, readme_job);
