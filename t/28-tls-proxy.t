@@ -304,14 +304,14 @@ class Jobs:
         return self.t.ok(r["event_type"] == "job.completed" and got == sorted(FILES.items()) and (not peer or r["sources"][0]["peer"] == peer), name, r.raw, got)
 
     def bad(self, name, source, cls, *words, peer=None, invalid=False):
-        """Failed with this class; the text has these words and the address of this peer; no event; the dead letter says the same."""
+        """Failed with this class (or one of these); the text has these words and the address of this peer; no event; the dead letter says the same."""
         r, e, dl = self.run(source, invalid)
         error = r["error"] or {"class": None, "message": ""}
         said = error["message"]
         host, _, port = (peer or "").rpartition(":")
         at = not peer or "%s port %s" % (host, port) in said or peer == r["sources"][0]["peer"]
-        return self.t.ok(r["event_type"] in ("job.failed", "job.rejected") and error["class"] == cls and not e and at and all(x in said for x in words)
-                         and [x["failure_info"]["error_type"] for x in dl] == [cls], name, "wanted %s, %r, peer %s" % (cls, words, peer), r.raw, "%d events" % len(e),
+        return self.t.ok(r["event_type"] in ("job.failed", "job.rejected") and error["class"] in ((cls,) if isinstance(cls, str) else cls) and not e and at and all(x in said for x in words)
+                         and [x["failure_info"]["error_type"] for x in dl] == [error["class"]], name, "wanted %s, %r, peer %s" % (cls, words, peer), r.raw, "%d events" % len(e),
                          [x["failure_info"] for x in dl])
 
 
@@ -415,7 +415,8 @@ def clients(t, x, s, c):
     x.good(name % "and inline", source(cert_pem=cert, key_pem=c.text("client", "key")), peer)
     cls, word = s.no_certificate
     x.bad(name % "no client certificate where the server wants one", source(), cls, word, peer=peer)
-    x.bad(name % "one of another authority", source(cert_pem=stranger, key_ref="stranger-key"), cls, word, peer=peer)
+    # Under TLS 1.3 the server's word comes after the handshake; where it resets at once, the reset may overtake it.
+    x.bad(name % "one of another authority", source(cert_pem=stranger, key_ref="stranger-key"), (cls, "transient"), peer=peer)
     x.bad(name % "a key that is not the certificate's", source(cert_pem=cert, key_ref="stranger-key"), "auth", "tls.key_pem")
     x.bad(name % "a passphrase that is not the key's", source(cert_pem=cert, key_ref="locked-key", key_password_ref="proxy-password"), "auth", "tls.key_pem")
     x.bad(name % "a reference to nothing", source(cert_pem=cert, key_ref="no-such-key"), "auth", "no-such-key")
