@@ -103,12 +103,26 @@ make_key(const struct task_spec *t, unsigned char key[KEY_BYTES])
 	EVP_MD_CTX_free(md);
 }
 
+/* The master shows it and prefers this worker for the endpoint; only changes are told. */
+static int
+tell(struct conns *c, struct err *e)
+{
+	unsigned n = c->conn ? c->source->connections(c->conn) : 0;
+
+	if (n == c->told)
+		return 0;
+	c->told = n;
+	buf_u32(channel_begin(c->ch, MSG_KEPT), n);
+	return channel_send(c->ch, e);
+}
+
 struct conn *
 conns_open(struct conns *c, struct run *r, bool *reused, struct err *e)
 {
 	const struct source *s = source_find(r->task->source.type);
 	unsigned char key[KEY_BYTES];
 	struct conn *conn = NULL;
+	struct err late = ERR_INIT;
 
 	*reused = false;
 	if (!s) {
@@ -128,20 +142,10 @@ conns_open(struct conns *c, struct run *r, bool *reused, struct err *e)
 	c->source = conn ? s : NULL;
 	memcpy(c->key, key, KEY_BYTES);
 	explicit_bzero(key, sizeof(key));
+	/* The old one went for nothing: the master must not count it, nor prefer this worker for it. */
+	if (!conn && !c->ch->gone && !c->ch->broken)
+		tell(c, &late);
 	return conn;
-}
-
-/* The master shows it and prefers this worker for the endpoint; only changes are told. */
-static int
-tell(struct conns *c, struct err *e)
-{
-	unsigned n = c->conn ? c->source->connections(c->conn) : 0;
-
-	if (n == c->told)
-		return 0;
-	c->told = n;
-	buf_u32(channel_begin(c->ch, MSG_KEPT), n);
-	return channel_send(c->ch, e);
 }
 
 void
