@@ -244,6 +244,8 @@ read_member(struct job_parser *ps, const struct job_fields *f, const char *name,
 		rc = job_refuse(ps, ERR_INVALID_JOB, f->base, name,
 		    "%s is said twice, differently, as %s and as %s", r->name, r->name, r->aliases);
 	if (rc || f->v[id].set) {
+		if (r->flags & FIELD_SECRET)
+			field_value_wipe(&v);
 		field_value_release(&v);
 		return rc;
 	}

@@ -6,6 +6,7 @@
  * that a misspelt one is not silently absent. No value is ever repeated in an error's text.
  */
 #include <json-c/json.h>
+#include <json-c/printbuf.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,9 @@ wipe_tree(struct json_object *o)
 
 		for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it))
 			wipe_tree(json_object_iter_peek_value(&it));
+	} else if (json_object_is_type(o, json_type_array)) {
+		for (size_t i = 0; i < json_object_array_length(o); i++)
+			wipe_tree(json_object_array_get_idx(o, i));
 	} else if (json_object_is_type(o, json_type_string)) {
 		explicit_bzero((void *)(uintptr_t)json_object_get_string(o), (size_t)json_object_get_string_len(o));
 	}
@@ -40,10 +44,15 @@ parse(const char *p, size_t n, struct err *e)
 	if (!tok)
 		BUG("json-c gave no parser");
 	json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS);
+	/* Its scratch room: of its last size at once, so that no growing leaves a copy behind. */
+	printbuf_memset(tok->pb, 0, 0, (int)n + 64);
+	printbuf_reset(tok->pb);
 	root = json_tokener_parse_ex(tok, p, (int)n);
+	explicit_bzero(tok->pb->buf, (size_t)tok->pb->size);
 	json_tokener_free(tok);
 	if (!json_object_is_type(root, json_type_object)) {
 		err_set(e, ERR_INVALID_JOB, "not a JSON object");
+		wipe_tree(root);
 		json_object_put(root);
 		return NULL;
 	}

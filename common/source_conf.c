@@ -116,6 +116,8 @@ strs_decode(struct strlist *l, int64_t max, struct cursor *c)
 
 		if (s)
 			strlist_add(l, s);
+		if (s)
+			explicit_bzero(s, strlen(s));   /* headers may be secrets */
 		free(s);
 	}
 }

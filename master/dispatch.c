@@ -113,6 +113,8 @@ encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b,
 	if (secrets_load(m->cfg, &spec.source, &secrets, e))
 		return -1;
 	secrets_lend(&secrets, &spec.source);
+	/* At once: a buffer that grows leaves copies of the secrets behind. What is over 65000 bytes is refused below. */
+	buf_room(b, 2 * IPC_FRAME_MAX);
 	ipc_begin(b, MSG_JOB, generation, t->wire);
 	task_spec_encode(&spec, b);
 	secrets_wipe(&secrets);

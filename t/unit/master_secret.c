@@ -2,6 +2,7 @@
  * master_secret.c - unit tests of secret.c: which files are taken as secrets, what of them reaches a task, what is refused.
  */
 #include <check.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -306,6 +307,68 @@ START_TEST(where_they_lie)
 }
 END_TEST
 
+#ifndef SANITIZED
+#define MARK_BYTES 24
+
+/* How often the bytes stand in what malloc gives. */
+static unsigned
+copies(const char *mark)
+{
+	char line[512];
+	FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned long from, to;
+	unsigned n = 0;
+
+	ck_assert_ptr_nonnull(maps);
+	while (fgets(line, sizeof(line), maps)) {
+		if (!strstr(line, "[heap]") || sscanf(line, "%lx-%lx", &from, &to) != 2)
+			continue;
+		for (const char *p = (const char *)from; (p = memmem(p, to - (size_t)p, mark, MARK_BYTES)); p++)
+			n++;
+	}
+	fclose(maps);
+	return n;
+}
+
+static const struct { const char *before, *after; enum source_field id; size_t room; } places[] = {
+	{ "", "", SF_SFTP_PRIVATE_KEY_REF, 12000 },
+	{ "", "\n", SF_SFTP_PASSWORD_REF, 900 },
+	{ "{\"username\":\"u\",\"password\":\"", "\"}", SF_NETWORK_CREDENTIALS_REF, 900 },
+	{ "{\"username\":\"u\",\"password\":\"", "\",\"private_key\":\"abc\\ndef\"}", SF_NETWORK_CREDENTIALS_REF, 900 },
+	{ "{\"password\":\"", "\",\"pass\":\"x\"}", SF_NETWORK_CREDENTIALS_REF, 900 },
+	{ "{\"pass_word\":[\"", "\"]}", SF_NETWORK_CREDENTIALS_REF, 900 },
+	{ "\"", "\"", SF_NETWORK_CREDENTIALS_REF, 900 },
+};
+
+/* Taken or refused: once wiped, no copy stays behind in freed memory. */
+START_TEST(nothing_stays)
+{
+	static char text[16384];
+	char mark[MARK_BYTES];
+	char *path = xasprintf("%s/s", made);
+	size_t at = strlen(places[_i].before);
+	int fd;
+
+	for (size_t i = 0; i < sizeof(mark); i++)
+		mark[i] = (char)('a' + (i * 7 + (size_t)getpid()) % 26);
+	memset(text, 'x', sizeof(text));
+	memcpy(text, places[_i].before, at);
+	memcpy(text + at, mark, sizeof(mark));
+	memcpy(text + at + places[_i].room, places[_i].after, strlen(places[_i].after));
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0400);
+	at += places[_i].room + strlen(places[_i].after);
+	ck_assert_int_eq(write(fd, text, at), (ssize_t)at);
+	close(fd);
+	say(places[_i].id, "s");
+	load();
+	secrets_wipe(&secrets);
+	ck_assert_uint_eq(copies(mark), 0);
+	ck_assert_ptr_null(memmem(&e, sizeof(e), mark, 8));
+	free(path);
+}
+END_TEST
+#endif
+
 int
 main(void)
 {
@@ -328,6 +391,9 @@ main(void)
 	tcase_add_test(t, public_files_may_be_public);
 	tcase_add_loop_test(t, sections_of_a_shared_file, 0, (int)ARRAY_LEN(profiles));
 	tcase_add_test(t, where_they_lie);
+#ifndef SANITIZED
+	tcase_add_loop_test(t, nothing_stays, 0, (int)ARRAY_LEN(places));
+#endif
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
 	failed = srunner_ntests_failed(sr);
