@@ -187,6 +187,20 @@ def cap(t, b):
     slow.hold.set()
     d.stop()
 
+    # The next in line never starts, since its secret is missing: those behind it are not forgotten.
+    w, slow = World(b), Server()
+    d = Daemon(w, conf(workers__count=2, network__tasks_per_endpoint=1))
+    slow.hold.clear()
+    w.push(job("first", source(slow), file_pattern="*.csv"))
+    wait_for("its request at the slow server", lambda: slow.busy == 1)
+    w.push(job("no-secret", source(slow, auth={"username": "u", "password_ref": "is-not-there"}), file_pattern="*.csv"),
+           job("behind", source(slow), file_pattern="*.csv"))
+    wait_for("both to wait", lambda: d.metric("poller_queue_depth", priority="normal") == 2)
+    slow.hold.set()
+    t.is_(w.result_of("no-secret")["error"]["class"], "auth", "a secret that is missing fails its own job")
+    t.is_(w.result_of("behind")["event_type"], "job.completed", "and who waited behind it is served")
+    d.stop()
+
 
 def secrets(t, b):
     w, s, creds = World(b), Server(), folder("iis-creds.")

@@ -14,6 +14,8 @@ struct item { struct jobrec rec; struct job job; struct source_conf source; stru
 static struct master m;
 static struct config cfg;
 static struct slot slot;
+static struct item *items[16];
+static size_t n_items;
 
 static void
 before(void)
@@ -27,6 +29,7 @@ before(void)
 	m.sched = sched_new(&m);
 	memset(&slot, 0, sizeof(slot));
 	slot.m = &m;
+	n_items = 0;
 }
 
 static void
@@ -36,6 +39,8 @@ after(void)
 	endpoints_free(m.endpoints);
 	loop_free(m.loop);
 	free(slot.endpoint);
+	while (n_items)
+		free(items[--n_items]);
 }
 
 static struct item *
@@ -43,6 +48,8 @@ item(const char *org, const char *endpoint)
 {
 	struct item *i = xcalloc(1, sizeof(*i));
 
+	ck_assert_uint_lt(n_items, ARRAY_LEN(items));
+	items[n_items++] = i;
 	snprintf(i->org, sizeof(i->org), "%s", org);
 	snprintf(i->endpoint, sizeof(i->endpoint), "%s", endpoint ? endpoint : "");
 	i->source.type = SOURCE_SFTP;
