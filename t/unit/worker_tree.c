@@ -564,7 +564,7 @@ static const struct { const char *cycle[4]; size_t period; } cycles[] = {
 
 START_TEST(loops_that_the_protocol_does_not_show)
 {
-	struct tree_dir *d;
+	struct tree_dir *d = NULL;
 	unsigned levels = 0;
 	enum tree_want want = TREE_NO;
 
@@ -577,6 +577,7 @@ START_TEST(loops_that_the_protocol_does_not_show)
 	}
 	ck_assert_int_eq(e.cls, ERR_LISTING_LOOP);
 	ck_assert_uint_le(levels, 8 * cycles[_i].period);
+	finish(d);
 }
 END_TEST
 
@@ -591,13 +592,15 @@ START_TEST(keys_may_repeat)
 		ck_assert_int_eq(give(d, "a", ENTRY_DIR), TREE_NO);
 		finish(d);
 	}
-	ck_assert_uint_eq(tree_next(tree)->depth, 20);
+	d = tree_next(tree);
+	ck_assert_uint_eq(d->depth, 20);
+	finish(d);
 }
 END_TEST
 
 START_TEST(deep_is_no_loop)
 {
-	struct tree_dir *d;
+	struct tree_dir *d = NULL;
 	unsigned levels = 0;
 	enum tree_want want = TREE_NO;
 
@@ -613,6 +616,7 @@ START_TEST(deep_is_no_loop)
 	}
 	ck_assert_int_eq(e.cls, ERR_LIMIT);
 	ck_assert_uint_eq(levels, 256);
+	finish(d);
 }
 END_TEST
 
@@ -633,6 +637,7 @@ START_TEST(the_queue_is_bounded)
 	ck_assert_int_eq(e.cls, ERR_LIMIT);
 	ck_assert_uint_gt(n, 10000);
 	ck_assert_uint_lt(n, 50000);
+	finish(d);
 }
 END_TEST
 
