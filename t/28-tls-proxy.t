@@ -293,8 +293,8 @@ class Jobs:
             f.write(text)
         return name
 
-    def run(self, source, invalid=False):
-        r, e, dl = self.w.run(source, timeout=60, invalid=invalid)
+    def run(self, source):
+        r, e, dl = self.w.run(source, timeout=60)
         self.texts += [x.raw.decode() for x in [r] + e + dl]
         return r, e, dl
 
@@ -303,15 +303,19 @@ class Jobs:
         got = sorted((x["relative_path"], x["file_size"]) for x in e)
         return self.t.ok(r["event_type"] == "job.completed" and got == sorted(FILES.items()) and (not peer or r["sources"][0]["peer"] == peer), name, r.raw, got)
 
-    def bad(self, name, source, cls, *words, peer=None, invalid=False):
-        """Failed with this class (or one of these); the text has these words and the address of this peer; no event; the dead letter says the same."""
-        r, e, dl = self.run(source, invalid)
+    def bad(self, name, source, cls, *words, peer=None, phase=None):
+        """Failed with this class (or one of these); the text has these words and the address of this peer; no event; the dead letter says the same.
+        phase: default: where its type connects, or where the address is checked; "": no task was made of it."""
+        r, e, dl = self.run(source)
+        if phase is None:
+            phase = "open" if cls == "policy" or source["source_type"] in ("ftp", "sftp") else "list"
+        stood = r["sources"][0]["phase"] if r["sources"] else ""
         error = r["error"] or {"class": None, "message": ""}
         said = error["message"]
         host, _, port = (peer or "").rpartition(":")
         at = not peer or "%s port %s" % (host, port) in said or peer == r["sources"][0]["peer"]
-        return self.t.ok(r["event_type"] in ("job.failed", "job.rejected") and error["class"] in ((cls,) if isinstance(cls, str) else cls) and not e and at and all(x in said for x in words)
-                         and [x["failure_info"]["error_type"] for x in dl] == [error["class"]], name, "wanted %s, %r, peer %s" % (cls, words, peer), r.raw, "%d events" % len(e),
+        return self.t.ok(r["event_type"] in ("job.failed", "job.rejected") and error["class"] in ((cls,) if isinstance(cls, str) else cls) and stood == phase and not e and at and all(x in said for x in words)
+                         and [x["failure_info"]["error_type"] for x in dl] == [error["class"]], name, "wanted %s, %r, peer %s, phase %s" % (cls, words, peer, phase), r.raw, "%d events" % len(e),
                          [x["failure_info"] for x in dl])
 
 
@@ -382,7 +386,7 @@ def certificates(t, x, s, c):
     with open(os.path.join(x.files, "ca.pem"), "w") as f:
         f.write(ca)
     good("tls.ca_file", "good", {"ca_file": os.path.join(x.files, "ca.pem")})
-    x.bad(name % "tls.ca_file elsewhere: policy", s.source("good", "localhost", {"ca_file": c.path("ca")}), "policy", "credentials.file_roots")
+    x.bad(name % "tls.ca_file elsewhere: policy", s.source("good", "localhost", {"ca_file": c.path("ca")}), "policy", "credentials.file_roots", phase="")
     bad("the host's own authorities: permanent, and why", "good", {}, "permanent", "certificate", "issuer")
     bad("another authority: permanent, and why", "good", {"ca_pem": c.text("other")}, "permanent", "certificate", "issuer")
     bad("an expired certificate", "expired", {"ca_pem": ca}, "permanent", "certificate", "expired")
@@ -419,7 +423,7 @@ def clients(t, x, s, c):
     x.bad(name % "one of another authority", source(cert_pem=stranger, key_ref="stranger-key"), (cls, "transient"), peer=peer)
     x.bad(name % "a key that is not the certificate's", source(cert_pem=cert, key_ref="stranger-key"), "auth", "tls.key_pem")
     x.bad(name % "a passphrase that is not the key's", source(cert_pem=cert, key_ref="locked-key", key_password_ref="proxy-password"), "auth", "tls.key_pem")
-    x.bad(name % "a reference to nothing", source(cert_pem=cert, key_ref="no-such-key"), "auth", "no-such-key")
+    x.bad(name % "a reference to nothing", source(cert_pem=cert, key_ref="no-such-key"), "auth", "no-such-key", phase="start")
 
 
 def unverified(t, x, s, c):
