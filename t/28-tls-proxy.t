@@ -213,7 +213,7 @@ def nginx_blocks(c, ports, inside):
 class TlsHttp:
     type = "http"
     # nginx takes the connection and then answers 400: "No required SSL certificate was sent", "The SSL certificate error"
-    no_certificate = ("permanent", "400")
+    no_certificate = (("permanent",), "400")
 
     def __init__(self, c, root, served):
         if not webservers.find("nginx"):
@@ -244,7 +244,8 @@ class TlsS3(TlsHttp):
 
 class TlsFtp:
     type = "ftp"
-    no_certificate = ("auth", "")
+    # Under TLS 1.3 the server's word comes after the handshake; where it resets at once, the reset may overtake it.
+    no_certificate = (("auth", "transient"), "")
 
     def __init__(self, c, root, served):
         openssl = c.path("old", "cnf")
@@ -419,8 +420,7 @@ def clients(t, x, s, c):
     x.good(name % "and inline", source(cert_pem=cert, key_pem=c.text("client", "key")), peer)
     cls, word = s.no_certificate
     x.bad(name % "no client certificate where the server wants one", source(), cls, word, peer=peer)
-    # Under TLS 1.3 the server's word comes after the handshake; where it resets at once, the reset may overtake it.
-    x.bad(name % "one of another authority", source(cert_pem=stranger, key_ref="stranger-key"), (cls, "transient"), peer=peer)
+    x.bad(name % "one of another authority", source(cert_pem=stranger, key_ref="stranger-key"), cls, word, peer=peer)
     x.bad(name % "a key that is not the certificate's", source(cert_pem=cert, key_ref="stranger-key"), "auth", "tls.key_pem")
     x.bad(name % "a passphrase that is not the key's", source(cert_pem=cert, key_ref="locked-key", key_password_ref="proxy-password"), "auth", "tls.key_pem")
     x.bad(name % "a reference to nothing", source(cert_pem=cert, key_ref="no-such-key"), "auth", "no-such-key", phase="start")
