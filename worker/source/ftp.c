@@ -224,7 +224,7 @@ go_on(struct ftp_control *ctl, struct err *e)
 	struct conn *c = ctl->c;
 
 	ctl->step = FTP_IDLE;
-	if (c->allowed < c->limit && !c->zone_wanted)
+	if (c->allowed < c->limit && !(c->zone_wanted && !c->mlsd))
 		c->allowed++;
 	return tree_stopped(c->tree) ? RUN_STOP : fill(c, e);
 }

@@ -32,7 +32,8 @@ struct json {
 	unsigned left;          /* hex digits to come */
 	uint32_t unit, high;
 	struct buf text;        /* the string or scalar at hand */
-	char key[KEY_MAX];      /* small letters, without '_' and '-'; "" none that matters */
+	char key[KEY_MAX];      /* small letters, without '_' and '-' */
+	enum field field;       /* what the last key means: asked of every byte of a value */
 	/* the entry */
 	struct buf ref, path, name;
 	struct index_entry en;
@@ -111,7 +112,7 @@ field_of(const char *key)
 static bool
 wanted(const struct json *j)
 {
-	return j->in_key || (j->depth == j->objects && field_of(j->key) != F_NONE);
+	return j->in_key || (j->depth == j->objects && j->field != F_NONE);
 }
 
 static void
@@ -161,7 +162,7 @@ take_value(struct json *j, bool string)
 
 	if (!wanted(j))
 		return;
-	switch (field_of(j->key)) {
+	switch (j->field) {
 	case F_REF:
 		to = string ? &j->ref : NULL;
 		break;
@@ -218,6 +219,7 @@ take_key(struct json *j)
 		j->key[n++] = (char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
 	}
 	j->key[n] = '\0';
+	j->field = field_of(j->key);
 }
 
 static int
@@ -284,7 +286,7 @@ opens(struct json *j, char c, struct err *e)
 			return err_set(e, ERR_PROTOCOL, "the JSON index holds an array where an entry should be");
 		clear_entry(j);
 	}
-	*j->key = '\0';
+	j->field = F_NONE;
 	j->may_close = true;
 	j->state = c == '{' ? KEY : FIRST;
 	return 0;
@@ -301,7 +303,7 @@ closes(struct json *j, char c, struct err *e)
 	if (j->depth == j->objects)
 		rc = entry_ends(j, e);
 	j->depth--;
-	*j->key = '\0';
+	j->field = F_NONE;
 	value_ends(j);
 	return rc;
 }
