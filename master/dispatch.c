@@ -343,17 +343,20 @@ spool_step(struct master *m, struct slot *s)
 static int
 done(struct master *m, struct slot *s, const struct frame *f, struct err *e)
 {
+	static struct task_done said;
 	struct task *t = s->task;
 	bool atomic = t->job->job->publish == PUBLISH_ATOMIC;
 
-	if (task_done_decode(task_account(t), f->payload, f->n, e) < 0)
+	/* Nothing of an account that breaks a rule is kept: the terminal record shall not repeat it. */
+	if (task_done_decode(&said, f->payload, f->n, e) < 0)
 		return -1;
-	if (t->done->matched > t->done->listed || (!atomic && !unwanted(t) && !t->too_large && t->done->matched != t->sent))
-		return err_set(e, ERR_WORKER_PROTOCOL, "DONE said %llu of %llu file%s, %llu came", (unsigned long long)t->done->matched,
-		    (unsigned long long)t->done->listed, units_s((long long)t->done->listed), (unsigned long long)t->sent);
-	if ((int64_t)t->done->spool_bytes < 0 || (int64_t)t->done->spool_bytes > m->cfg->spool_max || (!atomic && t->done->spool_bytes))
-		return err_set(e, ERR_WORKER_PROTOCOL, "DONE with a spool of %llu byte%s", (unsigned long long)t->done->spool_bytes,
-		    units_s((long long)t->done->spool_bytes));
+	if (said.matched > said.listed || (!atomic && !unwanted(t) && !t->too_large && said.matched != t->sent))
+		return err_set(e, ERR_WORKER_PROTOCOL, "DONE said %llu of %llu file%s, %llu came", (unsigned long long)said.matched,
+		    (unsigned long long)said.listed, units_s((long long)said.listed), (unsigned long long)t->sent);
+	if ((int64_t)said.spool_bytes < 0 || (int64_t)said.spool_bytes > m->cfg->spool_max || (!atomic && said.spool_bytes))
+		return err_set(e, ERR_WORKER_PROTOCOL, "DONE with a spool of %llu byte%s", (unsigned long long)said.spool_bytes,
+		    units_s((long long)said.spool_bytes));
+	*task_account(t) = said;
 	if (t->done->cls != ERR_OK)
 		err_set(&t->error, t->done->cls, "%s", t->done->text);
 	/* It obeyed the cancel frame: the reason is ours. */
