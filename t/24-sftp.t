@@ -416,7 +416,10 @@ def frozen(t, x):
 
     def thaw():
         while stopped:
-            os.kill(stopped.pop(), signal.SIGCONT)
+            try:
+                os.kill(stopped.pop(), signal.SIGCONT)
+            except ProcessLookupError:
+                pass            # it had ended, stopped or not
     freeze()
     start = time.monotonic()
     r, e, _ = x.run(s, x.root, {"connect_timeout": "500ms"})

@@ -71,10 +71,13 @@ def forced(t, b, how):
     ended = w.push(*[job(j, generated(2)) for j in quick], partition=lambda i: i % 2)
     d.wait_log("job_done", count=len(quick))
     wait_for("the commit of what is done", lambda: (lambda c: all(x in c for x in ended))(Committed(w)))
-    places["fourth"] = w.push(job("fourth", generated(2, delay=long)), *[job("waits-%d" % i, generated(2)) for i in range(6)], partition=0)[0]
-    late, = w.push(job("late", generated(2, delay="700ms"), priority="high"), partition=1)
+    places["fourth"] = w.push(job("fourth", generated(2, delay=long)), partition=0)[0]
+    late, = w.push(job("late", generated(2, delay="%dms" % int(1500 * SLOW)), priority="high"), partition=1)
     d.wait_log("job_started", job_id="fourth")
     d.wait_log("job_started", job_id="late")
+    # All five are busy: these find none.
+    w.push(*[job("waits-%d" % i, generated(2)) for i in range(6)], partition=0)
+    d.wait_log("job_accepted", job_id="waits-5")
     in_flight = set(slow) | {"fourth"}
     d.signal(signal.SIGTERM)
     d.wait_log("draining")
