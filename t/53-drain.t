@@ -62,7 +62,7 @@ def drain(t, b):
 def forced(t, b, how):
     """Several workers at work when the drain is cut off: of what was in flight nothing is said, and the next daemon does it."""
     w = World(b, partitions=2, name="forced-" + how.split()[-1])
-    d = WholeLog(w, {"workers.count": 5, "timeouts.drain": "60s" if how == "second signal" else "3s"})
+    d = WholeLog(w, {"workers.count": 5, "timeouts.drain": "60s" if how == "second signal" else "%ds" % int(3 * SLOW)})
     long = "%ds" % int(8 * SLOW)
     slow = {"slow-%d" % i: generated(4, delay=long, **({"retries": 0} if i % 2 else {})) for i in range(3)}
     places = dict(zip(slow, w.push(*[job(j, c, publish="stream" if j == "slow-2" else "atomic") for j, c in slow.items()], partition=lambda i: i % 2)))
