@@ -15,7 +15,7 @@ from poller import BUILD, KEEP, SLOW, Lines, _processes, clean_env, folder, free
 from servers import free_range
 
 USER, PASSWORD = "poller", "p w'\"%:\u00fc"
-PACKAGES = ("vsftpd", "pure-ftpd", "pure-ftpd-common", "proftpd-core", "proftpd-mod-crypto", "libhiredis0.14", "libmemcached11", "libmemcachedutil2", "libpcre2-posix3")
+PACKAGES = ("vsftpd", "pure-ftpd", "pure-ftpd-common", "proftpd-core", "proftpd-mod-crypto", "libhiredis0.14", "libhashkit2", "libmemcached11", "libmemcachedutil2", "libpcre2-posix3")
 TOP = os.path.join(BUILD, "ftpd")
 
 
@@ -37,11 +37,20 @@ def here():
         shutil.rmtree(fresh, ignore_errors=True)
         for deb in glob.glob(debs + "/*.deb"):
             subprocess.run(["dpkg", "-x", deb, fresh], check=True)
+        missing = sorted(x for name in ("vsftpd", "pure-ftpd", "proftpd") for x in missing_libraries(os.path.join(fresh, "usr/sbin", name), fresh))
+        if missing:
+            raise RuntimeError("PACKAGES lacks what has %s" % ", ".join(missing))
         # make takes every *.d below BUILD for its own
         for path in glob.glob(fresh + "/**/*.d", recursive=True):
             shutil.rmtree(path)
         os.rename(fresh, os.path.join(TOP, "pkg"))
     return True
+
+
+def missing_libraries(path, root):
+    """Those that neither this system nor the unpacked packages have."""
+    r = subprocess.run(["ldd", path], env=clean_env({"LD_LIBRARY_PATH": os.path.join(root, "usr/lib/x86_64-linux-gnu")}), check=True, capture_output=True, text=True)
+    return {x.split()[0] for x in r.stdout.splitlines() if "not found" in x}
 
 
 def program(name):
