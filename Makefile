@@ -161,6 +161,8 @@ check-valgrind: need-test
 	@$(MAKE) --no-print-directory -s all units tools
 	CK_DEFAULT_TIMEOUT=300 prove -j2 -e 'valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' $(UNITS)
 
+# What the service manager and AppArmor read names the installed paths.
+FILL = sed -e 's,@SBINDIR@,$(PREFIX)/sbin,g' -e 's,@LIBEXECDIR@,$(PREFIX)/libexec/iis-poller,g' -e 's,@SYSCONFDIR@,$(SYSCONFDIR),g'
 install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/iis-poller
 	install -m 755 $(B)/iis-pollerd $(DESTDIR)$(PREFIX)/sbin/
@@ -173,6 +175,11 @@ install: all
 	install -m 644 conf/iis-poller.yaml $(DESTDIR)$(PREFIX)/share/iis-poller/
 	test -e $(DESTDIR)$(SYSCONFDIR)/iis-poller/iis-poller.yaml || \
 		install -m 640 conf/iis-poller.yaml $(DESTDIR)$(SYSCONFDIR)/iis-poller/
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(SYSCONFDIR)/apparmor.d
+	$(FILL) conf/systemd/iis-poller.service.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/iis-poller.service
+	install -m 644 conf/systemd/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/iis-poller.conf
+	$(FILL) conf/apparmor/iis-pollerd.in >$(DESTDIR)$(SYSCONFDIR)/apparmor.d/iis-pollerd
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/iis-poller.service $(DESTDIR)$(SYSCONFDIR)/apparmor.d/iis-pollerd
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 644 conf/completion/iis-pollerctl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/iis-pollerctl
 
