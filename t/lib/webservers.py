@@ -228,9 +228,12 @@ class Answers:
                     self.send_header(k, v)
                 if "Content-Length" not in a.get("headers", {}):
                     self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
+                try:
+                    self.end_headers()
+                    if self.command != "HEAD":
+                        self.wfile.write(body)
+                except OSError:
+                    self.close_connection = True    # who asked is gone
 
             do_GET = do_HEAD = do_PROPFIND = handle_any
 

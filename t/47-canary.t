@@ -1,0 +1,231 @@
+#!/usr/bin/python3
+"""Secrets are planted in jobs of every network type, inline and by reference, with logins that succeed, fail and hang, and
+workers and the master are killed; then every log, record, page, control answer, argv, environment, file, core and the memory of
+the processes that had no business with them is searched."""
+import base64
+import glob
+import json
+import os
+import re
+import resource
+import signal
+import sys
+import threading
+import urllib.parse
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import ftpservers  # noqa: E402
+import s3servers  # noqa: E402
+import sshd  # noqa: E402
+from kills import WholeLog  # noqa: E402
+from poller import Daemon, MockBroker, Tap, World, folder, job, need, wait_for  # noqa: E402
+from webservers import Answers  # noqa: E402
+
+FILES = ["a.csv", "b.csv"]
+INDEX = json.dumps([{"name": n, "type": "file", "mtime": "Tue, 02 Jan 2024 03:04:05 GMT", "size": 5} for n in FILES]).encode()
+
+
+class Secrets:
+    """The secrets planted so far: a name for people and the forms in which each could be written."""
+
+    def __init__(self):
+        self.n = 0
+        self.forms = {}         # bytes: name
+
+    def new(self, name):
+        """A fresh one, that no other contains."""
+        self.n += 1
+        return self.know(name, "canary-%02d-%s" % (self.n, os.urandom(6).hex()))
+
+    def know(self, name, text, user=None):
+        forms = {text, json.dumps(text)[1:-1], urllib.parse.quote(text, safe=""), text.upper()}
+        forms |= {base64.b64encode(x.encode()).decode().rstrip("=") for x in ([text] + (["%s:%s" % (user, text)] if user else []))}
+        for f in forms:
+            if len(f) < 8:
+                raise ValueError("%s is too short to be searched for" % name)
+            self.forms[f.encode()] = name
+        return text
+
+    def key(self, name, pem):
+        """A private key: each line of it that says something."""
+        for line in pem.splitlines()[1:-1]:
+            if len(line) > 60 and not line.startswith("b3BlbnNzaC1rZXktdjE"):
+                self.forms[line.encode()] = name
+        return pem
+
+    def found(self, data):
+        return sorted({name for form, name in self.forms.items() if form in data})
+
+
+def search(t, secrets, what, texts):
+    """One test: none of these (name, bytes) holds one."""
+    hits = ["%s: %s" % (name, x) for name, data in texts for x in secrets.found(data)]
+    t.ok(texts and not hits, "no secret in %d %s (%d bytes)" % (len(texts), what, sum(len(x) for _, x in texts)), "\n".join(hits[:20]))
+
+
+def memory(pid):
+    """The private writable memory of a process."""
+    got = []
+    with open("/proc/%d/maps" % pid) as maps, open("/proc/%d/mem" % pid, "rb", 0) as mem:
+        for line in maps:
+            m = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw.p .*", line)
+            if not m or "[v" in line:
+                continue
+            at, end = int(m.group(1), 16), int(m.group(2), 16)
+            try:
+                mem.seek(at)
+                got.append(mem.read(end - at))
+            except OSError:
+                pass        # a guard page
+    return b"".join(got)
+
+
+def proc(pid, name):
+    with open("/proc/%d/%s" % (pid, name), "rb") as f:
+        return f.read()
+
+
+class Place:
+    """The servers, their sources with secrets, and what a job says of them inline and by reference."""
+
+    def __init__(self, t, secrets):
+        self.secrets, self.creds, self.root = secrets, folder("iis-creds."), folder()
+        os.chmod(self.root, 0o755)
+        for n in FILES:
+            with open(os.path.join(self.root, n), "w") as f:
+                f.write("x" * 5)
+        self.go = threading.Event()
+        self.arrived = threading.Event()
+        self.web = Answers(self._web)
+        self.s3 = s3servers.Pages([x.encode() for x in FILES], secret=secrets.know("s3 secret key", s3servers.SECRET))
+        self.ssh = sshd.Sshd(sshd.Keys())
+        for k in ("ed25519", "ecdsa", "stranger"):
+            secrets.key("ssh key " + k, self.ssh.keys.private[k])
+        if not ftpservers.here():
+            t.skip_all("no FTP server can be had here")
+        self.ftp = ftpservers.PureFtpd(self.root)
+        secrets.know("ftp password", self.ftp.password, self.ftp.user)
+
+    def _web(self, request):
+        if "/held/" in request.path:
+            self.arrived.set()
+            self.go.wait(60)
+        if "/no/" in request.path:
+            return {"status": 403, "body": b"no: " + request.headers.get("Authorization", "").encode()}
+        return {"body": INDEX, "headers": {"Content-Type": "application/json"}}
+
+    def put(self, name, text):
+        path = os.path.join(self.creds, name)
+        with open(path, "w") as f:
+            f.write(text)
+        os.chmod(path, 0o400)
+        return name
+
+    def http(self, path="/", **fields):
+        return dict({"source_type": "http", "url": self.web.url + path, "index_format": "json", "head_mode": "none"}, **fields)
+
+    def sources(self):
+        """(name, source, whether it is served)"""
+        new, put = self.secrets.new, self.put
+
+        def basic(what):
+            return {"type": "basic", "username": "me", "password": self.secrets.know(what, new(what), "me")}
+        key = self.ssh.keys.private
+        yield "http basic", self.http(auth=basic("http password")), True
+        yield "http basic refused", self.http("/no/", auth=basic("refused http password")), False
+        yield "http bearer", self.http(auth={"type": "bearer", "token": new("http token")}), True
+        yield "http password_ref", self.http(auth={"type": "basic", "username": "me", "password_ref": put("web", new("http password by ref") + "\n")}), True
+        yield "http set", self.http("/no/", auth={"type": "basic"}, credentials_ref=put("set", json.dumps({"auth": {"username": "me", "password": new("http password of a set")}}))), False
+        yield "http headers", self.http(headers={"X-Key": new("http header")}), True
+        yield "http proxy", self.http(proxy={"url": "http://127.0.0.1:1", "username": "me", "password": new("proxy password")}), False
+        yield "http in the address", self.http()["url"] and dict(self.http(), url="http://me:%s@127.0.0.1/" % new("password in an address")), False
+        yield "s3", self.s3.source(), True
+        yield "s3 wrong", self.s3.source(secret_access_key=new("wrong s3 key"), session_token=new("s3 token")), False
+        yield "s3 set", dict({k: v for k, v in self.s3.source().items() if not k.endswith("key") and k != "access_key_id"}, credentials_ref=put(
+            "bucket", json.dumps({"access_key_id": s3servers.ID, "secret_access_key": s3servers.SECRET}))), True
+        yield "sftp key", self.ssh.source(self.root), True
+        yield "sftp stranger", self.ssh.source(self.root, private_key=key["stranger"]), False
+        yield "sftp key by ref", self.ssh.source(self.root, private_key=None, private_key_ref=put("key", key["ecdsa"])), True
+        yield "sftp broken key", self.ssh.source(self.root, private_key=key["ed25519_enc"], private_key_passphrase=new("passphrase")), False
+        yield "ftp", self.ftp.source(), True
+        yield "ftp wrong", self.ftp.source(password=new("wrong ftp password")), False
+        yield "ftp by ref", self.ftp.source(password=None, password_ref=put("ftp", self.ftp.password)), True
+
+    def stop(self):
+        self.go.set()
+        for s in (self.web, self.s3, self.ssh, self.ftp):
+            s.stop()
+
+
+def records(w):
+    return [("%s %d@%d" % (which, r.partition, r.offset), r.raw + b" " + repr(r.headers).encode() + b" " + repr(getattr(r, "key", b"")).encode())
+            for which in ("results", "events", "dlq") for r in w.reader(which).drain()]
+
+
+def everything_said(d):
+    """Pages, control answers, argv and environments"""
+    yield "pages", [(p, d.http(p)[1].encode()) for p in ("/metrics", "/status", "/status.json", "/health", "/readyz", "/livez")]
+    yield "control answers", [(" ".join(v), repr(d.ctl(*v)).encode()) for v in (
+        ("status",), ("workers",), ("endpoints",), ("jobs",), ("crashes",), ("lag", "-d"), ("config",), ("ping",))]
+    pids = [d.pid] + list(d.workers().values()) + [x["pid"] for x in d.logged("http_child_ready")]
+    yield "argv and environments", [("%s of %d" % (n, p), proc(p, n)) for p in pids for n in ("cmdline", "environ")]
+
+
+def main(t):
+    need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http", "iis-pollerctl")
+    if os.geteuid() or not sshd.here():
+        t.skip_all("root and OpenSSH's server are needed")
+    secrets = Secrets()
+    b, place = MockBroker(t), Place(t, secrets)
+    w = World(b)
+    # A process that dumps core would leave it in its working directory.
+    resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    conf = {"egress.allow": ["127.0.0.1/32"], "log.level": "debug", "credentials.dir": place.creds, "workers.count": 3, "retry.max_attempts": 1,
+            "network.keep_idle": 0}     # a kept connection keeps its login, for its own tenant and secret
+    d = WholeLog(w, conf)
+    wanted = {}
+    for name, source, served in place.sources():
+        j = name.replace(" ", "-")
+        wanted[j] = served
+        w.push(job(j, source, file_pattern="*.csv"))
+    rs = w.results(len(wanted), 60)
+    got = {r["job_id"] or "http-in-the-address": r["event_type"] == "job.completed" for r in rs}
+    t.is_({k: got.get(k) for k in wanted}, wanted, "the logins that are right are served, the others are not")
+    t.ok(len(secrets.forms) > 50, "%d forms of secrets to look for" % len(secrets.forms))
+
+    # One worker is at work with a secret that came by reference, and everything stands still to be looked at.
+    held = place.put("held", secrets.new("the secret in use") + "\n")
+    w.push(job("held", place.http("/held/", auth={"type": "basic", "username": "me", "password_ref": held}), file_pattern="*.csv"))
+    place.arrived.wait(30)
+    busy = d.workers()[d.logged("job_started", job_id="held")[-1]["slot"]]
+    t.ok("the secret in use" in secrets.found(memory(busy)), "the worker at work has its secret in memory: the search can find one")
+    search(t, secrets, "memories of other workers and the status child",
+           [("memory of %d" % p, memory(p)) for p in list(d.workers().values()) + [x["pid"] for x in d.logged("http_child_ready")] if p != busy])
+    hits = secrets.found(memory(d.pid))
+    t.ok("the secret in use" not in hits and not [x for x in hits if "by ref" in x or "of a set" in x], "the master has wiped what it gave away", hits)
+    for what, texts in everything_said(d):
+        search(t, secrets, what, texts)
+
+    # Deaths: the worker at work, then the master itself.
+    os.kill(busy, signal.SIGSEGV)
+    d.wait_log("worker_died", pid=busy)
+    place.go.set()
+    t.is_(w.result_of("held")["event_type"], "job.completed", "the task of a worker that was killed is done by another")
+    for what, texts in everything_said(d):
+        search(t, secrets, what + " after a death", texts)
+    d.signal(signal.SIGSEGV)
+    d.wait_exit()
+    search(t, secrets, "records", records(w))
+    search(t, secrets, "lines of the log", [("log", x.encode()) for x in d.raw])
+    left = [p for p in glob.glob(d.dir + "/**", recursive=True) + glob.glob(os.path.join(place.root, "*")) if os.path.isfile(p) and not p.startswith(place.creds)]
+    t.ok(not [p for p in left if os.path.basename(p).startswith("core")], "no core was left behind", left)
+    texts = []
+    for p in left:
+        with open(p, "rb") as f:
+            texts.append((p, f.read()))
+    search(t, secrets, "files", texts)
+    place.stop()
+
+
+with Tap() as tap:
+    main(tap)
