@@ -3,15 +3,13 @@
 import base64
 import os
 import re
-import socket
 import sys
-import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import ftpservers  # noqa: E402
 import trees  # noqa: E402
-from ftpservers import ProFtpd, PureFtpd, Vsftpd  # noqa: E402
+from ftpservers import Fake, ProFtpd, PureFtpd, Vsftpd  # noqa: E402
 from poller import Daemon, MockBroker, Tap, World, conservation, folder, need  # noqa: E402
 from servers import Proxy  # noqa: E402
 
@@ -271,68 +269,6 @@ def cuts(t, w, cert):
 
 
 # ---- a server that is ours: what no real one says on demand ------------------------------------------------------------------
-
-class Fake:
-    """Answers by a table {verb: reply or [reply, data, reply]}; data goes over the data connection. Each login is counted."""
-
-    def __init__(self, replies):
-        self.replies = dict({"USER": "331 pw", "PASS": "230 in", "PWD": '257 "/"', "SYST": "215 UNIX Type: L8", "FEAT": "502 no", "TYPE": "200 ok", "CWD": "250 ok", "OPTS": "200 ok",
-                             "QUIT": "221 bye", "MLSD": "500 what"}, **replies)
-        self.commands, self.logins = [], 0
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                c, _ = self.socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(c,), daemon=True).start()
-
-    def serve(self, c):
-        f = c.makefile("rwb", buffering=0)
-        data = None
-        f.write(b"220 fake\r\n")
-        try:
-            for line in f:
-                verb = line.split()[0].decode().upper()
-                self.commands.append(line.decode("latin-1").rstrip("\r\n"))
-                self.logins += verb == "USER"
-                reply = self.replies.get(verb, "502 no")
-                if verb == "EPSV" and verb not in self.replies:
-                    data = socket.create_server(("127.0.0.1", 0))
-                    reply = "229 ok (|||%d|)" % data.getsockname()[1]
-                elif verb == "PASV" and reply == "listen":
-                    data = socket.create_server(("127.0.0.1", 0))
-                    p = data.getsockname()[1]
-                    # an address that is not ours: nobody may go there
-                    reply = "227 ok (192,0,2,1,%d,%d)" % (p >> 8, p & 255)
-                if isinstance(reply, str):
-                    f.write(reply.encode() + b"\r\n")
-                else:
-                    f.write(reply[0].encode() + b"\r\n")
-                    d, _ = data.accept()
-                    d.sendall(reply[1])
-                    d.close()
-                    data.close()
-                    if reply[2] is None:
-                        break
-                    f.write(reply[2].encode() + b"\r\n")
-                if verb == "QUIT":
-                    break
-        except OSError:
-            pass
-        f.close()
-        c.close()
-
-    def stop(self):
-        self.socket.close()
-
-    def source(self, path="/", **fields):
-        return dict({"source_type": "ftp", "host": "127.0.0.1", "port": self.port, "path": path, "retries": 0, "probe_mdtm_offset": False}, **fields)
-
 
 GOOD = b"-rw-r--r-- 1 0 0 5 Nov 23  2023 a.csv\r\n-rw-r--r-- 1 0 0 6 Nov 23  2023 b.csv\r\n"
 

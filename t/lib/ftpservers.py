@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 
 from poller import BUILD, KEEP, SLOW, Lines, _processes, clean_env, folder, free_port, wait_for
 from servers import free_range
@@ -183,3 +184,67 @@ class ProFtpd(FtpServer):
 
 
 ALL = (Vsftpd, PureFtpd, ProFtpd)
+
+
+# ---- a server that is ours: what no real one says on demand ------------------------------------------------------------------
+
+class Fake:
+    """Answers by a table {verb: reply or [reply, data, reply]}; data goes over the data connection. Each login is counted."""
+
+    def __init__(self, replies):
+        self.replies = dict({"USER": "331 pw", "PASS": "230 in", "PWD": '257 "/"', "SYST": "215 UNIX Type: L8", "FEAT": "502 no", "TYPE": "200 ok", "CWD": "250 ok", "OPTS": "200 ok",
+                             "QUIT": "221 bye", "MLSD": "500 what"}, **replies)
+        self.commands, self.logins = [], 0
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                c, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(c,), daemon=True).start()
+
+    def serve(self, c):
+        f = c.makefile("rwb", buffering=0)
+        data = None
+        f.write(b"220 fake\r\n")
+        try:
+            for line in f:
+                verb = line.split()[0].decode().upper()
+                self.commands.append(line.decode("latin-1").rstrip("\r\n"))
+                self.logins += verb == "USER"
+                reply = self.replies.get(verb, "502 no")
+                if verb == "EPSV" and verb not in self.replies:
+                    data = socket.create_server(("127.0.0.1", 0))
+                    reply = "229 ok (|||%d|)" % data.getsockname()[1]
+                elif verb == "PASV" and reply == "listen":
+                    data = socket.create_server(("127.0.0.1", 0))
+                    p = data.getsockname()[1]
+                    # an address that is not ours: nobody may go there
+                    reply = "227 ok (192,0,2,1,%d,%d)" % (p >> 8, p & 255)
+                if isinstance(reply, str):
+                    f.write(reply.encode() + b"\r\n")
+                else:
+                    f.write(reply[0].encode() + b"\r\n")
+                    d, _ = data.accept()
+                    d.sendall(reply[1])
+                    d.close()
+                    data.close()
+                    if reply[2] is None:
+                        break
+                    f.write(reply[2].encode() + b"\r\n")
+                if verb == "QUIT":
+                    break
+        except OSError:
+            pass
+        f.close()
+        c.close()
+
+    def stop(self):
+        self.socket.close()
+
+    def source(self, path="/", **fields):
+        return dict({"source_type": "ftp", "host": "127.0.0.1", "port": self.port, "path": path, "retries": 0, "probe_mdtm_offset": False}, **fields)

@@ -9,7 +9,7 @@ beyond); bare (names without attributes or long names); reverse (replies in reve
 a reply); empty (replies without names, for ever); slash, nul, dots (names that are none); id (a reply to nobody); twice
 (each reply twice); huge (a packet too large); end (gone after NUMBER replies); midst (the third READDIR of a directory
 fails); vanish (two directories are gone when they are opened); denied (one may not be opened); fails (one cannot); lost (CONNECTION_LOST);
-version (it speaks version 6); stat (no directory but the root can be looked at); loop (d0 holds a link to /t).
+version (it speaks version 6); endless (each directory holds another); stat (no directory but the root can be looked at); loop (d0 holds a link to /t).
 """
 import os
 import select
@@ -37,7 +37,7 @@ def attrs(mode, size):
 def tree(path):
     """(mode, size) or None"""
     parts = path.strip(b"/").split(b"/") if path.strip(b"/") else []
-    if path == b"/t":
+    if path == b"/t" or (FAULT == "endless" and set(parts[1:]) == {b"d0"}):
         return 0o40755, 0
     if len(parts) >= 2 and parts[0] == b"t" and parts[1] in [b"d%d" % i for i in range(DIRS)]:
         if len(parts) == 2:
@@ -52,6 +52,8 @@ def tree(path):
 
 
 def names(path):
+    if FAULT == "endless":
+        return [b"d0"]
     if path == b"/t":
         return [b".", b".."] + [b"d%d" % i for i in range(DIRS)]
     odd = {"slash": [b"../../etc/passwd", b"a/b"], "nul": [b"a\0b"], "dots": [b"", b".", b"..", b"..."]}.get(FAULT, []) if path == b"/t/d3" else []

@@ -22,6 +22,7 @@ from xml.sax.saxutils import escape
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from poller import ROOT, Timeout, _processes, clean_env, deadline, folder, free_port  # noqa: E402
+from webservers import Quiet  # noqa: E402
 
 ID, SECRET = "AKIDTESTEXAMPLE0", "se/cret+of=tests"
 EMPTY = hashlib.sha256(b"").hexdigest()
@@ -205,11 +206,7 @@ class Pages:
             def log_message(self, *a):
                 pass
 
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 64
-
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Quiet(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
         self.url = "http://127.0.0.1:%d" % self.port
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

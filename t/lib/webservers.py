@@ -201,6 +201,15 @@ class PythonWeb(Server):
                    self.port.values())
 
 
+class Quiet(http.server.ThreadingHTTPServer):
+    """A client that goes in the midst is no news: what it made of that is in its records."""
+    daemon_threads, request_queue_size = True, 64
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
 class Answers:
     """Says what `script(request)` returns: a dict of status, headers, body (bytes), raw (bytes: the whole answer, then the
     connection is closed). The requests seen are in .seen: (method, path, headers)."""
@@ -240,8 +249,7 @@ class Answers:
             def log_message(self, *args):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Quiet(("127.0.0.1", 0), Handler)
         if tls:
             ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             ctx.load_cert_chain(*tls)
