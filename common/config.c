@@ -37,27 +37,31 @@ const char *const config_old_env[CONFIG__MAX] = {
 #include "common/config.def"
 };
 
-#define SET(field, type, min, max) \
-	[CONFIG_##field] = { type, offsetof(struct config, field), (min), (max) },
+#define SET(field, type, min, max, def, words)                                                    \
+	[CONFIG_##field] = { type, offsetof(struct config, field), (min), (max), (def), (words),  \
+		CONFIG_CHECK_NONE },
 const struct config_setting config_settings[CONFIG__MAX] = {
 #define SECTION(name, help)
-#define CONF_STR(field, key, def, max, flags, help) SET(field, CONFIG_T_STR, 0, max)
-#define CONF_BOOL(field, key, def, flags, help) SET(field, CONFIG_T_BOOL, 0, 1)
-#define CONF_INT(field, key, def, min, max, flags, help) SET(field, CONFIG_T_INT, min, max)
-#define CONF_DUR(field, key, def, min, max, flags, help) SET(field, CONFIG_T_DUR, min, max)
-#define CONF_SIZE(field, key, def, min, max, flags, help) SET(field, CONFIG_T_SIZE, min, max)
+#define CONF_STR(field, key, def, max, flags, help) SET(field, CONFIG_T_STR, 0, max, def, NULL)
+#define CONF_BOOL(field, key, def, flags, help) SET(field, CONFIG_T_BOOL, 0, 1, def, NULL)
+#define CONF_INT(field, key, def, min, max, flags, help) \
+	SET(field, CONFIG_T_INT, min, max, def, NULL)
+#define CONF_DUR(field, key, def, min, max, flags, help) \
+	SET(field, CONFIG_T_DUR, min, max, def, NULL)
+#define CONF_SIZE(field, key, def, min, max, flags, help) \
+	SET(field, CONFIG_T_SIZE, min, max, def, NULL)
 #define CONF_DBL(field, key, def, min, max, flags, help) \
-	SET(field, CONFIG_T_DBL, (min) * 1000, (max) * 1000)
-#define CONF_ENUM(field, key, def, words, flags, help) SET(field, CONFIG_T_ENUM, 0, 0)
-#define CONF_LIST(field, key, def, flags, help) SET(field, CONFIG_T_LIST, 0, 0)
-#define CONF_MAP(field, key, flags, help) SET(field, CONFIG_T_MAP, 0, 0)
+	SET(field, CONFIG_T_DBL, (min) * 1000, (max) * 1000, def, NULL)
+#define CONF_ENUM(field, key, def, words, flags, help) SET(field, CONFIG_T_ENUM, 0, 0, def, words)
+#define CONF_LIST(field, key, def, flags, help) SET(field, CONFIG_T_LIST, 0, 0, def, NULL)
+#define CONF_MAP(field, key, flags, help) SET(field, CONFIG_T_MAP, 0, 0, "", NULL)
 #define OLDENV(field, name)
 #include "common/config.def"
 };
 
 /* What config_rows needs and no constant expression can say; filled before main by rows_fill. */
 static struct {
-	char range[64];
+	char range[CONFIG_RANGE_TEXT];
 	char section[24];
 	char section_help[96];
 } texts[CONFIG__MAX];
@@ -108,7 +112,7 @@ rows_fill(void)
 	for (int id = 0; id < CONFIG__MAX; id++) {
 		size_t i, n = strcspn(config_rows[id].key, ".");
 
-		config_range_text(id, texts[id].range, sizeof(texts[id].range));
+		config_range_text(&config_settings[id], texts[id].range, sizeof(texts[id].range));
 		for (i = 0; i < ARRAY_LEN(sections); i++)
 			if (strlen(sections[i].name) == n &&
 			    !memcmp(sections[i].name, config_rows[id].key, n))
@@ -181,24 +185,12 @@ config_origin_set(struct config_set *set, enum config_id id, const char *file, i
 	set->origin[id] = (struct config_origin){ xstrdup(file), line, column };
 }
 
-static void
-wipe_free(char *s)
-{
-	if (s)
-		explicit_bzero(s, strlen(s));
-	free(s);
-}
-
 void
 config_release(struct config *c)
 {
-	for (int id = 0; id < CONFIG__MAX; id++) {
-		if (config_settings[id].type == CONFIG_T_STR)
-			wipe_free(*(char **)((char *)c + config_settings[id].offset));
-		else if (config_settings[id].type == CONFIG_T_LIST ||
-		    config_settings[id].type == CONFIG_T_MAP)
-			config_list_clear(c, id);
-	}
+	for (int id = 0; id < CONFIG__MAX; id++)
+		config_field_release((char *)c + config_settings[id].offset, &config_settings[id]);
+	config_tables_release(c);
 	memset(c, 0, sizeof(*c));
 }
 
@@ -490,6 +482,12 @@ env_unknown(struct config_reader *r, const char *entry, const char *const *names
 	for (i = 0; i < CONFIG__MAX; i++)
 		if (!strcmp(names[i], name))
 			break;
+	for (int t = 0; t < CONFIG_TABLE__MAX && i == CONFIG__MAX; t++)
+		if (!strncasecmp(name + 11, config_tables[t].name, strlen(config_tables[t].name))) {
+			config_error(r, "environment", 0, 0, "unknown variable %s; %s are set in the "
+			    "file alone", name, config_tables[t].name);
+			i = 0;
+		}
 	if (i == CONFIG__MAX) {
 		near = config_nearest(name, names, CONFIG__MAX);
 		if (near)
@@ -564,7 +562,9 @@ read_argument(struct config_reader *r, const char *arg)
 		dot = strchr(key, '.');
 		if (dot)
 			*dot = '\0';
-		if (dot && config_section_known(key))
+		if (config_table_find(key) >= 0)
+			buf_printf(&why, "%s are set in the file alone", key);
+		else if (dot && config_section_known(key))
 			config_unknown_key(&why, key, dot + 1);
 		else
 			config_unknown_key(&why, NULL, key);
@@ -592,6 +592,7 @@ reader_end(struct config_reader *r)
 	read_environment(r);
 	for (; s && *s; s++)
 		read_argument(r, *s);
+	config_tables_finish(r);
 	config_check(r);
 	for (size_t i = 0; i < r->n_files; i++) {
 		free(r->files[i].name);
@@ -639,6 +640,9 @@ config_restart_needed(const struct config *old, const struct config *new_, struc
 			continue;
 		buf_printf(names, "%s%s", n++ ? ", " : "", config_rows[id].key);
 	}
+	for (int t = 0; t < CONFIG_TABLE__MAX; t++)
+		if (config_tables[t].flags & CONFIG_RESTART && !config_table_same(old, new_, t))
+			buf_printf(names, "%s%s", n++ ? ", " : "", config_tables[t].name);
 	return n;
 }
 
@@ -654,4 +658,7 @@ config_take_reloadable(struct config_set *dst, struct config_set *src)
 		dst->origin[id] = src->origin[id];
 		src->origin[id] = o;
 	}
+	for (int t = 0; t < CONFIG_TABLE__MAX; t++)
+		if (config_tables[t].flags & CONFIG_RELOAD)
+			config_table_swap(&dst->c, &src->c, t);
 }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "common/buf.h"
+#include "common/config_table.h"
 #include "common/filter.h"
 
 struct strmap { struct strlist k, v; };
@@ -30,6 +31,7 @@ struct config {
 #define CONF_MAP(field, key, flags, help) struct strmap field;
 #define OLDENV(field, name)
 #include "common/config.def"
+	struct config_table table[CONFIG_TABLE__MAX];
 };
 
 enum config_id {
@@ -51,6 +53,7 @@ enum config_id {
 #define CONFIG_RELOAD 1
 #define CONFIG_RESTART 2
 #define CONFIG_SECRET 4
+#define CONFIG_INHERIT 8
 #define CONFIG_ERRORS_MAX 20
 
 struct config_error {
@@ -60,8 +63,6 @@ struct config_error {
 	char *source;        /* the source line without its newline (long ones: the part around column), or NULL */
 	int source_column;   /* where the caret stands in source, from 1 */
 };
-
-struct config_origin { char *file; int line, column; }; /* "default", path, "environment NAME", "command line" */
 
 struct config_set {      /* a config, where each value is from, and what was wrong */
 	struct config c;

@@ -314,13 +314,15 @@ keys_of(const char *section, const char *keys[CONFIG__MAX])
 }
 
 static size_t
-sections_of(const char *names[CONFIG__MAX])
+sections_of(const char *names[CONFIG__MAX + CONFIG_TABLE__MAX])
 {
 	size_t n = 0;
 
 	for (int id = 0; id < CONFIG__MAX; id++)
 		if (!n || strcmp(names[n - 1], config_rows[id].section))
 			names[n++] = config_rows[id].section;
+	for (int t = 0; t < CONFIG_TABLE__MAX; t++)
+		names[n++] = config_tables[t].name;
 	return n;
 }
 
@@ -348,7 +350,7 @@ list_words(struct buf *b, const char *const *words, size_t n)
 static void
 unknown_at_top(struct buf *b, const char *key)
 {
-	const char *words[CONFIG__MAX];
+	const char *words[CONFIG__MAX + CONFIG_TABLE__MAX];
 	const char *near;
 	size_t n = sections_of(words);
 	int id = config_find(key);
@@ -411,6 +413,27 @@ config_unknown_key(struct buf *b, const char *section, const char *key)
 	}
 	buf_puts(b, "; known there: ");
 	list_words(b, words, keys_of(section, words));
+}
+
+void
+config_unknown_column(struct buf *b, const struct config_table_row *row, const char *entry,
+    const char *key)
+{
+	const char *words[CONFIG__MAX];
+	const char *near;
+
+	for (size_t i = 0; i < row->n_columns; i++)
+		words[i] = row->columns[i].key;
+	buf_puts(b, "unknown key ");
+	config_quote(b, key);
+	buf_printf(b, " in %s.%s", row->name, entry);
+	near = config_nearest(key, words, row->n_columns);
+	if (near) {
+		buf_printf(b, " (did you mean \"%s\"?)", near);
+		return;
+	}
+	buf_puts(b, "; known there: ");
+	list_words(b, words, row->n_columns);
 }
 
 /* --- showing --- */

@@ -34,20 +34,20 @@ shown(const char *name, const char *value)
 }
 
 /* JSON's escapes are YAML's in double quotes, so one writer serves both. */
-static void
-put_quoted(struct buf *b, const char *s)
+void
+config_put_quoted(struct buf *b, const char *s)
 {
 	escape_json(b, s, strlen(s));
 }
 
-static void
-put_list(struct buf *b, const struct strlist *l)
+void
+config_put_list(struct buf *b, const struct strlist *l)
 {
 	buf_putc(b, '[');
 	for (size_t i = 0; i < l->n; i++) {
 		if (i)
 			buf_puts(b, ", ");
-		put_quoted(b, l->v[i]);
+		config_put_quoted(b, l->v[i]);
 	}
 	buf_putc(b, ']');
 }
@@ -59,14 +59,14 @@ put_scalar(const struct config *c, enum config_id id, struct buf *b)
 
 	config_value_text(c, id, &text);
 	if (is_text(id))
-		put_quoted(b, buf_str(&text));
+		config_put_quoted(b, buf_str(&text));
 	else
 		buf_puts(b, buf_str(&text));
 	buf_wipe(&text);
 }
 
-static void
-put_origin(const struct config_origin *o, struct buf *b)
+void
+config_put_origin(const struct config_origin *o, struct buf *b)
 {
 	escape_term(b, o->file, strlen(o->file));
 	if (o->line > 0)
@@ -85,7 +85,7 @@ put_name(struct buf *b, const char *s)
 	if (i && !s[i] && isalpha((unsigned char)*s) && strchr(s, '.'))
 		buf_puts(b, s);
 	else
-		put_quoted(b, s);
+		config_put_quoted(b, s);
 }
 
 static void
@@ -94,13 +94,13 @@ print_map(const struct config_set *set, enum config_id id, struct buf *b)
 	const struct strmap *m = config_map(&set->c, id);
 
 	buf_printf(b, "  %s:%s  # ", config_key_name(id), m->k.n ? "" : " {}");
-	put_origin(&set->origin[id], b);
+	config_put_origin(&set->origin[id], b);
 	buf_putc(b, '\n');
 	for (size_t i = 0; i < m->k.n; i++) {
 		buf_puts(b, "    ");
 		put_name(b, m->k.v[i]);
 		buf_puts(b, ": ");
-		put_quoted(b, shown(m->k.v[i], m->v.v[i]));
+		config_put_quoted(b, shown(m->k.v[i], m->v.v[i]));
 		buf_putc(b, '\n');
 	}
 }
@@ -114,11 +114,11 @@ print_setting(const struct config_set *set, enum config_id id, struct buf *b)
 	}
 	buf_printf(b, "  %s: ", config_key_name(id));
 	if (config_settings[id].type == CONFIG_T_LIST)
-		put_list(b, config_list(&set->c, id));
+		config_put_list(b, config_list(&set->c, id));
 	else
 		put_scalar(&set->c, id, b);
 	buf_puts(b, "  # ");
-	put_origin(&set->origin[id], b);
+	config_put_origin(&set->origin[id], b);
 	buf_putc(b, '\n');
 }
 
@@ -140,6 +140,7 @@ config_print(const struct config_set *set, bool changed_only, struct buf *b)
 		}
 		print_setting(set, id, b);
 	}
+	config_tables_print(set, changed_only, b);
 	config_release(&defaults);
 }
 
@@ -166,7 +167,7 @@ json_map(struct jsonw *w, const char *key, const struct strmap *m)
 			buf_putc(&b, ',');
 		escape_json(&b, m->k.v[i], strlen(m->k.v[i]));
 		buf_putc(&b, ':');
-		put_quoted(&b, shown(m->k.v[i], m->v.v[i]));
+		config_put_quoted(&b, shown(m->k.v[i], m->v.v[i]));
 	}
 	buf_putc(&b, '}');
 	jsonw_raw(w, key, buf_str(&b), b.len);
@@ -212,7 +213,7 @@ config_json(const struct config_set *set, bool changed_only, struct buf *b)
 		if (changed_only && config_value_same(&set->c, &defaults, id))
 			continue;
 		buf_clear(&origin);
-		put_origin(&set->origin[id], &origin);
+		config_put_origin(&set->origin[id], &origin);
 		jsonw_object(&w, config_rows[id].key);
 		json_value(&w, "value", &set->c, id);
 		json_value(&w, "default", &defaults, id);
@@ -221,6 +222,7 @@ config_json(const struct config_set *set, bool changed_only, struct buf *b)
 		jsonw_str(&w, "help", config_rows[id].help);
 		jsonw_end_object(&w);
 	}
+	config_tables_json(set, changed_only, &w);
 	jsonw_end_object(&w);
 	buf_release(&origin);
 	config_release(&defaults);
@@ -229,8 +231,8 @@ config_json(const struct config_set *set, bool changed_only, struct buf *b)
 /* --- the commented file --- */
 
 /* Whole words, so that no line of the file is longer than 98 columns. */
-static void
-put_comment(struct buf *b, const char *indent, const char *text)
+void
+config_put_comment(struct buf *b, const char *indent, const char *text)
 {
 	size_t width = 96 - strlen(indent);
 
@@ -248,6 +250,18 @@ put_comment(struct buf *b, const char *indent, const char *text)
 	}
 }
 
+void
+config_put_words(struct buf *b, const char *words)
+{
+	buf_puts(b, ": ");
+	for (const char *p = words; *p; p++) {
+		if (*p == '|')
+			buf_puts(b, ", ");
+		else
+			buf_putc(b, *p);
+	}
+}
+
 static void
 facts(enum config_id id, struct buf *b)
 {
@@ -255,15 +269,8 @@ facts(enum config_id id, struct buf *b)
 	char env[128];
 
 	buf_puts(b, row->type);
-	if (row->words) {
-		buf_puts(b, ": ");
-		for (const char *p = row->words; *p; p++) {
-			if (*p == '|')
-				buf_puts(b, ", ");
-			else
-				buf_putc(b, *p);
-		}
-	}
+	if (row->words)
+		config_put_words(b, row->words);
 	if (*row->range)
 		buf_printf(b, ", %s", row->range);
 	config_env_name(row->key, env, sizeof(env));
@@ -278,13 +285,13 @@ template_setting(enum config_id id, const struct config *defaults, struct buf *b
 	struct buf text = BUF_INIT;
 
 	facts(id, &text);
-	put_comment(b, "  ", config_rows[id].help);
-	put_comment(b, "  ", buf_str(&text));
+	config_put_comment(b, "  ", config_rows[id].help);
+	config_put_comment(b, "  ", buf_str(&text));
 	buf_printf(b, "  #%s: ", config_key_name(id));
 	if (config_settings[id].type == CONFIG_T_MAP)
 		buf_puts(b, "{}");
 	else if (config_settings[id].type == CONFIG_T_LIST)
-		put_list(b, config_list(defaults, id));
+		config_put_list(b, config_list(defaults, id));
 	else if (is_text(id))
 		put_scalar(defaults, id, b);
 	else
@@ -311,11 +318,12 @@ config_template(struct buf *b)
 		if (strcmp(section, config_rows[id].section)) {
 			section = config_rows[id].section;
 			buf_putc(b, '\n');
-			put_comment(b, "", config_rows[id].section_help);
+			config_put_comment(b, "", config_rows[id].section_help);
 			buf_printf(b, "%s:\n", section);
 		}
 		template_setting(id, &defaults, b);
 	}
+	config_tables_template(b);
 	config_release(&defaults);
 }
 
@@ -358,6 +366,7 @@ config_mdoc(struct buf *b)
 		mdoc_default(id, b);
 	}
 	buf_puts(b, ".El\n");
+	config_tables_mdoc(b);
 }
 
 void

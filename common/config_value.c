@@ -3,16 +3,14 @@
  *
  * Used by the file, environment and command line readers and by every dump. A refused text leaves
  * the field as it was and says why in words that fit behind "section.key: ". Reads no file, knows
- * no order.
+ * no order. The config_field_ functions work on any field that a struct config_setting describes,
+ * so that the members of tables (config_table.c) are read and shown by the same code.
  */
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/config_priv.h"
-#include "common/egress.h"
-#include "common/escape.h"
 #include "common/units.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
@@ -29,6 +27,41 @@ static const void *
 field_const(const struct config *c, enum config_id id)
 {
 	return (const char *)c + config_settings[id].offset;
+}
+
+/* Which settings hold more than any text. */
+static enum config_check
+check_of(enum config_id id)
+{
+	switch (id) {
+	case CONFIG_topic_jobs:
+	case CONFIG_topic_events:
+	case CONFIG_topic_results:
+	case CONFIG_topic_dlq:
+		return CONFIG_CHECK_TOPIC;
+	case CONFIG_http_listen:
+		return CONFIG_CHECK_LISTEN;
+	case CONFIG_kafka_bootstrap_servers:
+		return CONFIG_CHECK_BROKERS;
+	case CONFIG_control_group:
+		return CONFIG_CHECK_GROUP;
+	case CONFIG_egress_allow:
+	case CONFIG_egress_deny:
+		return CONFIG_CHECK_NETWORK;
+	case CONFIG_local_roots:
+		return CONFIG_CHECK_ROOT;
+	default:
+		return CONFIG_CHECK_NONE;
+	}
+}
+
+struct config_setting
+config_setting_of(enum config_id id)
+{
+	struct config_setting s = config_settings[id];
+
+	s.check = check_of(id);
+	return s;
 }
 
 const struct strlist *
@@ -69,185 +102,24 @@ refuse(struct buf *why, const char *text, const char *what)
 	return -1;
 }
 
-/* --- texts --- */
-
-/*
- * What YAML can hold and a log can show: UTF-8 without controls; lines and tabs where several are
- * meant.
- */
-static const char *
-text_fault(const char *s, bool lines)
-{
-	const unsigned char *p = (const unsigned char *)s;
-
-	if (!utf8_valid(s, strlen(s)))
-		return "is not valid UTF-8";
-	for (; *p; p++) {
-		if (lines && (*p == '\n' || *p == '\r' || *p == '\t'))
-			continue;
-		if (*p < 0x20 || *p == 0x7f || (*p == 0xc2 && p[1] < 0xa0))
-			return "holds a control character";
-		if ((*p == 0xef && p[1] == 0xbb && p[2] == 0xbf) ||
-		    (*p == 0xef && p[1] == 0xbf && p[2] >= 0xbe))
-			return "holds a byte order mark or a code that is no character";
-	}
-	return NULL;
-}
-
-static const char *
-topic_fault(const char *s)
-{
-	if (!strcmp(s, ".") || !strcmp(s, ".."))
-		return "is not a topic name: Kafka forbids . and ..";
-	for (; *s; s++)
-		if (!isascii((unsigned char)*s) ||
-		    (!isalnum((unsigned char)*s) && !strchr("._-", *s)))
-			return "is not a topic name: letters, digits, \".\", \"_\" and \"-\" only";
-	return NULL;
-}
-
-static bool
-port_ok(const char *s, int64_t least)
-{
-	int64_t v;
-
-	return units_int(s, &v) == 0 && v >= least && v <= 65535;
-}
-
-static bool
-host_ok(const char *s, size_t n)
-{
-	char v6[INET6_ADDRSTRLEN];
-	struct in6_addr a;
-
-	if (n >= 2 && s[0] == '[' && s[n - 1] == ']') {
-		if (n - 2 >= sizeof(v6))
-			return false;
-		memcpy(v6, s + 1, n - 2);
-		v6[n - 2] = '\0';
-		return inet_pton(AF_INET6, v6, &a) == 1;
-	}
-	for (size_t i = 0; i < n; i++)
-		if (!isascii((unsigned char)s[i]) ||
-		    (!isalnum((unsigned char)s[i]) && !strchr("._-", s[i])))
-			return false;
-	return n > 0 && n <= 253;
-}
-
-static const char *
-listen_fault(const char *s)
-{
-	const char *colon = strrchr(s, ':');
-
-	if (!colon || !host_ok(s, (size_t)(colon - s)))
-		return "is not host:port (like 127.0.0.1:7093 or [::1]:7093)";
-	if (!port_ok(colon + 1, 0))
-		return "has no port from 0 to 65535 behind its \":\"";
-	return NULL;
-}
-
-/* host, host:port or protocol://host:port, which librdkafka takes too */
-static bool
-broker_ok(char *s)
-{
-	char *proto = strstr(s, "://"), *colon, *end;
-
-	if (proto)
-		s = proto + 3;
-	end = s + strlen(s);
-	colon = strrchr(s, ':');
-	if (colon && *s == '[' && end[-1] == ']')
-		colon = NULL;
-	if (colon && !port_ok(colon + 1, 1))
-		return false;
-	return host_ok(s, (size_t)((colon ? colon : end) - s));
-}
-
-static const char *
-brokers_fault(const char *s)
-{
-	const char *fault = NULL;
-	char *copy = xstrdup(s), *rest = copy, *one;
-
-	while (!fault && (one = strsep(&rest, ","))) {
-		one += strspn(one, " ");
-		one[strcspn(one, " ")] = '\0';
-		if (!broker_ok(one))
-			fault = "is not a list of host:port, comma separated";
-	}
-	free(copy);
-	return fault;
-}
-
-static const char *
-group_fault(const char *s)
-{
-	for (; *s; s++)
-		if (isspace((unsigned char)*s) || strchr(":,/", *s))
-			return "is not the name of a group";
-	return NULL;
-}
-
-/*
- * Absolute, without "//", "/./", "/../" or an ending "/": what is compared must have one spelling.
- */
-static const char *
-root_fault(const char *s)
-{
-	if (*s != '/')
-		return "is not an absolute path";
-	if (!s[1])
-		return NULL;
-	while (*s) {
-		size_t n = strcspn(++s, "/");
-
-		if (!n || (n == 1 && s[0] == '.') || (n == 2 && s[0] == '.' && s[1] == '.'))
-			return "is not normalised (no \"//\", \".\", \"..\" or ending \"/\")";
-		s += n;
-	}
-	return NULL;
-}
-
-static const char *
-special_fault(enum config_id id, const char *s)
-{
-	switch (id) {
-	case CONFIG_topic_jobs:
-	case CONFIG_topic_events:
-	case CONFIG_topic_results:
-	case CONFIG_topic_dlq:
-		return topic_fault(s);
-	case CONFIG_http_listen:
-		return listen_fault(s);
-	case CONFIG_kafka_bootstrap_servers:
-		return brokers_fault(s);
-	case CONFIG_control_group:
-		return group_fault(s);
-	default:
-		return NULL;
-	}
-}
-
 static int
-put_str(struct config *c, enum config_id id, const char *text, struct buf *why)
+put_str(char **f, const struct config_setting *s, const char *text, struct buf *why)
 {
-	const char *fault = text_fault(text, false);
-	char **f = field(c, id);
-	int64_t max = config_settings[id].max;
+	const char *fault = config_text_fault(text, false);
 
-	if ((int64_t)strlen(text) > max) {
+	if ((int64_t)strlen(text) > s->max) {
 		buf_printf(why, "%zu bytes are too long (at most %lld)", strlen(text),
-		    (long long)max);
+		    (long long)s->max);
 		return -1;
 	}
-	if (!*text && *config_rows[id].def) {
-		buf_printf(why, "must not be empty (the default is %s)", config_rows[id].def);
+	if (!*text && *s->def) {
+		buf_printf(why, "must not be empty (the default is %s)", s->def);
 		return -1;
 	}
-	if (!fault)
-		fault = special_fault(id, text);
 	if (fault)
 		return refuse(why, text, fault);
+	if (config_fault(s->check, text, why) < 0)
+		return -1;
 	free(*f);
 	*f = xstrdup(text);
 	return 0;
@@ -388,38 +260,39 @@ not_a_number(enum config_type type, const char *text, struct buf *why)
 }
 
 static int
-put_number(struct config *c, enum config_id id, const char *text, struct buf *why)
+put_number(int64_t *f, const struct config_setting *s, const char *text, struct buf *why)
 {
-	const struct config_setting *s = &config_settings[id];
+	char range[CONFIG_RANGE_TEXT];
 	int64_t v;
 
 	if (parse_number(s->type, text, &v) < 0)
 		return not_a_number(s->type, text, why);
 	if (v < s->min || v > s->max) {
-		buf_printf(why, "%s is out of range (%s)", text, config_rows[id].range);
+		config_range_text(s, range, sizeof(range));
+		buf_printf(why, "%s is out of range (%s)", text, range);
 		return -1;
 	}
-	*(int64_t *)field(c, id) = v;
+	*f = v;
 	return 0;
 }
 
 static int
-put_bool(struct config *c, enum config_id id, const char *text, struct buf *why)
+put_bool(bool *f, const char *text, struct buf *why)
 {
 	int v;
 
 	if (units_bool(text, &v) < 0)
 		return refuse(why, text, "is not true or false");
-	*(bool *)field(c, id) = v != 0;
+	*f = v != 0;
 	return 0;
 }
 
 /* --- words --- */
 
 static void
-words_of(enum config_id id, struct strlist *out)
+words_of(const struct config_setting *s, struct strlist *out)
 {
-	char *copy = xstrdup(config_rows[id].words), *rest = copy, *one;
+	char *copy = xstrdup(s->words), *rest = copy, *one;
 
 	while ((one = strsep(&rest, "|")))
 		strlist_add(out, one);
@@ -427,17 +300,17 @@ words_of(enum config_id id, struct strlist *out)
 }
 
 static int
-put_enum(struct config *c, enum config_id id, const char *text, struct buf *why)
+put_enum(int *f, const struct config_setting *s, const char *text, struct buf *why)
 {
 	struct strlist words = { NULL, 0 };
 	const char *near = NULL;
 	int rc = -1;
 
-	words_of(id, &words);
+	words_of(s, &words);
 	for (size_t i = 0; i < words.n && rc < 0; i++) {
 		if (strcmp(words.v[i], text))
 			continue;
-		*(int *)field(c, id) = (int)i;
+		*f = (int)i;
 		rc = 0;
 	}
 	if (rc < 0) {
@@ -476,31 +349,16 @@ config_split(const char *text, struct strlist *out)
 	buf_wipe(&one);
 }
 
-static int
-put_network(const char *text, struct buf *why)
-{
-	struct egress_net net;
-	struct err e = ERR_INIT;
-
-	if (!egress_net_parse(text, &net, &e))
-		return 0;
-	buf_puts(why, e.text);
-	return -1;
-}
-
 int
-config_list_put(struct config *c, enum config_id id, const char *text, struct buf *why)
+config_field_add(struct strlist *l, const struct config_setting *s, const char *text,
+    struct buf *why)
 {
-	struct strlist *l = field(c, id);
-	const char *fault = text_fault(text, false);
+	const char *fault = config_text_fault(text, false);
 
-	if (!fault && (id == CONFIG_egress_allow || id == CONFIG_egress_deny) && put_network(text, why))
-		return -1;
-
-	if (!fault && id == CONFIG_local_roots)
-		fault = root_fault(text);
 	if (fault)
 		return refuse(why, text, fault);
+	if (config_fault(s->check, text, why) < 0)
+		return -1;
 	if (l->n >= CONFIG_ENTRIES_MAX) {
 		buf_printf(why, "more than %d entries", CONFIG_ENTRIES_MAX);
 		return -1;
@@ -510,6 +368,14 @@ config_list_put(struct config *c, enum config_id id, const char *text, struct bu
 			return refuse(why, text, "is listed twice");
 	strlist_add(l, text);
 	return 0;
+}
+
+int
+config_list_put(struct config *c, enum config_id id, const char *text, struct buf *why)
+{
+	struct config_setting s = config_setting_of(id);
+
+	return config_field_add(field(c, id), &s, text, why);
 }
 
 static void
@@ -526,11 +392,11 @@ config_map_put(struct config *c, enum config_id id, const char *name, const char
     struct buf *why)
 {
 	struct strmap *m = field(c, id);
-	const char *fault = text_fault(name, false);
+	const char *fault = config_text_fault(name, false);
 
 	if (!*name || fault)
 		return refuse(why, name, fault ? fault : "is no name");
-	fault = text_fault(value, true);
+	fault = config_text_fault(value, true);
 	if (fault || strlen(value) > CONFIG_VALUE_MAX) {
 		buf_printf(why, "the value of ");
 		config_quote(why, name);
@@ -554,50 +420,68 @@ config_map_put(struct config *c, enum config_id id, const char *name, const char
 void
 config_list_clear(struct config *c, enum config_id id)
 {
-	struct strmap *m = field(c, id);
+	config_field_release(field(c, id), &config_settings[id]);
+}
 
-	if (config_settings[id].type == CONFIG_T_LIST) {
-		strlist_release(field(c, id));
-		return;
+void
+config_field_release(void *f, const struct config_setting *s)
+{
+	struct strmap *m = f;
+
+	if (s->type == CONFIG_T_STR) {
+		if (*(char **)f)
+			explicit_bzero(*(char **)f, strlen(*(char **)f));
+		free(*(char **)f);
+		*(char **)f = NULL;
+	} else if (s->type == CONFIG_T_LIST) {
+		strlist_release(f);
+	} else if (s->type == CONFIG_T_MAP) {
+		for (size_t i = 0; i < m->v.n; i++)
+			explicit_bzero(m->v.v[i], strlen(m->v.v[i]));
+		strlist_release(&m->k);
+		strlist_release(&m->v);
 	}
-	for (size_t i = 0; i < m->v.n; i++)
-		explicit_bzero(m->v.v[i], strlen(m->v.v[i]));
-	strlist_release(&m->k);
-	strlist_release(&m->v);
 }
 
 /* Of a list or map only the empty text is taken here: it is the default. */
 int
-config_put(struct config *c, enum config_id id, const char *text, struct buf *why)
+config_field_put(void *f, const struct config_setting *s, const char *text, struct buf *why)
 {
-	switch (config_settings[id].type) {
+	switch (s->type) {
 	case CONFIG_T_STR:
-		return put_str(c, id, text, why);
+		return put_str(f, s, text, why);
 	case CONFIG_T_BOOL:
-		return put_bool(c, id, text, why);
+		return put_bool(f, text, why);
 	case CONFIG_T_ENUM:
-		return put_enum(c, id, text, why);
+		return put_enum(f, s, text, why);
 	case CONFIG_T_LIST:
 	case CONFIG_T_MAP:
 		if (*text)
 			return refuse(why, text, "is one value where several are wanted");
-		config_list_clear(c, id);
+		config_field_release(f, s);
 		return 0;
 	default:
-		return put_number(c, id, text, why);
+		return put_number(f, s, text, why);
 	}
+}
+
+int
+config_put(struct config *c, enum config_id id, const char *text, struct buf *why)
+{
+	struct config_setting s = config_setting_of(id);
+
+	return config_field_put(field(c, id), &s, text, why);
 }
 
 /* --- back to text --- */
 
 void
-config_value_text(const struct config *c, enum config_id id, struct buf *b)
+config_field_text(const void *f, const struct config_setting *s, struct buf *b)
 {
-	const void *f = field_const(c, id);
 	struct strlist words = { NULL, 0 };
 	char text[UNITS_TEXT];
 
-	switch (config_settings[id].type) {
+	switch (s->type) {
 	case CONFIG_T_STR:
 		buf_puts(b, *(char *const *)f);
 		break;
@@ -605,7 +489,7 @@ config_value_text(const struct config *c, enum config_id id, struct buf *b)
 		buf_puts(b, *(const bool *)f ? "true" : "false");
 		break;
 	case CONFIG_T_ENUM:
-		words_of(id, &words);
+		words_of(s, &words);
 		buf_puts(b, words.v[*(const int *)f]);
 		strlist_release(&words);
 		break;
@@ -613,15 +497,20 @@ config_value_text(const struct config *c, enum config_id id, struct buf *b)
 	case CONFIG_T_MAP:
 		BUG("a list has no single text");
 	default:
-		number_text(config_settings[id].type, *(const int64_t *)f, text);
+		number_text(s->type, *(const int64_t *)f, text);
 		buf_puts(b, text);
 	}
 }
 
 void
-config_range_text(enum config_id id, char *out, size_t n)
+config_value_text(const struct config *c, enum config_id id, struct buf *b)
 {
-	const struct config_setting *s = &config_settings[id];
+	config_field_text(field_const(c, id), &config_settings[id], b);
+}
+
+void
+config_range_text(const struct config_setting *s, char *out, size_t n)
+{
 	char lo[UNITS_TEXT], hi[UNITS_TEXT];
 
 	*out = '\0';
@@ -671,11 +560,9 @@ maps_same(const struct strmap *a, const struct strmap *b)
 }
 
 bool
-config_value_same(const struct config *a, const struct config *b, enum config_id id)
+config_field_same(const void *x, const void *y, const struct config_setting *s)
 {
-	const void *x = field_const(a, id), *y = field_const(b, id);
-
-	switch (config_settings[id].type) {
+	switch (s->type) {
 	case CONFIG_T_STR:
 		return !strcmp(*(char *const *)x, *(char *const *)y);
 	case CONFIG_T_BOOL:
@@ -689,6 +576,12 @@ config_value_same(const struct config *a, const struct config *b, enum config_id
 	default:
 		return *(const int64_t *)x == *(const int64_t *)y;
 	}
+}
+
+bool
+config_value_same(const struct config *a, const struct config *b, enum config_id id)
+{
+	return config_field_same(field_const(a, id), field_const(b, id), &config_settings[id]);
 }
 
 static size_t
@@ -719,4 +612,26 @@ config_value_swap(struct config *a, struct config *b, enum config_id id)
 	memcpy(tmp, field(a, id), n);
 	memcpy(field(a, id), field(b, id), n);
 	memcpy(field(b, id), tmp, n);
+}
+
+/* to: as config_field_put left it, or zero */
+void
+config_field_copy(void *to, const void *from, const struct config_setting *s)
+{
+	const struct strlist *l = from;
+
+	config_field_release(to, s);
+	switch (s->type) {
+	case CONFIG_T_STR:
+		*(char **)to = xstrdup(*(char *const *)from);
+		break;
+	case CONFIG_T_LIST:
+		for (size_t i = 0; i < l->n; i++)
+			strlist_add(to, l->v[i]);
+		break;
+	case CONFIG_T_MAP:
+		BUG("a table has no maps");
+	default:
+		memcpy(to, from, field_size(s->type));
+	}
 }

@@ -1,8 +1,8 @@
 /*
  * config_yaml.c - one YAML file into the settings, by libyaml's events alone.
  *
- * The text is looked through first (bytes that are no text, tabs), so that libyaml sees only what
- * it can place; then sections and keys are walked. libyaml's document loader is never used: it is
+ * config_scan.c has looked through the text, so that libyaml sees only what it can place; here
+ * sections and keys are walked. libyaml's document loader is never used: it is
  * quadratic in nesting and would expand aliases. Every mistake goes to config_error and the walk
  * goes on; only broken syntax and too deep nesting end it.
  */
@@ -16,8 +16,6 @@
 #include "common/escape.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
-
-#define TAB_WIDTH 2        /* what a tab is read as, so that the rest can still be checked */
 
 struct walk {
 	struct config_reader *r;
@@ -38,143 +36,17 @@ struct walk {
 	struct strlist seen_sections;
 };
 
-/* --- first look: bytes --- */
-
-struct scan {
-	const unsigned char *p, *end;
-	int line, column;
-	bool told;                 /* one error a line is enough */
+/* Where a value goes: a setting, or one member of an entry of a table. */
+struct target {
+	const char *key;           /* "retry.delay", "tenants.acme.weight" */
+	struct config_setting s;
+	void *field;
+	struct config_origin *origin;
 };
-
-static size_t
-char_len(const unsigned char *p, const unsigned char *end)
-{
-	size_t n = *p < 0x80 ? 1 : *p >= 0xf0 ? 4 : *p >= 0xe0 ? 3 : *p >= 0xc2 ? 2 : 0;
-
-	if (!n || n > (size_t)(end - p) || !utf8_valid(p, n))
-		return 0;
-	return n;
-}
-
-static unsigned
-code_point(const unsigned char *p, size_t n)
-{
-	unsigned v = n == 1 ? *p : n == 2 ? *p & 0x1fu : n == 3 ? *p & 0x0fu : *p & 0x07u;
-
-	for (size_t i = 1; i < n; i++)
-		v = v << 6 | (p[i] & 0x3fu);
-	return v;
-}
-
-/* Not text, or a line break that editors and libyaml count differently. */
-static bool
-char_refused(unsigned v)
-{
-	return (v < 0x20 && v != '\t' && v != '\n') || (v >= 0x7f && v < 0xa0) || v == 0x2028 ||
-	    v == 0x2029 || v == 0xfeff || v == 0xfffe || v == 0xffff;
-}
-
-static void
-scan_tell(struct walk *w, struct scan *s, const char *text)
-{
-	if (!s->told)
-		config_error(w->r, w->t->name, s->line, s->column, "%s", text);
-	s->told = true;
-}
-
-/* Tabs at the start of a line; harmless where only a comment or nothing follows. */
-static void
-scan_indent(struct walk *w, struct scan *s)
-{
-	const unsigned char *p = s->p, *first = NULL;
-
-	while (p < s->end && (*p == ' ' || *p == '\t')) {
-		if (*p == '\t' && !first)
-			first = p;
-		p++;
-	}
-	if (first && p < s->end && !strchr("\r\n#", *p)) {
-		s->column = 1 + (int)(first - s->p);
-		scan_tell(w, s, "a tab indents this line; YAML wants spaces");
-		w->tabs = true;
-	}
-	s->column = 1 + (int)(p - s->p);
-	for (; s->p < p; s->p++)
-		for (int i = 0; i < (*s->p == '\t' ? TAB_WIDTH : 1); i++)
-			buf_putc(&w->clean, ' ');
-}
-
-static void
-scan_char(struct walk *w, struct scan *s)
-{
-	size_t n = char_len(s->p, s->end);
-	char text[64];
-	unsigned v;
-
-	if (!n) {
-		snprintf(text, sizeof(text), "byte 0x%02X is not valid UTF-8", *s->p);
-		scan_tell(w, s, text);
-		buf_putc(&w->clean, '?');
-		s->p++;
-		s->column++;
-		return;
-	}
-	v = code_point(s->p, n);
-	if (v == '\r' && s->p + 1 < s->end && s->p[1] == '\n') {
-		buf_putc(&w->clean, ' ');
-	} else if (char_refused(v)) {
-		snprintf(text, sizeof(text), "control or invisible character U+%04X", v);
-		scan_tell(w, s, text);
-		buf_putc(&w->clean, '?');
-	} else {
-		buf_add(&w->clean, s->p, n);
-	}
-	s->p += n;
-	s->column++;
-	if (v == '\n') {
-		s->line++;
-		s->column = 1;
-		s->told = false;
-		scan_indent(w, s);
-	}
-}
-
-/* false: not to be read further */
-static bool
-scan_mark(struct walk *w)
-{
-	const unsigned char *p = (const unsigned char *)w->text;
-	size_t n = w->t->len;
-
-	if (n >= 3 && !memcmp(p, "\xef\xbb\xbf", 3)) {
-		config_error(w->r, w->t->name, 1, 1,
-		    "the file begins with a byte order mark; save it as UTF-8 without BOM");
-		w->text += 3;
-	} else if (n >= 2 && ((p[0] == 0xff && p[1] == 0xfe) || (p[0] == 0xfe && p[1] == 0xff))) {
-		config_error(w->r, w->t->name, 1, 1, "the file is UTF-16; save it as UTF-8");
-		return false;
-	}
-	return true;
-}
-
-static bool
-scan(struct walk *w)
-{
-	struct scan s = { .line = 1, .column = 1 };
-
-	if (!scan_mark(w))
-		return false;
-	s.p = (const unsigned char *)w->text;
-	s.end = (const unsigned char *)w->end;
-	scan_indent(w, &s);
-	while (s.p < s.end)
-		scan_char(w, &s);
-	return true;
-}
 
 /* --- places --- */
 
-/* Columns as in the file: clean has TAB_WIDTH spaces for each tab that indents. */
+/* Columns as in the file: clean has CONFIG_TAB_WIDTH spaces for each tab that indents. */
 static int
 column_at(const struct walk *w, yaml_mark_t m)
 {
@@ -190,10 +62,10 @@ column_at(const struct walk *w, yaml_mark_t m)
 		p++;
 	}
 	for (; p < w->end && (*p == ' ' || *p == '\t') && column < m.column; p++) {
-		column += *p == '\t' ? TAB_WIDTH : 1;
+		column += *p == '\t' ? CONFIG_TAB_WIDTH : 1;
 		tabs += *p == '\t';
 	}
-	return (int)(m.column - tabs * (TAB_WIDTH - 1)) + 1;
+	return (int)(m.column - tabs * (CONFIG_TAB_WIDTH - 1)) + 1;
 }
 
 static void tell(struct walk *, yaml_mark_t, const char *fmt, ...)
@@ -441,10 +313,17 @@ next_key(struct walk *w, yaml_mark_t *where)
 
 /* --- values --- */
 
-static const char *
-wanted(enum config_id id)
+static struct target
+setting_target(struct walk *w, enum config_id id)
 {
-	switch (config_settings[id].type) {
+	return (struct target){ config_rows[id].key, config_setting_of(id),
+		(char *)&w->r->set->c + config_settings[id].offset, &w->r->set->origin[id] };
+}
+
+static const char *
+wanted(const struct target *to)
+{
+	switch (to->s.type) {
 	case CONFIG_T_STR:
 		return "a text";
 	case CONFIG_T_BOOL:
@@ -458,7 +337,7 @@ wanted(enum config_id id)
 	case CONFIG_T_DBL:
 		return "a number";
 	case CONFIG_T_ENUM:
-		return config_rows[id].words;
+		return to->s.words;
 	case CONFIG_T_LIST:
 		return "a list ([a, b], or lines that begin with \"-\")";
 	default:
@@ -467,88 +346,86 @@ wanted(enum config_id id)
 }
 
 static void
-wrong_kind(struct walk *w, enum config_id id)
+wrong_kind(struct walk *w, const struct target *to)
 {
 	if (w->ev.type == YAML_ALIAS_EVENT)
 		return;
 	if (is_null(w))
-		tell(w, w->ev.start_mark, "%s: no value; %s is wanted", config_rows[id].key,
-		    wanted(id));
+		tell(w, w->ev.start_mark, "%s: no value; %s is wanted", to->key, wanted(to));
 	else
-		tell(w, w->ev.start_mark, "%s: %s is wanted, not %s%s", config_rows[id].key,
-		    wanted(id), kind(w), config_settings[id].type == CONFIG_T_STR ?
-		    "; put it in quotes if it is meant as text" : "");
+		tell(w, w->ev.start_mark, "%s: %s is wanted, not %s%s", to->key, wanted(to), kind(w),
+		    to->s.type == CONFIG_T_STR ? "; put it in quotes if it is meant as text" : "");
 	skip(w);
 }
 
 /* Quotes make a text of a number, and the lack of them a truth value of a word: both are slips. */
 static bool
-style_wrong(struct walk *w, enum config_id id)
+style_wrong(struct walk *w, const struct target *to)
 {
-	enum config_type type = config_settings[id].type;
+	enum config_type type = to->s.type;
 	const char *s = scalar(w);
 
 	if (has_nul(w)) {
-		tell(w, w->ev.start_mark, "%s: the text holds a NUL", config_rows[id].key);
+		tell(w, w->ev.start_mark, "%s: the text holds a NUL", to->key);
 		return true;
 	}
 	if (!is_plain(w) &&
 	    (type == CONFIG_T_INT || type == CONFIG_T_BOOL || type == CONFIG_T_DBL)) {
-		tell(w, w->ev.start_mark, "%s: %s is wanted, not a text; remove the quotes",
-		    config_rows[id].key, wanted(id));
+		tell(w, w->ev.start_mark, "%s: %s is wanted, not a text; remove the quotes", to->key,
+		    wanted(to));
 		return true;
 	}
 	if (is_plain(w) && type == CONFIG_T_STR && (!strcmp(s, "true") || !strcmp(s, "false"))) {
 		tell(w, w->ev.start_mark,
 		    "%s: a text is wanted, not true or false; put it in quotes if it is meant so",
-		    config_rows[id].key);
+		    to->key);
 		return true;
 	}
 	return false;
 }
 
 static void
-take_origin(struct walk *w, enum config_id id, yaml_mark_t m)
+take_origin(struct walk *w, struct config_origin *o, yaml_mark_t m)
 {
-	config_origin_set(w->r->set, id, w->t->name, (int)m.line + 1, column_at(w, m));
+	free(o->file);
+	*o = (struct config_origin){ xstrdup(w->t->name), (int)m.line + 1, column_at(w, m) };
 }
 
 static void
-take_scalar(struct walk *w, enum config_id id)
+take_scalar(struct walk *w, const struct target *to)
 {
 	struct buf why = BUF_INIT;
 
 	if (w->ev.type != YAML_SCALAR_EVENT || is_null(w)) {
-		wrong_kind(w, id);
+		wrong_kind(w, to);
 		return;
 	}
-	take_origin(w, id, w->ev.start_mark);
-	if (!style_wrong(w, id) && config_put(&w->r->set->c, id, scalar(w), &why) < 0)
-		tell(w, w->ev.start_mark, "%s: %s", config_rows[id].key, buf_str(&why));
+	take_origin(w, to->origin, w->ev.start_mark);
+	if (!style_wrong(w, to) && config_field_put(to->field, &to->s, scalar(w), &why) < 0)
+		tell(w, w->ev.start_mark, "%s: %s", to->key, buf_str(&why));
 	buf_release(&why);
 }
 
 static void
-take_list(struct walk *w, enum config_id id)
+take_list(struct walk *w, const struct target *to)
 {
 	struct buf why = BUF_INIT;
 
 	if (w->ev.type != YAML_SEQUENCE_START_EVENT) {
-		wrong_kind(w, id);
+		wrong_kind(w, to);
 		return;
 	}
-	take_origin(w, id, w->ev.start_mark);
-	config_list_clear(&w->r->set->c, id);
+	take_origin(w, to->origin, w->ev.start_mark);
+	config_field_release(to->field, &to->s);
 	while (next(w) && w->ev.type != YAML_SEQUENCE_END_EVENT) {
 		buf_clear(&why);
 		if (w->ev.type == YAML_ALIAS_EVENT)
 			continue;
 		if (w->ev.type != YAML_SCALAR_EVENT || is_null(w) || has_nul(w)) {
-			tell(w, w->ev.start_mark, "%s: an entry must be a text",
-			    config_rows[id].key);
+			tell(w, w->ev.start_mark, "%s: an entry must be a text", to->key);
 			skip(w);
-		} else if (config_list_put(&w->r->set->c, id, scalar(w), &why) < 0) {
-			tell(w, w->ev.start_mark, "%s: %s", config_rows[id].key, buf_str(&why));
+		} else if (config_field_add(to->field, &to->s, scalar(w), &why) < 0) {
+			tell(w, w->ev.start_mark, "%s: %s", to->key, buf_str(&why));
 		}
 	}
 	buf_release(&why);
@@ -608,10 +485,12 @@ take_map(struct walk *w, enum config_id id)
 	char *name;
 
 	if (w->ev.type != YAML_MAPPING_START_EVENT) {
-		wrong_kind(w, id);
+		struct target to = setting_target(w, id);
+
+		wrong_kind(w, &to);
 		return;
 	}
-	take_origin(w, id, w->ev.start_mark);
+	take_origin(w, &w->r->set->origin[id], w->ev.start_mark);
 	while ((name = next_key(w, &m))) {
 		if (listed(&seen, name))
 			tell(w, m, "%s: %.128s is set twice", config_rows[id].key, name);
@@ -627,9 +506,19 @@ take_map(struct walk *w, enum config_id id)
 /* --- sections --- */
 
 static void
+take_value(struct walk *w, const struct target *to)
+{
+	if (to->s.type == CONFIG_T_LIST)
+		take_list(w, to);
+	else
+		take_scalar(w, to);
+}
+
+static void
 take_key(struct walk *w, const char *section, const char *name, yaml_mark_t m)
 {
 	struct buf why = BUF_INIT;
+	struct target to;
 	char key[160];
 	int id;
 
@@ -650,12 +539,12 @@ take_key(struct walk *w, const char *section, const char *name, yaml_mark_t m)
 	w->seen[id] = true;
 	if (!next(w))
 		return;
-	if (config_settings[id].type == CONFIG_T_LIST)
-		take_list(w, id);
-	else if (config_settings[id].type == CONFIG_T_MAP)
+	if (config_settings[id].type == CONFIG_T_MAP) {
 		take_map(w, id);
-	else
-		take_scalar(w, id);
+		return;
+	}
+	to = setting_target(w, id);
+	take_value(w, &to);
 }
 
 /* "level info" where "level: info" was meant */
@@ -671,6 +560,111 @@ lacks_colon(struct walk *w, const char *section)
 		return false;
 	tell(w, w->ev.start_mark, "syntax: a \":\" is missing behind this key");
 	return true;
+}
+
+/* --- tables --- */
+
+static void
+take_column(struct walk *w, const struct config_table_row *row, struct config_entry *e,
+    const char *name, yaml_mark_t m, struct strlist *seen)
+{
+	int i = config_column_find(row, name);
+	struct buf key = BUF_INIT;
+	struct target to;
+
+	if (i < 0) {
+		if (w->r->set->n_errors < CONFIG_ERRORS_MAX)
+			config_unknown_column(&key, row, e->name, name);
+		tell(w, m, "%s", buf_str(&key));
+		if (next(w))
+			skip(w);
+		buf_release(&key);
+		return;
+	}
+	buf_printf(&key, "%s.%s.%s", row->name, e->name, name);
+	if (listed(seen, name))
+		tell(w, m, "%s is set twice in this file", buf_str(&key));
+	else
+		strlist_add(seen, name);
+	to = (struct target){ buf_str(&key), row->columns[i].s,
+		config_entry_field(e, &row->columns[i]), &e->set[i] };
+	if (next(w))
+		take_value(w, &to);
+	buf_release(&key);
+}
+
+/* Keys add up from file to file, as everywhere. An entry without any is one, too. */
+static void
+take_entry(struct walk *w, const struct config_table_row *row, struct config_entry *e, yaml_mark_t m)
+{
+	struct strlist seen = { NULL, 0 };
+	char *name;
+
+	take_origin(w, &e->origin, m);
+	if (!next(w) || w->ev.type == YAML_ALIAS_EVENT || is_null(w))
+		return;
+	if (w->ev.type != YAML_MAPPING_START_EVENT) {
+		tell(w, w->ev.start_mark, "%s.%s: a map of settings (indented lines of key: value) "
+		    "is wanted, not %s", row->name, e->name, kind(w));
+		skip(w);
+		return;
+	}
+	while ((name = next_key(w, &m))) {
+		take_column(w, row, e, name, m, &seen);
+		free(name);
+	}
+	strlist_release(&seen);
+}
+
+static void
+take_named(struct walk *w, enum config_table_id id, const char *name, yaml_mark_t m,
+    struct strlist *seen)
+{
+	const struct config_table_row *row = &config_tables[id];
+	const char *fault = row->name_fault ? row->name_fault(name) : NULL;
+	struct config_entry *e = NULL;
+	struct buf why = BUF_INIT;
+
+	config_quote(&why, name);
+	if (fault)
+		tell(w, m, "%s: %s cannot be the name of a %s: it %s", row->name, buf_str(&why), row->one, fault);
+	else if (!(e = config_entry_make(&w->r->set->c, id, name)))
+		tell(w, m, "%s: more than %d entries", row->name, CONFIG_TABLE_MAX);
+	else if (listed(seen, name))
+		tell(w, m, "%s.%s stands twice in this file", row->name, name);
+	else
+		strlist_add(seen, name);
+	buf_release(&why);
+	if (e)
+		take_entry(w, row, e, m);
+	else if (next(w))
+		skip(w);
+}
+
+static void
+take_table(struct walk *w, enum config_table_id id, yaml_mark_t m)
+{
+	struct strlist seen = { NULL, 0 };
+	const char *name = config_tables[id].name;
+	char *key;
+
+	if (listed(&w->seen_sections, name))
+		tell(w, m, "section \"%s\" stands twice in this file", name);
+	else
+		strlist_add(&w->seen_sections, name);
+	if (!next(w) || w->ev.type == YAML_ALIAS_EVENT || is_null(w))
+		return;
+	if (w->ev.type != YAML_MAPPING_START_EVENT) {
+		tell(w, w->ev.start_mark, "section \"%s\" wants names on indented lines, each with a "
+		    "map of settings, not %s", name, kind(w));
+		skip(w);
+		return;
+	}
+	while ((key = next_key(w, &m))) {
+		take_named(w, id, key, m, &seen);
+		free(key);
+	}
+	strlist_release(&seen);
 }
 
 static void
@@ -706,7 +700,9 @@ take_sections(struct walk *w)
 	char *name;
 
 	while ((name = next_key(w, &m))) {
-		if (config_section_known(name)) {
+		if (config_table_find(name) >= 0) {
+			take_table(w, config_table_find(name), m);
+		} else if (config_section_known(name)) {
 			take_section(w, name, m);
 		} else {
 			buf_clear(&why);
@@ -764,7 +760,7 @@ config_yaml(struct config_reader *r, const struct config_text *t)
 		.clean = BUF_INIT };
 	size_t first = r->set->n_errors;
 
-	if (scan(&w)) {
+	if (config_scan(r, t, &w.text, &w.clean, &w.tabs)) {
 		if (!yaml_parser_initialize(&w.parser))
 			BUG("out of memory in libyaml");
 		yaml_parser_set_encoding(&w.parser, YAML_UTF8_ENCODING);

@@ -176,6 +176,9 @@ const char *job_priority_name(enum job_priority);
 /* "dummy", ... ; the one type of all its sources, or "mixed" */
 const char *job_source_label(const struct job *);
 
+/* Of job_id, org_id, source_id. Visible: well-formed UTF-8, no control or direction-changing character, not blank. NULL, or what is wrong. */
+const char *job_name_fault(const char *s);
+
 /* For the schema of local and dummy paths: which root of l holds path (textually, by components; path absolute,
  * normalised)? NULL: none. *rest: the part below it, "." for the root itself. */
 const char *path_under(const struct strlist *l, const char *path, const char **rest);

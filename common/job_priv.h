@@ -32,8 +32,6 @@ int job_refuse(struct job_parser *, enum err_class, const char *base, const char
 void job_warn(struct job_parser *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Reads all members of o; then defaults where nothing was said. given (n of them, or NULL): what the job said itself. */
 int job_fields_read(struct job_parser *, struct json_object *o, const struct job_fields *, bool *given);
-/* Visible: well-formed UTF-8, no control or direction-changing character, not blank. NULL, or what is wrong. */
-const char *job_name_fault(const char *s);
 
 /* job_source.c: source_config or one of connection_list into s (zero before; released by the caller, also on failure) */
 int job_source_read(struct job_parser *, struct json_object *o, const char *base, struct source_conf *s);

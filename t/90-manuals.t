@@ -54,6 +54,12 @@ def main(t):
     t.ok(not [s for s in settings if not re.search(r"^\s*#?\s*%s:" % re.escape(s.split(".", 1)[1]), shipped, re.M)], "each setting is in conf/iis-poller.yaml",
          [s for s in settings if not re.search(r"^\s*#?\s*%s:" % re.escape(s.split(".", 1)[1]), shipped, re.M)])
 
+    for line in rows("common/tables.def", r'^TABLE\(\w+, ("\w+", \w+), "'):
+        table, struct = re.findall(r"\w+", line)
+        keys = rows("common/%s.def" % struct.replace("_conf", ""), r'^CONF_\w+\s*\(\w+, "(\w+)"')
+        t.ok(len(keys) > 3 and not [k for k in keys if "%s.name.%s" % (table, k) not in yaml5], "each of %d settings of an entry of %s is in iis-poller.yaml(5)" % (len(keys), table), [k for k in keys if "%s.name.%s" % (table, k) not in yaml5])
+        t.ok(re.search(r"^%s:$" % table, shipped, re.M) and not [k for k in keys if not re.search(r"^    #%s:" % k, shipped, re.M)], "and in conf/iis-poller.yaml")
+
     iis7 = text.get("iis-poller.7", "")
     metrics = rows("master/metrics.def", r'^METRIC\(\w+, "(\w+)"')
     t.ok(len(metrics) > 30 and not [m for m in metrics if not word(m, iis7)], "each of %d metrics is in iis-poller(7)" % len(metrics), [m for m in metrics if not word(m, iis7)])

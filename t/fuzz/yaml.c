@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "common/config.h"
+#include "common/config_priv.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
 
@@ -37,6 +37,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			BUG("a printed configuration is refused");
 		if (config_restart_needed(&set.c, &again.c, &b) && !set.c.kafka_properties.k.n)
 			BUG("a printed configuration differs");
+		for (int t = 0; t < CONFIG_TABLE__MAX; t++)
+			if (!config_table_same(&set.c, &again.c, t))
+				BUG("a printed table differs");
 		config_set_release(&again);
 	} else {
 		config_errors_json(&set, &b);
