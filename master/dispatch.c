@@ -61,7 +61,7 @@ place(struct master *m, const struct source_conf *c, struct task_spec *spec, str
 {
 	const char *path = c->v[SF_COMMON_PATH].s, *rest;
 	struct strlist dummy = { .n = 0 };
-	const struct strlist *roots = &m->cfg->local_roots;
+	const struct strlist *roots = tenant_roots(m->cfg, spec->tenant);
 	const char *root;
 
 	if (!path)
@@ -87,7 +87,7 @@ place(struct master *m, const struct source_conf *c, struct task_spec *spec, str
 static int64_t
 deadline_of(const struct master *m, const struct job *j)
 {
-	return j->timeout_ms >= 0 ? j->timeout_ms : m->cfg->timeout_job;
+	return tenant_deadline(m->cfg, j);
 }
 
 /* The JOB frame; the parts of the job's own structures are lent to spec for the encoding. */
@@ -98,6 +98,9 @@ encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b,
 	struct task_spec spec;
 	struct secrets secrets;
 
+	/* Again: a reload may have narrowed it since the job was taken. */
+	if (tenant_permits_source(m->cfg, t->job->org_id, &j->sources[t->index], e))
+		return -1;
 	task_spec_init(&spec);
 	spec.source = j->sources[t->index];
 	spec.filter = j->filter;
@@ -110,7 +113,7 @@ encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b,
 	snprintf(spec.endpoint, sizeof(spec.endpoint), "%s", spec.source.endpoint ? spec.source.endpoint : "");
 	if (source_rows[spec.source.type].role == ROLE_LOCAL && place(m, &spec.source, &spec, e) < 0)
 		return -1;
-	if (secrets_load(m->cfg, &spec.source, &secrets, e))
+	if (secrets_load(m->cfg, t->job->org_id, &spec.source, &secrets, e))
 		return -1;
 	secrets_lend(&secrets, &spec.source);
 	/* At once: a buffer that grows leaves copies of the secrets behind. What is over 65000 bytes is refused below. */

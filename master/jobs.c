@@ -603,7 +603,8 @@ parse(struct jobrec *rec, const struct message *msg, int64_t *wait_ms)
 	rec->job_id = xstrdup(rec->job->job_id);
 	rec->org_id = xstrdup(rec->job->org_id);
 	rec->parse_error = (struct err)ERR_INIT;
-	check_times(rec, wait_ms, &rec->parse_error);
+	if (!tenant_permits_job(rec->m->cfg, rec->job, rec->m->cfg->topic_jobs, &rec->parse_error))
+		check_times(rec, wait_ms, &rec->parse_error);
 }
 
 void

@@ -203,6 +203,18 @@ void jobs_task_started(struct master *, struct task *);
 /* dispatch.c: the attempt has ended (class in t->error) with all its events reported. */
 void jobs_task_ended(struct master *, struct task *);
 
+/* ---- tenant_policy.c: what a tenant's job may ask for ------------------------------------------------------------------ */
+
+/* 0, or -1 (POLICY) with what is asked for and the setting that forbids it. topic: where the message came from. */
+int tenant_permits_job(const struct config *, const struct job *, const char *topic, struct err *);
+int tenant_permits_source(const struct config *, const char *org_id, const struct source_conf *, struct err *);
+/* May its field id, which names a secret, name this one? */
+int tenant_permits_secret(const struct config *, const char *org_id, const struct source_conf *, int id, struct err *);
+/* Where its local jobs may list. */
+const struct strlist *tenant_roots(const struct config *, const char *org_id);
+/* Time for one attempt: the job's, or the setting's, within the tenant's. */
+int64_t tenant_deadline(const struct config *, const struct job *);
+
 /* ---- schedule.c: which task next ----------------------------------------------------------------------------------- */
 
 struct sched *sched_new(struct master *);

@@ -219,11 +219,14 @@ load_profile(const struct config *cfg, const struct source_conf *c, struct secre
 }
 
 int
-secrets_load(const struct config *cfg, const struct source_conf *c, struct secrets *s, struct err *e)
+secrets_load(const struct config *cfg, const char *org_id, const struct source_conf *c, struct secrets *s, struct err *e)
 {
 	int ret = 0;
 
 	s->n = 0;
+	/* Before any file is opened: whose secret it is comes first. */
+	for (int i = 0; !ret && i < SF__MAX; i++)
+		ret = tenant_permits_secret(cfg, org_id, c, i, e);
 	for (int i = 0; !ret && i < SF__MAX; i++) {
 		if (!c->v[i].set)
 			continue;

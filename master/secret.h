@@ -18,7 +18,7 @@ struct secrets {
 /* credentials.dir, else systemd's, else /etc/iis-poller/credentials.d */
 const char *secret_dir(const struct config *);
 /* All that the source names. 0, or -1: AUTH (missing, open to others, not what the field takes), POLICY; nothing is held then. */
-int secrets_load(const struct config *, const struct source_conf *, struct secrets *, struct err *);
+int secrets_load(const struct config *, const char *org_id, const struct source_conf *, struct secrets *, struct err *);
 /* Into a shallow copy of the source, which must not be released and ends before secrets_wipe. */
 void secrets_lend(const struct secrets *, struct source_conf *);
 void secrets_wipe(struct secrets *);

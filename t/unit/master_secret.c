@@ -70,10 +70,12 @@ after(void)
 	free(cmd);
 }
 
+static const char *org = "acme";
+
 static int
 load(void)
 {
-	return secrets_load(&cfg, &source, &secrets, &e);
+	return secrets_load(&cfg, org, &source, &secrets, &e);
 }
 
 /* What a worker would be given. */
@@ -369,6 +371,38 @@ START_TEST(nothing_stays)
 END_TEST
 #endif
 
+START_TEST(whose_secret_comes_before_the_file)
+{
+	static const char text[] = "tenants: {acme: {credentials: [\"acme-*\", \"/srv/acme/*\"]}, other: {credentials: [none]}}\n";
+	struct config_args args = { .file = NULL };
+	struct config_set set;
+
+	ck_assert_int_eq(config_load_text(&set, "t.yaml", text, strlen(text), &args), 0);
+	cfg.table[CONFIG_TABLE_TENANTS] = set.c.table[CONFIG_TABLE_TENANTS];
+	/* Neither file is there: a refusal does not tell that. */
+	say(SF_SFTP_PASSWORD_REF, "beta-login");
+	ck_assert_int_eq(load(), -1);
+	ck_assert_int_eq(e.cls, ERR_POLICY);
+	ck_assert_str_eq(e.text, "password_ref names beta-login: tenants.acme.credentials does not allow it");
+	free(source.v[SF_SFTP_PASSWORD_REF].s);
+	say(SF_SFTP_PASSWORD_REF, "acme-login");
+	ck_assert_int_eq(load(), -1);
+	ck_assert_int_eq(e.cls, ERR_AUTH);
+	puts_file("acme-login", "pw\n");
+	ck_assert_int_eq(load(), 0);
+	secrets_wipe(&secrets);
+	org = "other";
+	ck_assert_int_eq(load(), -1);
+	ck_assert_int_eq(e.cls, ERR_POLICY);
+	org = "acme";
+	say(SF_SFTP_PRIVATE_KEY_FILE, "/srv/beta/key");
+	ck_assert_int_eq(load(), -1);
+	ck_assert_str_eq(e.text, "private_key_file names /srv/beta/key: tenants.acme.credentials does not allow it");
+	memset(&cfg.table, 0, sizeof(cfg.table));
+	config_set_release(&set);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -390,6 +424,7 @@ main(void)
 	tcase_add_test(t, files_below_the_roots_only);
 	tcase_add_test(t, public_files_may_be_public);
 	tcase_add_loop_test(t, sections_of_a_shared_file, 0, (int)ARRAY_LEN(profiles));
+	tcase_add_test(t, whose_secret_comes_before_the_file);
 	tcase_add_test(t, where_they_lie);
 #ifndef SANITIZED
 	tcase_add_loop_test(t, nothing_stays, 0, (int)ARRAY_LEN(places));

@@ -188,13 +188,29 @@ top_error(const char *root, const char *below, struct err *e)
 	}
 }
 
-static bool
-root_allowed(const struct setup *s, const char *root)
+/* A root of SETUP, or what a tenant has of it: opened beneath that, so that no link leads from one tenant's to another's. */
+static int
+open_root(const struct setup *s, const char *root, struct err *e)
 {
-	for (size_t i = 0; i < s->roots.n; i++)
-		if (!strcmp(s->roots.v[i], root))
-			return true;
-	return false;
+	const char *rest, *given = path_under(&s->roots, root, &rest);
+	struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
+	int top, fd, tries = 0;
+
+	/* Another worker, started with the settings of today, will do. */
+	if (!given)
+		return err_set(e, ERR_SYSTEM, "this worker was not given the root \"%s\"", root);
+	top = open(given, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (top < 0 || !strcmp(rest, "."))
+		return top < 0 ? top_error(given, ".", e) : top;
+	do
+		fd = (int)syscall(SYS_openat2, top, rest, &how, sizeof(how));
+	while (fd < 0 && (errno == EINTR || (errno == EAGAIN && ++tries < WALK_RETRIES)));
+	if (fd < 0 && errno == ENOSYS)
+		fd = open_by_names(top, rest, O_PATH | O_DIRECTORY);
+	if (fd < 0)
+		top_error(given, rest, e);
+	close(top);
+	return fd;
 }
 
 static void
@@ -311,13 +327,11 @@ struct walk *
 walk_open(struct run *r, const struct walk_how *how, struct err *e)
 {
 	const char *root = r->task->root, *below = r->task->below;
+	int root_fd = open_root(r->setup, root, e);
 	struct walk *w;
 
-	if (!root_allowed(r->setup, root)) {
-		/* Another worker, started with the settings of today, will do. */
-		err_set(e, ERR_SYSTEM, "this worker was not given the root \"%s\"", root);
+	if (root_fd < 0)
 		return NULL;
-	}
 	w = xcalloc(1, sizeof(*w));
 	w->how = *how;
 	w->root = root;
@@ -325,10 +339,8 @@ walk_open(struct run *r, const struct walk_how *how, struct err *e)
 	/* Beside the window: standard ones, socket, spool, root, two levels, and a few that come and go. */
 	if (r->setup->open_files < WALK_WINDOW + 14)
 		w->window = r->setup->open_files < 18 ? 2 : (size_t)(r->setup->open_files - 14);
-	w->root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (w->root_fd < 0)
-		top_error(root, ".", e);
-	if (w->root_fd < 0 || open_top(w, below[0] ? below : ".", e)) {
+	w->root_fd = root_fd;
+	if (open_top(w, below[0] ? below : ".", e)) {
 		walk_close(w);
 		return NULL;
 	}
