@@ -12,6 +12,7 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from poller import (ROOT, Daemon, MockBroker, Tap, World, conservation, folder, generated, invalid, job, need, program,  # noqa: E402
                     rfc3339, wait_for, without_override)
+from webservers import Answers  # noqa: E402
 
 # Numbers of Kafka's protocol
 PRODUCE, OFFSET_COMMIT = 0, 8
@@ -19,7 +20,6 @@ TOO_LARGE, NOT_AUTHORIZED, OUT_OF_ORDER = 10, 29, 45
 
 # What no job, fault or operator can move in this version, and why.
 STILL = {
-    "poller_pooled_connections": "there are no network sources yet",
     "poller_build_info": "always 1",
     "process_start_time_seconds": "a master starts once",
 }
@@ -343,6 +343,38 @@ def others(t, b):
     t.is_(e.stop(), 0, "exit 0")
 
 
+def established(*ports):
+    """Connections whose server listens on one of these ports, as the kernel counts them."""
+    with open("/proc/net/tcp") as f:
+        rows = [x.split() for x in f.readlines()[1:]]
+    return sum(x[3] == "01" and int(x[1].rpartition(":")[2], 16) in ports for x in rows)
+
+
+def kept(t, b):
+    """Connections that wait for the next task: a worker keeps its last one."""
+    w = World(b)
+    together = threading.Barrier(3)
+
+    def index(q):
+        if q.path == "/meet/":
+            together.wait(60)
+        return {"headers": {"Content-Type": "application/json"}, "body": b"[]"}
+    web = [Answers(index) for _ in range(3)]
+    ports = [x.port for x in web]
+    d = started(w, {"egress.allow": ["127.0.0.0/8"], "workers.count": 3, "network.keep_idle": "60s"})
+    w.push(*[job("meet-%d" % i, {"source_type": "http", "url": x.url + "/meet/"}) for i, x in enumerate(web)])
+    w.results(3)
+    t.is_((until(d, "poller_pooled_connections", 3), established(*ports)), (3, 3), "pooled_connections = what the kernel counts")
+    r, _, _ = w.run({"source_type": "http", "url": web[0].url + "/", "keepalive": False})
+    t.is_(r["event_type"], "job.completed", "a job that gives up its connection")
+    wait_for("one of them to be closed", lambda: established(*ports) == 2)
+    t.is_(until(d, "poller_pooled_connections", 2), 2, "and it goes down with them")
+    t.is_(d.stop(), 0, "exit 0")
+    t.is_(established(*ports), 0, "none is left")
+    for x in web:
+        x.stop()
+
+
 def still(t):
     with open(os.path.join(ROOT, "master/metrics.def")) as f:
         names = set(re.findall(r'^METRIC\(\w+, "(\w+)"', f.read(), re.M))
@@ -367,7 +399,7 @@ def main(t):
             t.part(*part, b)
     # Most of it is waiting for Kafka's times. Faults are a broker's own, so each lane has one.
     lanes = [threading.Thread(target=lane, args=(MockBroker(t),) + parts) for parts in (
-        ((lambda t, b: exact(t, b, wrap),), (too_large,), (skipped,)), ((held,),), ((revoked,), (others,)))]
+        ((lambda t, b: exact(t, b, wrap),), (too_large,), (skipped,)), ((held,), (kept,)), ((revoked,), (others,)))]
     for x in lanes:
         x.start()
     for x in lanes:
