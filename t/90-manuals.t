@@ -99,10 +99,26 @@ def main(t):
         mine = [v for v in shown if test(v)]
         t.ok(mine and not [validate(kind, v) for v in mine if validate(kind, v)], "the example of %s fits its schema" % kind, [validate(kind, v) for v in mine])
 
+    # A section a source, each with an example that the daemon's own code takes.
+    with open(os.path.join(BUILD, "man/iis-poller-job.5")) as f:
+        page = f.read()
+    conf = os.path.join(folder(), "page.yaml")
+    with open(conf, "w") as f:
+        f.write("local: { allowed_roots: [/srv/incoming] }\n")
+    types = {}
+    for v in shown:
+        if "source_config" in v and "failure_info" not in v:
+            kind = v["source_config"]["source_type"]
+            code, out, err = run(program("iis-pollerctl"), "-c", conf, "push", "--dry-run", "-", stdin=json.dumps(v))
+            t.ok(code == 0 and not err and json.loads(out) == v, "the example of type %s passes push --dry-run, without a warning" % kind, out, err)
+            types.setdefault({"ftps": "ftp", "https": "http", "webdav": "http"}.get(kind, kind), v)
+    t.same_set(set(re.findall(r"^\.Ss Source type (\w+)", page, re.M)), set(sources), "iis-poller-job(5) has a section for each source type")
+    t.ok(set(types) == set(sources), "and an example of each", set(sources) - set(types))
+
     ctl8 = text.get("iis-pollerctl.8", "")
     code, out, err = run(program("iis-pollerctl"), "--help")
-    verbs = ("push", "peek", "verify", "ping", "status", "workers", "crashes", "jobs", "job cancel", "config", "sources", "lag")
-    t.ok(code == 0 and not [v for v in verbs if v.split()[0] not in out], "iis-pollerctl --help names each verb", out)
+    verbs = rows("master/ctl/verbs.def", r'^VERB\(\w+, "([\w ]+)"')
+    t.ok(code == 0 and len(verbs) >= 16 and not [v for v in verbs if v.split()[0] not in out], "iis-pollerctl --help names each verb", out)
     for v in verbs:
         t.ok(re.search(r"\b" + r"\s+".join(v.split()) + r"\b", ctl8), "iis-pollerctl(8) tells of %s" % v)
         code, out, err = run(program("iis-pollerctl"), *v.split(), "--help")
