@@ -45,7 +45,8 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	static const struct strlist roots = { root, 1 };
 	const struct job_limits limits = {
 		.message_max = 1 << 20, .metadata_max = 16384, .source_max = 49152, .timeout_max_ms = 86400000,
-		.allow_faults = true, .dummy_root = "/srv/dummy_data", .local_roots = &roots,
+		.allow_faults = true, .allow_inline = true, .allow_unverified_tls = true, .allow_unknown_hosts = true, .connections_max = 32,
+		.file_roots = &roots, .dummy_root = "/srv/dummy_data", .local_roots = &roots,
 	};
 	char *id, *org, *masked;
 	struct err e = ERR_INIT;

@@ -306,6 +306,40 @@ START_TEST(wrong_types)
 }
 END_TEST
 
+/* The files of t/data/job, where fuzzing begins, too. */
+static const struct { const char *file; enum err_class cls; const char *text; } corpus[] = {
+	{ "dummy", ERR_OK, "" }, { "local", ERR_OK, "" }, { "s3", ERR_OK, "" }, { "ftps", ERR_OK, "" }, { "https", ERR_OK, "" }, { "sftp", ERR_OK, "" },
+	{ "filters", ERR_OK, "" }, { "list", ERR_OK, "" }, { "faults", ERR_OK, "" }, { "escapes", ERR_OK, "" }, { "duplicate", ERR_INVALID_JOB, "twice" },
+	{ "nan", ERR_INVALID_JOB, "NaN" }, { "comment", ERR_INVALID_JOB, "comments" }, { "quotes", ERR_INVALID_JOB, "double quotes" },
+	{ "trailing", ERR_INVALID_JOB, "comma" }, { "cut", ERR_INVALID_JOB, "string" }, { "numbers", ERR_INVALID_JOB, "negative zero" },
+	{ "depth", ERR_INVALID_JOB, "deeper than 32" }, { "conflict", ERR_INVALID_JOB, "twice" }, { "utf8", ERR_INVALID_JOB, "0xc0" },
+	{ "controls", ERR_INVALID_JOB, "control byte 0x01" }, { "secret", ERR_INVALID_JOB, "" },
+};
+
+START_TEST(corpus_files)
+{
+	char path[128];
+	struct buf b = BUF_INIT;
+	struct err e = ERR_INIT;
+	struct job *j;
+	FILE *f;
+	size_t n;
+
+	limits.allow_faults = limits.allow_inline = true;
+	snprintf(path, sizeof(path), "t/data/job/%s.json", corpus[_i].file);
+	f = fopen(path, "re");
+	ck_assert_msg(f != NULL, "%s: run from the top of the tree", path);
+	while ((n = fread(buf_room(&b, 4096), 1, 4096, f)) > 0)
+		b.len += n;
+	fclose(f);
+	j = job_parse(b.p, b.len, &limits, NULL, NULL, NULL, &e);
+	ck_assert_msg(!j == (corpus[_i].cls != ERR_OK) && e.cls == corpus[_i].cls, "%s: %s: %s", path, err_name(e.cls), e.text);
+	ck_assert_msg(strstr(e.text, corpus[_i].text) != NULL, "%s: %s", path, e.text);
+	job_free(j);
+	buf_release(&b);
+}
+END_TEST
+
 /* ---- what is taken ---- */
 
 START_TEST(readme_job)
@@ -1036,6 +1070,7 @@ main(void)
 	tcase_add_loop_test(t, one_way_to_a_secret, 0, (int)ARRAY_LEN(two_ways));
 	tcase_add_test(t, refuses_faults);
 	tcase_add_test(t, wrong_types);
+	tcase_add_loop_test(t, corpus_files, 0, (int)ARRAY_LEN(corpus));
 	tcase_add_test(t, readme_job);
 	tcase_add_test(t, whole_job);
 	tcase_add_test(t, filter_defaults);

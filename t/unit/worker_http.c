@@ -409,7 +409,12 @@ static const struct { const struct index_format *f; const char *file; size_t ent
 	{ &index_html, "caddy.html", 0, "./plain.csv|?|0|1700000000\n" }, { &index_json, "caddy.json", 0, "./bad%FF%FE.csv|F|" },
 	{ &index_json, "caddy_empty.json", 0, "" }, { &index_html, "python.html", 0, "%2541.csv|?|-1|-1\n" },
 	{ &index_webdav, "apache_dav.xml", 0, "/plain.csv|F|0|1700000000\n" }, { &index_webdav, "apache_dav_empty.xml", 1, "/empty/|D|" },
-	{ &index_webdav, "lighttpd_dav.xml", 0, "/plain.csv|F|0|1700000000\n" },
+	{ &index_webdav, "lighttpd_dav.xml", 0, "/plain.csv|F|0|1700000000\n" }, { &index_webdav, "lighttpd_dav_empty.xml", 1, "/empty/|D|" },
+	{ &index_xml, "nginx_empty.xml", 0, "" }, { &index_html, "apache_fancy_empty.html", 0, "" },
+	{ &index_html, "apache_table_empty.html", 0, "" }, { &index_html, "caddy_empty.html", 0, "" }, { &index_html, "python_empty.html", 0, "" },
+	{ &index_json, "rclone.json", 2, "plain.csv|F|5|1704067200\n" },
+	{ &index_text, "list.txt", 7, "\norders/with%20space%20%26%20more.csv|?|-1|-1\n" },
+	{ &index_jsonl, "list.jsonl", 5, "\nin/caf\xc3\xa9.csv|?|12|1704067200\n" },
 };
 
 static void
