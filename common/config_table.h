@@ -37,7 +37,7 @@ struct tenant_conf {
 #include "common/config_fields.def"
 #include "common/tenant.def"
 };
-enum tenant_isolation { ISOLATION_TENANT, ISOLATION_JOB, ISOLATION_SHARED };
+enum isolation { ISOLATION_TENANT, ISOLATION_JOB, ISOLATION_SHARED, ISOLATION__MAX }; /* the words of `isolation` */
 
 /* The entry of exactly this name; NULL. */
 const struct config_entry *config_entry_get(const struct config *, enum config_table_id, const char *name);

@@ -65,7 +65,9 @@ put_worker(struct jsonw *j, const struct master *m, const struct slot *s)
 	jsonw_object(j, NULL);
 	jsonw_int(j, "slot", s->index);
 	jsonw_str(j, "state", worker_state_name(s->state));
+	jsonw_str(j, "pool", slot_pool(s));
 	jsonw_str(j, "role", worker_role_name(s->role));
+	jsonw_str(j, "bound_to", slot_bound_to(s));
 	if (s->proc.pid)
 		jsonw_int(j, "pid", s->proc.pid);
 	else

@@ -15,7 +15,7 @@ static const char *const cause_names[DEATH__MAX] = {
 	[DEATH_CLEAN] = "clean", [DEATH_CONFIG] = "config", [DEATH_RESOURCE] = "resource",
 	[DEATH_CRASH] = "crash", [DEATH_SANDBOX] = "sandbox", [DEATH_CPU] = "cpu",
 	[DEATH_MEMORY] = "memory", [DEATH_DEADLINE] = "deadline", [DEATH_PROTOCOL] = "protocol",
-	[DEATH_KILLED] = "killed", [DEATH_START] = "start", [DEATH_RECYCLED] = "recycled",
+	[DEATH_KILLED] = "killed", [DEATH_START] = "start", [DEATH_RECYCLED] = "recycled", [DEATH_EXCHANGED] = "exchanged",
 	[DEATH_CANCELLED] = "cancelled", [DEATH_EXIT] = "exit",
 };
 
@@ -110,7 +110,7 @@ death_record(struct deaths *all, const struct slot *s, enum death_cause cause, i
 	if (s->task)
 		name_job(d, s->task);
 	metric_add(METRIC_WORKER_RESTARTS, 1, cause_names[cause], NULL);
-	LOG(cause == DEATH_CLEAN || cause == DEATH_RECYCLED ? LOG_INFO : LOG_WARN, "worker_died", LI("slot", s->index), LI("pid", v->pid),
+	LOG(cause == DEATH_CLEAN || cause == DEATH_RECYCLED || cause == DEATH_EXCHANGED ? LOG_INFO : LOG_WARN, "worker_died", LI("slot", s->index), LI("pid", v->pid),
 	    LS("cause", cause_names[cause]), LI("signal", v->signal), LI("exit_code", v->exit_code),
 	    LS("job_id", s->task ? d->job_id : NULL), LS("text", d->text));
 	return d;

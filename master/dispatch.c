@@ -145,6 +145,7 @@ attempt_begin(struct master *m, struct task *t, struct slot *s)
 	t->events = event_ctx_new(m->cfg, t);
 	s->task = t;
 	s->spool_end = -1;
+	pool_bind(s, t);
 	slot_set_state(s, WORKER_BUSY);
 	timer_set(m->loop, &s->deadline, deadline_of(m, t->job->job));
 	endpoint_started(m, t, s);
@@ -510,15 +511,6 @@ dispatch_run(struct master *m)
 	}
 	if (m->phase != MASTER_RUNNING)
 		return;
-	/* First, since in a pool that always has work no worker would ever be fresh again. */
-	for (int r = 0; r < ROLE__MAX; r++)
-		while (sched_wants_fresh(m->sched, r) && (s = pool_idle(m->pool, r, true)) && (t = sched_pop(m->sched, r, true)))
-			start(m, t, s);
-	for (int r = 0; r < ROLE__MAX; r++)
-		if (sched_wants_fresh(m->sched, r))
-			pool_want_fresh(m->pool, r);
-	pool_balance(m->pool);
-	for (int r = 0; r < ROLE__MAX; r++)
-		while ((s = pool_idle(m->pool, r, false)) && (t = sched_pop(m->sched, r, !s->tasks_served)))
-			start(m, t, t->alone ? s : endpoint_worker(m, t, s));
+	while ((t = pool_next(m->pool, &s)))
+		start(m, t, s);
 }

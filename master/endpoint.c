@@ -239,7 +239,7 @@ endpoint_worker(struct master *m, const struct task *t, struct slot *s)
 	for (size_t i = 0; name && i < pool_size(m->pool); i++) {
 		struct slot *other = pool_slot(m->pool, i);
 
-		if (other->state == WORKER_IDLE && other->role == s->role && !other->task && other->kept && other->setup == m->setup_generation &&
+		if (other->state == WORKER_IDLE && other->key == s->key && !other->task && other->kept && other->setup == m->setup_generation &&
 		    other->endpoint && !strcmp(other->endpoint, name) && !strcmp(other->tenant, t->job->org_id))
 			return other;
 	}

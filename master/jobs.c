@@ -541,6 +541,7 @@ make_tasks(struct jobrec *rec, int64_t wait_ms)
 
 		t->job = rec;
 		t->index = i;
+		t->key = rec->org_id;
 		t->error = (struct err)ERR_INIT;
 		t->done = &task_no_account;
 		timer_init(&t->timer, queue_again, t);

@@ -424,11 +424,11 @@ open_rooms(struct master *m, struct err *e)
 		return -1;
 	LOG(LOG_INFO, "control_ready", LS("path", c->control_socket));
 	m->jobs = jobs_new(m);
-	m->sched = sched_new(m);
+	m->pool = pool_new(m);
+	m->sched = sched_new(m, pool_crews(m->pool));
 	m->endpoints = endpoints_new();
 	m->publisher = publisher_new(m);
 	m->consumer = consumer_new(m);
-	m->pool = pool_new(m);
 	if (pool_start(m->pool, e) < 0 || publisher_start(m->publisher, e) < 0 || consumer_start(m->consumer, e) < 0)
 		return -1;
 	if (!c->http_enabled)

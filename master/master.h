@@ -14,6 +14,8 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+#include <uthash.h>
+
 #include "common/buf.h"
 #include "common/config.h"
 #include "common/err.h"
@@ -30,6 +32,7 @@ struct master;
 struct jobrec;
 struct task;
 struct slot;
+struct crew;
 
 /* ---- main.c ------------------------------------------------------------------------------------------------- */
 
@@ -104,6 +107,8 @@ struct verdict {                    /* how the worker of a task died; zeros wher
 struct task {                       /* one source of one job */
 	struct jobrec *job;             /* borrowed: owns this */
 	size_t index;                   /* of job->job->sources */
+	size_t pool;                    /* the configured pool whose workers it goes to: crew.c's index */
+	const char *key;                /* who may share a worker there: the tenant's name, borrowed; "" or NULL: all */
 	enum task_state state;          /* changed by task_set_state alone */
 	uint64_t wire;                  /* id in frames; new at each attempt */
 	uint32_t attempt;               /* from 1; the one running, or the last */
@@ -217,18 +222,42 @@ int64_t tenant_deadline(const struct config *, const struct job *);
 
 /* ---- schedule.c: which task next ----------------------------------------------------------------------------------- */
 
-struct sched *sched_new(struct master *);
+/* Those whose tasks the same workers of a pool and role may serve; alive while it has tasks that wait, or workers. */
+struct sched_key {
+	char *name;                     /* the tenant; "": everybody */
+	size_t n[PRIORITY__MAX], total; /* tasks that wait, but for those that wait alone */
+	unsigned turn;
+	unsigned workers;               /* that hold it */
+	/* pool_share.c's, of its last look */
+	uint64_t look;
+	size_t has, idle;               /* workers; those without a task */
+	bool met;                       /* its need of a further worker is met by one on its way */
+	UT_hash_handle hh;
+};
+
+struct sched *sched_new(struct master *, size_t pools);
 void sched_free(struct sched *);
 void sched_push(struct sched *, struct task *);
 void sched_remove(struct sched *, struct task *);
 /* The role a worker must have to be given this task. */
 enum worker_role task_role(const struct task *);
-/* The next task for an idle worker of the role (fresh: it has served none); NULL: none that fits. */
-struct task *sched_pop(struct sched *, enum worker_role, bool fresh);
-/* A task waits for a worker of the role that has served none. */
-bool sched_wants_fresh(const struct sched *, enum worker_role);
-/* Tasks that wait for a worker of the role and for nothing else. */
-size_t sched_waiting(const struct sched *, enum worker_role);
+/* The next task of this key for an idle worker of the pool and role; NULL: none that may start now. */
+struct task *sched_pop(struct sched *, size_t pool, enum worker_role, const char *key);
+/* The next of those that need a worker which has served none. */
+struct task *sched_pop_alone(struct sched *, size_t pool, enum worker_role);
+bool sched_wants_fresh(const struct sched *, size_t pool, enum worker_role);
+/* Tasks that wait for a worker of the pool and role and for nothing else. */
+size_t sched_waiting(const struct sched *, size_t pool, enum worker_role);
+/* Of these, those of one priority that need no fresh one. */
+size_t sched_queued(const struct sched *, size_t pool, enum worker_role, enum job_priority);
+/* A worker is bound to the task's key from now on, or is not any more (NULL: it was not). */
+struct sched_key *sched_key_hold(struct sched *, const struct task *);
+void sched_key_release(struct sched *, size_t pool, enum worker_role, struct sched_key *);
+/* Keys with tasks that wait. */
+size_t sched_keys(const struct sched *, size_t pool, enum worker_role);
+/* The key of each tenant in the order of their turns, until stop says so: that one, or NULL. */
+struct sched_key *sched_walk(const struct sched *, size_t pool, enum worker_role, enum job_priority,
+    bool (*stop)(void *, struct sched_key *), void *);
 size_t sched_depth(const struct sched *, enum job_priority);
 /* The same as sched_push, but the tenant's next one. */
 void sched_push_first(struct sched *, struct task *);
@@ -272,10 +301,14 @@ bool dispatch_reading(const struct master *);
 /* Stops a task that is running (t->cancel is set by the caller). */
 void dispatch_cancel(struct master *, struct task *);
 
-/* ---- pool.c, pool_roles.c, slot.c, slot_start.c, spawn.c: slots and processes ----------------------------------------------------- */
+/* ---- crew.c: the pools of the configuration --------------------------------------------------------------------------- */
+
+const char *isolation_name(enum isolation);
+
+/* ---- pool.c, pool_share.c, slot.c, slot_start.c, spawn.c: slots and processes ----------------------------------------------------- */
 
 enum death_cause { DEATH_CLEAN, DEATH_CONFIG, DEATH_RESOURCE, DEATH_CRASH, DEATH_SANDBOX, DEATH_CPU, DEATH_MEMORY, DEATH_DEADLINE,
-	DEATH_PROTOCOL, DEATH_KILLED, DEATH_START, DEATH_RECYCLED, DEATH_CANCELLED, DEATH_EXIT, DEATH__MAX };
+	DEATH_PROTOCOL, DEATH_KILLED, DEATH_START, DEATH_RECYCLED, DEATH_EXCHANGED, DEATH_CANCELLED, DEATH_EXIT, DEATH__MAX };
 const char *death_cause_name(enum death_cause);
 
 struct death {                      /* kept for `iis-pollerctl crashes` */
@@ -338,11 +371,14 @@ char *spawn_find(const struct master *, const char *setting, const char *name, s
 struct slot {
 	struct master *m;
 	int index;                      /* from 0 */
+	struct crew *crew;              /* its pool in the configuration */
+	struct sched_key *key;          /* whose tasks alone it serves, from its first one on; NULL: it has served none */
+	int64_t bound_ms;               /* loop time of that */
 	uint32_t generation;            /* one more at each spawn */
 	enum worker_state state;        /* changed by slot_set_state alone */
 	enum worker_role role;          /* of the process, told in SETUP; for its whole life */
 	enum worker_role next_role;     /* of the slot's next process */
-	bool turning;                   /* it was sound and is exchanged for one of another role, not READY yet */
+	bool turning;                   /* it was sound and is exchanged for a fresh one, not READY yet */
 	uint32_t setup;                 /* the master's setup_generation when SETUP was sent */
 	struct child proc;
 	int spool_fd;
@@ -381,14 +417,17 @@ void pool_free(struct pool *);
 size_t pool_size(const struct pool *);         /* slots in use: workers.count, or what the descriptor limit allows */
 struct slot *pool_slot(const struct pool *, size_t i);
 size_t pool_in_state(const struct pool *, enum worker_state);
-/* Workers that serve, or are exchanged for one of another role just now: 0 is trouble. */
+/* Workers that serve, or are exchanged for fresh ones just now: 0 is trouble. */
 size_t pool_sound(const struct pool *);
-/* An idle, sound worker of the role; fresh: one that has served nothing. NULL none now. */
-struct slot *pool_idle(struct pool *, enum worker_role, bool fresh);
-/* A task waits for a fresh worker of the role and there is none: an idle worker makes room for one, unless one is coming. */
-void pool_want_fresh(struct pool *, enum worker_role);
-/* Idle workers of roles that have too many give way to workers of roles that have too few. */
-void pool_balance(struct pool *);
+/* The next task that can start now, taken from the scheduler, and the idle worker that gets it; NULL: none. Idle workers make
+ * room for those that are needed more. */
+struct task *pool_next(struct pool *, struct slot **);
+/* The worker has taken its first task. */
+void pool_bind(struct slot *, const struct task *);
+const char *slot_pool(const struct slot *);      /* the name of its pool */
+/* The tenant it serves and no other; NULL: it has served none yet, or all that its pool is for. */
+const char *slot_bound_to(const struct slot *);
+size_t pool_crews(const struct pool *);          /* configured pools */
 const char *worker_role_name(enum worker_role);
 const struct deaths *pool_deaths(const struct pool *);
 uint64_t pool_restarts(const struct pool *);

@@ -4,7 +4,8 @@
  *
  * One slot more than configured is kept empty, so that a worker that is due is replaced by one that is READY before it
  * leaves. What one worker goes through stands in slot.c, when and how one is started in slot_start.c,
- * how many have which role in pool_roles.c.
+ * who serves whom in pool_share.c, and
+ * what the configuration says of the pools in crew.c.
  */
 #include <errno.h>
 #include <signal.h>
@@ -34,11 +35,8 @@ pool_send_setup(struct slot *s, struct err *e)
 	setup_init(&setup);
 	setup.role = s->role;
 	setup.log_level = log_get_level();
-	if (s->role == ROLE_LOCAL) {
-		for (size_t i = 0; i < c->local_roots.n; i++)
-			strlist_add(&setup.roots, c->local_roots.v[i]);
-		strlist_add(&setup.roots, c->dummy_path);
-	}
+	if (s->role == ROLE_LOCAL)
+		crew_roots(s->crew, &setup.roots);
 	setup.spool_max = c->spool_max;
 	setup.memory_max = c->workers_memory;
 	setup.cpu_max_s = c->workers_cpu / 1000;
@@ -75,7 +73,9 @@ pool_exchange(struct pool *p, struct slot *old)
 	if (!new_ || p->leaving || p->stopping)
 		return;
 	p->spare = NULL;
+	new_->crew = old->crew;
 	new_->next_role = old->next_role;
+	new_->turning = true;
 	p->coming = new_;
 	p->leaving = old;
 	slot_start(new_);
@@ -111,21 +111,22 @@ on_recycle(void *arg)
 
 /* ---- what dispatch.c asks ---------------------------------------------------------------------------------------- */
 
-struct slot *
-pool_idle(struct pool *p, enum worker_role role, bool fresh)
+const char *
+slot_pool(const struct slot *s)
 {
-	for (size_t i = 0; i <= p->n; i++) {
-		struct slot *s = &p->slots[i];
+	return s->crew->name;
+}
 
-		if (s->state != WORKER_IDLE || s->task || s->role != role)
-			continue;
-		/* It was set up with what a reload has changed since. */
-		if (s->setup != p->m->setup_generation)
-			slot_kill(s, DEATH_RECYCLED, false);
-		else if (!fresh || !s->tasks_served)
-			return s;
-	}
-	return NULL;
+const char *
+slot_bound_to(const struct slot *s)
+{
+	return s->key && *s->key->name ? s->key->name : NULL;
+}
+
+size_t
+pool_crews(const struct pool *p)
+{
+	return p->n_crews;
 }
 
 size_t
@@ -214,6 +215,33 @@ affordable(size_t wanted)
 	return n;
 }
 
+/* Slots of all crews; where they are too many, spares go first and then workers, from the last crew on. */
+static size_t
+afford(struct pool *p)
+{
+	size_t wanted = 0, have, over;
+
+	for (struct crew *c = p->crews; c < p->crews + p->n_crews; c++)
+		wanted += c->workers + c->spares;
+	have = affordable(wanted);
+	if (have < p->n_crews)
+		have = p->n_crews;
+	over = wanted - have;
+	for (struct crew *c = p->crews + p->n_crews; over && c-- > p->crews;) {
+		size_t cut = c->spares < over ? c->spares : over;
+
+		c->spares -= cut;
+		over -= cut;
+	}
+	for (struct crew *c = p->crews + p->n_crews; over && c-- > p->crews;) {
+		size_t cut = c->workers - 1 < over ? c->workers - 1 : over;
+
+		c->workers -= cut;
+		over -= cut;
+	}
+	return have;
+}
+
 struct pool *
 pool_new(struct master *m)
 {
@@ -221,7 +249,7 @@ pool_new(struct master *m)
 
 	p->m = m;
 	timer_init(&p->recycle, on_recycle, p);
-	pool_roles_init(p);
+	crews_init(p);
 	return p;
 }
 
@@ -229,6 +257,7 @@ int
 pool_start(struct pool *p, struct err *e)
 {
 	struct master *m = p->m;
+	size_t slot = 0;
 	int probe;
 
 	p->path = spawn_find(m, m->cfg->workers_path, "iis-poller-worker", e);
@@ -239,15 +268,17 @@ pool_start(struct pool *p, struct err *e)
 	if (probe < 0)
 		return -1;
 	close(probe);
-	p->n = affordable((size_t)m->cfg->workers_count);
+	p->n = afford(p);
 	p->slots = xcalloc(p->n + 1, sizeof(*p->slots));
 	p->tokens = (double)p->n;
 	p->tokens_ms = loop_now(m->loop);
 	p->spare = &p->slots[p->n];
-	for (size_t i = 0; i <= p->n; i++) {
-		slot_init(&p->slots[i], m, (int)i);
+	for (struct crew *c = p->crews; c < p->crews + p->n_crews; c++)
+		for (size_t i = 0; i < c->workers + c->spares; i++, slot++)
+			slot_init(&p->slots[slot], m, (int)slot, c);
+	slot_init(p->spare, m, (int)slot, p->crews);
+	for (size_t i = 0; i < p->n; i++)
 		slot_start(&p->slots[i]);
-	}
 	timer_set(m->loop, &p->recycle, RECYCLE_CHECK_MS);
 	return 0;
 }
@@ -257,7 +288,8 @@ pool_stop(struct pool *p, bool hard)
 {
 	p->stopping = true;
 	timer_cancel(p->m->loop, &p->recycle);
-	timer_cancel(p->m->loop, &p->linger);
+	for (size_t i = 0; i < p->n_crews; i++)
+		timer_cancel(p->m->loop, &p->crews[i].linger);
 	for (size_t i = 0; i <= p->n; i++) {
 		struct slot *s = &p->slots[i];
 
@@ -292,7 +324,7 @@ pool_free(struct pool *p)
 		spool_close(s);
 	}
 	timer_cancel(p->m->loop, &p->recycle);
-	timer_cancel(p->m->loop, &p->linger);
+	crews_release(p);
 	free(p->slots);
 	free(p->path);
 	free(p);

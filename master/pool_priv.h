@@ -1,5 +1,6 @@
 /*
- * pool_priv.h - what pool.c, slot.c and slot_start.c share: the pool's own data and the steps of a slot's life.
+ * pool_priv.h - what pool.c, pool_share.c, crew.c, slot.c and slot_start.c share: the pools' own data and the steps of a
+ * slot's life. A crew is one pool of the configuration; struct pool is the set of all slots, of every crew.
  */
 #ifndef MASTER_POOL_PRIV_H
 #define MASTER_POOL_PRIV_H
@@ -10,10 +11,34 @@
 
 #include "master/master.h"
 
+struct crew {
+	struct pool *p;
+	size_t index;                   /* of the pool's crews; tasks carry it */
+	const char *name;               /* of the configuration, borrowed */
+	enum isolation isolation;
+	size_t workers;                 /* bound at once at most */
+	size_t spares;                  /* fresh ones beside them */
+	bool role[ROLE__MAX];           /* that tasks of it may need */
+	struct timer linger;            /* an idle worker may give way then; pool_share.c */
+	int next_role;                  /* the role that is asked first whether it needs a worker */
+	int64_t lower_ms;               /* when a key of lower priority was last given a worker that had work */
+	unsigned passed, lower_turn;    /* fresh workers since then for keys of higher priority; how often that was enough */
+	/* what pool_share.c saw at its last look, and what it has decided since */
+	uint64_t look;
+	size_t bound;                   /* workers that serve a key, idle or not */
+	size_t has[ROLE__MAX];          /* of the bound ones */
+	size_t fresh[ROLE__MAX], coming[ROLE__MAX]; /* fresh ones that are READY; on their way */
+	size_t unclaimed[ROLE__MAX];    /* of both, those that no key has claimed */
+	size_t active, share;           /* keys with work; workers each may have while all have work */
+	int64_t again;                  /* ms after which a worker may give way that does not yet; -1 none */
+};
+
 struct pool {
 	struct master *m;
+	struct crew *crews;
+	size_t n_crews;
 	struct slot *slots;             /* n + 1: one is empty, see `spare` */
-	size_t n;                       /* workers wanted */
+	size_t n;                       /* workers wanted, of all crews */
 	struct slot *spare;             /* the empty one */
 	struct slot *coming, *leaving;  /* an exchange: when the first is READY the second leaves; NULL: none under way */
 	char *path;                     /* the worker program */
@@ -24,8 +49,6 @@ struct pool {
 	bool config_error;              /* a worker ended with EX_CONFIG: starting more cannot help */
 	uint64_t restarts;
 	struct timer recycle;
-	struct timer linger;            /* an idle worker may change its role then; pool_roles.c */
-	int next_turn;                  /* the role that is asked first whether it needs a worker */
 	struct deaths deaths;
 	uint8_t frame[IPC_FRAME_MAX + 1];
 };
@@ -40,11 +63,19 @@ void pool_exchange(struct pool *, struct slot *old);
 /* An empty slot: the next worker, or, after an exchange, it is kept for the next one. */
 void pool_refill(struct slot *);
 
-/* pool_roles.c */
-void pool_roles_init(struct pool *);
+/* crew.c */
+/* The crews of the configuration. */
+void crews_init(struct pool *);
+void crews_release(struct pool *);
+/* The local directories that workers of it may read now, appended. */
+void crew_roots(const struct crew *, struct strlist *);
+/* The role of a worker for which no task waits yet. */
+enum worker_role crew_first_role(const struct crew *);
 
 /* slot.c */
-void slot_init(struct slot *, struct master *, int index);
+void slot_init(struct slot *, struct master *, int index, struct crew *);
+/* A sound worker ends, and its slot starts the next one at once: no start of the bucket, and not counted as trouble. */
+void slot_exchange(struct slot *);
 /* Everything of the process but the spool, which dispatch.c may still read. */
 void slot_forget(struct slot *);
 void slot_signal(struct slot *, int sig);

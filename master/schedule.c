@@ -1,10 +1,11 @@
 /*
  * schedule.c - which task next: priority first, and a fair turn for each tenant within it.
  *
- * Each role of worker has queues of its own, so that tasks which wait for a worker of one role hold up no other's; how
- * many workers a role gets is pool_roles.c's business.
- * Of every SCHED_ROUND turns one is the low queue's and three may be the normal queue's, whatever waits above them:
- * a saturated high queue slows the others and never stops them. All other turns go to the highest queue that has
+ * A lane holds what waits for workers of one pool and one role, so that no lane's tasks hold up another's. Within a lane
+ * a key names who may share one process: the tenant, or "" for all of them where the pool's isolation allows it; which
+ * key gets a worker is pool_share.c's business.
+ * Of every SCHED_ROUND turns of a key one is the low queue's and three may be the normal queue's, whatever waits above
+ * them: a saturated high queue slows the others and never stops them. All other turns go to the highest queue that has
  * something. Within a priority tenants take turns, each with a queue of its own in order of arrival. A task that
  * crashed a worker needs a fresh one and waits apart. Owns no task; jobs.c does.
  */
@@ -21,6 +22,7 @@
 
 struct tenant {
 	char *name;
+	struct sched_key *key;          /* alive as long as a task waits */
 	struct taskq tasks;
 	size_t n;
 	TAILQ_ENTRY(tenant) turn;       /* in its queue's ring while it has tasks */
@@ -33,16 +35,18 @@ struct queue {
 	size_t n;
 };
 
-struct lane {                           /* what waits for workers of one role */
+struct lane {
 	struct queue q[PRIORITY__MAX];
+	struct sched_key *keys;
+	size_t n_keys;                  /* of those, how many have tasks that wait */
 	struct taskq alone;             /* need a fresh worker */
 	size_t n_alone[PRIORITY__MAX];
-	unsigned turn;
 };
 
 struct sched {
 	struct master *m;
-	struct lane lane[ROLE__MAX];
+	struct lane *lane;              /* ROLE__MAX of each pool */
+	size_t n;
 };
 
 enum worker_role
@@ -52,17 +56,27 @@ task_role(const struct task *t)
 }
 
 struct sched *
-sched_new(struct master *m)
+sched_new(struct master *m, size_t pools)
 {
 	struct sched *s = xcalloc(1, sizeof(*s));
 
 	s->m = m;
-	for (struct lane *l = s->lane; l < s->lane + ROLE__MAX; l++) {
+	s->n = pools * ROLE__MAX;
+	s->lane = xcalloc(s->n, sizeof(*s->lane));
+	for (struct lane *l = s->lane; l < s->lane + s->n; l++) {
 		for (int p = 0; p < PRIORITY__MAX; p++)
 			TAILQ_INIT(&l->q[p].turns);
 		TAILQ_INIT(&l->alone);
 	}
 	return s;
+}
+
+static struct lane *
+lane_of(const struct sched *s, size_t pool, enum worker_role role)
+{
+	if (pool * ROLE__MAX + role >= s->n)
+		BUG("a task of no pool");
+	return &s->lane[pool * ROLE__MAX + role];
 }
 
 static void
@@ -74,17 +88,97 @@ tenant_drop(struct queue *q, struct tenant *t)
 	free(t);
 }
 
+/* ---- keys --------------------------------------------------------------------------------------------------------- */
+
+static struct sched_key *
+key_of(struct lane *l, const char *name)
+{
+	struct sched_key *k;
+
+	HASH_FIND_STR(l->keys, name, k);
+	if (k)
+		return k;
+	k = xcalloc(1, sizeof(*k));
+	k->name = xstrdup(name);
+	HASH_ADD_KEYPTR(hh, l->keys, k->name, strlen(k->name), k);
+	return k;
+}
+
+/* Its turns are counted while it has work or a worker. */
+static void
+key_drop(struct lane *l, struct sched_key *k)
+{
+	if (k->total || k->workers)
+		return;
+	HASH_DEL(l->keys, k);
+	free(k->name);
+	free(k);
+}
+
+static void
+key_count(struct lane *l, struct sched_key *k, enum job_priority p, int by)
+{
+	l->n_keys -= k->total > 0;
+	k->n[p] += (size_t)by;
+	k->total += (size_t)by;
+	l->n_keys += k->total > 0;
+}
+
+struct sched_key *
+sched_key_hold(struct sched *s, const struct task *t)
+{
+	struct sched_key *k = key_of(lane_of(s, t->pool, task_role(t)), t->key ? t->key : "");
+
+	k->workers++;
+	return k;
+}
+
+void
+sched_key_release(struct sched *s, size_t pool, enum worker_role role, struct sched_key *k)
+{
+	if (!k)
+		return;
+	k->workers--;
+	key_drop(lane_of(s, pool, role), k);
+}
+
+size_t
+sched_keys(const struct sched *s, size_t pool, enum worker_role role)
+{
+	return lane_of(s, pool, role)->n_keys;
+}
+
+struct sched_key *
+sched_walk(const struct sched *s, size_t pool, enum worker_role role, enum job_priority p, bool (*stop)(void *, struct sched_key *), void *arg)
+{
+	const struct tenant *tn;
+
+	TAILQ_FOREACH(tn, &lane_of(s, pool, role)->q[p].turns, turn)
+		if (stop(arg, tn->key))
+			return tn->key;
+	return NULL;
+}
+
+/* ---- in and out --------------------------------------------------------------------------------------------------- */
+
 void
 sched_free(struct sched *s)
 {
 	struct tenant *t;
+	struct sched_key *k, *next;
 
 	if (!s)
 		return;
-	for (struct lane *l = s->lane; l < s->lane + ROLE__MAX; l++)
+	for (struct lane *l = s->lane; l < s->lane + s->n; l++) {
 		for (int p = 0; p < PRIORITY__MAX; p++)
 			while ((t = TAILQ_FIRST(&l->q[p].turns)))
 				tenant_drop(&l->q[p], t);
+		HASH_ITER(hh, l->keys, k, next) {
+			k->total = k->workers = 0;
+			key_drop(l, k);
+		}
+	}
+	free(s->lane);
 	free(s);
 }
 
@@ -108,7 +202,7 @@ static void
 push(struct sched *s, struct task *t, bool first)
 {
 	enum job_priority p = t->job->job->priority;
-	struct lane *l = &s->lane[task_role(t)];
+	struct lane *l = lane_of(s, t->pool, task_role(t));
 	struct tenant *tn;
 
 	if (t->alone) {
@@ -117,6 +211,8 @@ push(struct sched *s, struct task *t, bool first)
 		return;
 	}
 	tn = tenant_of(&l->q[p], t->job->org_id, true);
+	tn->key = key_of(l, t->key ? t->key : "");
+	key_count(l, tn->key, p, 1);
 	if (first)
 		TAILQ_INSERT_HEAD(&tn->tasks, t, entry);
 	else
@@ -138,23 +234,28 @@ sched_push_first(struct sched *s, struct task *t)
 }
 
 static void
-take(struct queue *q, struct tenant *tn, struct task *t)
+take(struct lane *l, enum job_priority p, struct tenant *tn, struct task *t)
 {
+	struct queue *q = &l->q[p];
+	struct sched_key *k = tn->key;
+
 	TAILQ_REMOVE(&tn->tasks, t, entry);
 	q->n--;
 	if (--tn->n == 0) {
 		tenant_drop(q, tn);
-		return;
+	} else {
+		TAILQ_REMOVE(&q->turns, tn, turn);
+		TAILQ_INSERT_TAIL(&q->turns, tn, turn);
 	}
-	TAILQ_REMOVE(&q->turns, tn, turn);
-	TAILQ_INSERT_TAIL(&q->turns, tn, turn);
+	key_count(l, k, p, -1);
+	key_drop(l, k);
 }
 
 static void
 take_out(struct sched *s, struct task *t)
 {
 	enum job_priority p = t->job->job->priority;
-	struct lane *l = &s->lane[task_role(t)];
+	struct lane *l = lane_of(s, t->pool, task_role(t));
 	struct tenant *tn;
 
 	if (t->alone) {
@@ -165,7 +266,7 @@ take_out(struct sched *s, struct task *t)
 	tn = tenant_of(&l->q[p], t->job->org_id, false);
 	if (!tn)
 		BUG("a queued task without its tenant");
-	take(&l->q[p], tn, t);
+	take(l, p, tn, t);
 }
 
 void
@@ -179,63 +280,92 @@ sched_remove(struct sched *s, struct task *t)
 	endpoint_left(s->m, t);
 }
 
-/* The queue whose turn it is, or the highest that has something. */
-static struct queue *
-whose_turn(struct lane *l)
+/* ---- whose turn ---------------------------------------------------------------------------------------------------- */
+
+/* The queue whose turn it is, or the highest that has something; the key has a task. */
+static enum job_priority
+whose_turn(struct sched_key *k)
 {
 	static const enum job_priority reserved[SCHED_ROUND] = {
 		[2] = PRIORITY_NORMAL, [5] = PRIORITY_NORMAL, [8] = PRIORITY_NORMAL, [9] = PRIORITY_LOW,
 	};
-	struct queue *q = &l->q[reserved[l->turn % SCHED_ROUND]];
+	enum job_priority p = reserved[k->turn++ % SCHED_ROUND];
 
-	if (!q->n)
-		for (q = l->q; q < l->q + PRIORITY__MAX && !q->n; q++)
+	if (!k->n[p])
+		for (p = 0; !k->n[p]; p++)
 			;
-	if (q == l->q + PRIORITY__MAX)
-		return NULL;
-	l->turn++;
-	return q;
+	return p;
+}
+
+/* The first in the ring of those that share the key: its only one, or the ring's first. */
+static struct tenant *
+tenant_with(struct queue *q, const struct sched_key *k)
+{
+	struct tenant *tn = *k->name ? tenant_of(q, k->name, false) : TAILQ_FIRST(&q->turns);
+
+	if (!tn || tn->key != k)
+		BUG("a key's tasks belong to nobody");
+	return tn;
 }
 
 struct task *
-sched_pop(struct sched *s, enum worker_role role, bool fresh)
+sched_pop(struct sched *s, size_t pool, enum worker_role role, const char *name)
 {
-	struct lane *l = &s->lane[role];
-	struct queue *q;
+	struct lane *l = lane_of(s, pool, role);
+	enum job_priority p;
+	struct sched_key *k;
 	struct tenant *tn;
 	struct task *t;
 
-	while (fresh && (t = TAILQ_FIRST(&l->alone))) {
-		take_out(s, t);
-		if (endpoint_admit(s->m, t))
-			return t;
-	}
 	/* One whose endpoint is full leaves the queue and waits there; each does so once. */
 	do {
-		q = whose_turn(l);
-		if (!q)
+		HASH_FIND_STR(l->keys, name, k);
+		if (!k || !k->total)
 			return NULL;
-		tn = TAILQ_FIRST(&q->turns);
+		p = whose_turn(k);
+		tn = tenant_with(&l->q[p], k);
 		t = TAILQ_FIRST(&tn->tasks);
-		take(q, tn, t);
+		take(l, p, tn, t);
 	} while (!endpoint_admit(s->m, t));
 	return t;
 }
 
-bool
-sched_wants_fresh(const struct sched *s, enum worker_role role)
+struct task *
+sched_pop_alone(struct sched *s, size_t pool, enum worker_role role)
 {
-	return !TAILQ_EMPTY(&s->lane[role].alone);
+	struct task *t;
+
+	while ((t = TAILQ_FIRST(&lane_of(s, pool, role)->alone))) {
+		take_out(s, t);
+		if (endpoint_admit(s->m, t))
+			return t;
+	}
+	return NULL;
+}
+
+/* ---- how many ------------------------------------------------------------------------------------------------------ */
+
+bool
+sched_wants_fresh(const struct sched *s, size_t pool, enum worker_role role)
+{
+	return !TAILQ_EMPTY(&lane_of(s, pool, role)->alone);
 }
 
 size_t
-sched_waiting(const struct sched *s, enum worker_role role)
+sched_waiting(const struct sched *s, size_t pool, enum worker_role role)
 {
+	const struct lane *l = lane_of(s, pool, role);
 	size_t n = 0;
 
 	for (int p = 0; p < PRIORITY__MAX; p++)
-		n += s->lane[role].q[p].n + s->lane[role].n_alone[p];
+		n += l->q[p].n + l->n_alone[p];
 	return n;
+}
+
+size_t
+sched_queued(const struct sched *s, size_t pool, enum worker_role role, enum job_priority p)
+{
+	return lane_of(s, pool, role)->q[p].n;
 }
 
 size_t
@@ -243,7 +373,7 @@ sched_depth(const struct sched *s, enum job_priority p)
 {
 	size_t n = s->m ? endpoints_parked(s->m->endpoints, p) : 0;
 
-	for (const struct lane *l = s->lane; l < s->lane + ROLE__MAX; l++)
+	for (const struct lane *l = s->lane; l < s->lane + s->n; l++)
 		n += l->q[p].n + l->n_alone[p];
 	return n;
 }

@@ -63,6 +63,8 @@ slot_forget(struct slot *s)
 	free(s->endpoint);
 	s->endpoint = NULL;
 	s->kept = 0;
+	sched_key_release(s->m->sched, s->crew->index, s->role, s->key);
+	s->key = NULL;
 }
 
 /* ---- frames ------------------------------------------------------------------------------------------------------ */
@@ -253,6 +255,13 @@ slot_kill(struct slot *s, enum death_cause cause, bool now)
 	kill_next_step(s);
 }
 
+void
+slot_exchange(struct slot *s)
+{
+	s->turning = true;
+	slot_kill(s, DEATH_EXCHANGED, false);
+}
+
 static void
 on_timer(void *arg)
 {
@@ -355,12 +364,13 @@ slot_on_exit(void *arg, int fd, uint32_t events)
 }
 
 void
-slot_init(struct slot *s, struct master *m, int index)
+slot_init(struct slot *s, struct master *m, int index, struct crew *crew)
 {
 	s->m = m;
 	s->index = index;
+	s->crew = crew;
 	s->state = WORKER_BACKOFF;
-	s->role = s->next_role = ROLE_LOCAL;
+	s->role = s->next_role = crew_first_role(crew);
 	child_init(&s->proc);
 	s->spool_fd = -1;
 	s->spool_end = -1;
@@ -410,6 +420,8 @@ slot_release(struct slot *s)
 	slot_set_state(s, WORKER_IDLE);
 	if (s->m->pool->stopping || s->retire)
 		slot_kill(s, s->m->pool->stopping ? DEATH_CLEAN : DEATH_RECYCLED, false);
+	else if (s->crew->isolation == ISOLATION_JOB)
+		slot_exchange(s);
 	else if (slot_due(s))
 		pool_exchange(s->m->pool, s);
 }

@@ -3,8 +3,8 @@
  * slot.c.
  *
  * A worker that dies before READY makes its slot wait (0.1 s doubling to 30 s, with jitter); one that dies at a task is
- * replaced at once: a poison job must not take the pool from its neighbours. A token bucket bounds starts, and when no
- * start succeeds any more only one slot goes on trying.
+ * replaced at once: a poison job must not take the pool from its neighbours. A token bucket bounds starts, but for those
+ * in the place of sound workers, and when no start succeeds any more only one slot goes on trying.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -199,7 +199,8 @@ slot_start(struct slot *s)
 		backoff(s, BACKOFF_MAX_MS);
 		return;
 	}
-	wait = token(p);
+	/* The bucket is there for workers that die; an exchanged one ended because it was well. */
+	wait = s->turning ? 0 : token(p);
 	if (wait) {
 		backoff(s, wait);
 		return;
@@ -263,7 +264,7 @@ slot_ready(struct slot *s, const struct frame *f, struct err *e)
 	p->config_error = false;
 	metric_observe(METRIC_WORKER_START, (double)(mono_us() - s->spawned_us) / 1e6, NULL);
 	LOG(LOG_INFO, "worker_ready", LI("slot", s->index), LI("pid", s->proc.pid), LI("generation", s->generation),
-	    LS("role", worker_role_name(s->role)), LD("seconds", (double)(mono_us() - s->spawned_us) / 1e6),
+	    LS("pool", slot_pool(s)), LS("role", worker_role_name(s->role)), LD("seconds", (double)(mono_us() - s->spawned_us) / 1e6),
 	    LS("sandbox", s->sandbox));
 	slot_set_state(s, WORKER_IDLE);
 	if (s == p->coming && p->leaving) {

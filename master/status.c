@@ -272,7 +272,9 @@ json_worker(struct jsonw *j, const struct master *m, const struct slot *s)
 		jsonw_null(j, "pid");
 	jsonw_int(j, "generation", s->generation);
 	jsonw_str(j, "state", worker_state_name(s->state));
+	jsonw_str(j, "pool", slot_pool(s));
 	jsonw_str(j, "role", worker_role_name(s->role));
+	jsonw_str(j, "bound_to", slot_bound_to(s));
 	jsonw_dbl(j, "since_seconds", (double)(loop_now(m->loop) - s->since_ms) / 1000, 3);
 	jsonw_int(j, "tasks_served", (int64_t)s->tasks_served);
 	jsonw_bool(j, "paused", s->paused);

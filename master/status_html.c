@@ -205,7 +205,9 @@ worker(struct buf *b, const struct master *m, const struct slot *s)
 	else
 		cell(b, "");
 	cell(b, s->paused ? "waits for Kafka" : worker_state_name(s->state));
+	cell(b, slot_pool(s));
 	cell(b, worker_role_name(s->role));
+	cell(b, slot_bound_to(s) ? slot_bound_to(s) : "");
 	cell(b, age);
 	cell(b, t ? t->job->job_id : "");
 	cell(b, t ? t->job->job->sources[t->index].source_id : "");
@@ -220,7 +222,7 @@ workers(struct buf *b, const struct master *m)
 	size_t n = pool_size(m->pool);
 
 	buf_puts(b, "<h2>Workers</h2>\n<div class=\"wide\"><table><tr><th class=\"n\">Slot</th><th class=\"n\">Process</th><th>State</th>"
-	    "<th>Role</th><th>For</th><th>Job</th><th>Source</th><th class=\"n\">Listed</th><th class=\"n\">Tasks</th></tr>\n");
+	    "<th>Pool</th><th>Role</th><th>Bound to</th><th>For</th><th>Job</th><th>Source</th><th class=\"n\">Listed</th><th class=\"n\">Tasks</th></tr>\n");
 	for (size_t i = 0; i < n && i < WORKERS_SHOWN; i++)
 		worker(b, m, pool_slot(m->pool, i));
 	buf_puts(b, "</table></div>\n");

@@ -149,7 +149,7 @@ show_list(struct ctl *c, const char *line, const char *list, const char *columns
 int
 ctl_workers(struct ctl *c)
 {
-	return show_list(c, "workers", "workers", ">SLOT=slot|STATE=state|ROLE=role|>SINCE=since_seconds|>PID=pid|>TASKS=tasks_served|"
+	return show_list(c, "workers", "workers", ">SLOT=slot|POOL=pool|STATE=state|ROLE=role|BOUND=bound_to|>SINCE=since_seconds|>PID=pid|>TASKS=tasks_served|"
 	    ">AGE=age_seconds|>LISTED=listed|>MATCHED=matched|PAUSED=paused|TENANT=org_id|SOURCE=source_id|>TRY=attempt|JOB=job_id");
 }
 

@@ -26,7 +26,7 @@ before(void)
 	m.cfg = &cfg;
 	m.loop = loop_new();
 	m.endpoints = endpoints_new();
-	m.sched = sched_new(&m);
+	m.sched = sched_new(&m, 1);
 	memset(&slot, 0, sizeof(slot));
 	slot.m = &m;
 	n_items = 0;
@@ -68,7 +68,7 @@ item(const char *org, const char *endpoint)
 static struct item *
 pop(void)
 {
-	struct task *t = sched_pop(m.sched, ROLE_NETWORK, false);
+	struct task *t = sched_pop(m.sched, 0, ROLE_NETWORK, "");
 
 	if (t)
 		endpoint_started(&m, t, &slot);
@@ -156,7 +156,7 @@ START_TEST(called_and_gone)
 	if (_i == 0) {          /* cancelled or revoked before it started */
 		sched_remove(m.sched, &w[0]->task);
 	} else {                /* no worker was given it: its secret is missing */
-		struct task *t = sched_pop(m.sched, ROLE_NETWORK, false);
+		struct task *t = sched_pop(m.sched, 0, ROLE_NETWORK, "");
 
 		ck_assert_ptr_nonnull(t);
 		endpoint_left(&m, t);
@@ -210,12 +210,12 @@ START_TEST(alone)
 	sched_remove(m.sched, &i[2]->task);
 	i[2]->task.alone = true;
 	sched_push(m.sched, &i[2]->task);
-	ck_assert_ptr_null(sched_pop(m.sched, ROLE_NETWORK, true));
-	ck_assert(!sched_wants_fresh(m.sched, ROLE_NETWORK));
+	ck_assert_ptr_null(sched_pop_alone(m.sched, 0, ROLE_NETWORK));
+	ck_assert(!sched_wants_fresh(m.sched, 0, ROLE_NETWORK));
 	ck_assert_uint_eq(sched_depth(m.sched, PRIORITY_NORMAL), 1);
 	endpoint_ended(&m, &i[0]->task, false);
-	ck_assert(sched_wants_fresh(m.sched, ROLE_NETWORK));
-	ck_assert_ptr_eq(sched_pop(m.sched, ROLE_NETWORK, true), &i[2]->task);
+	ck_assert(sched_wants_fresh(m.sched, 0, ROLE_NETWORK));
+	ck_assert_ptr_eq(sched_pop_alone(m.sched, 0, ROLE_NETWORK), &i[2]->task);
 	ck_assert_uint_eq(sched_depth(m.sched, PRIORITY_NORMAL), 0);
 	endpoint_ended(&m, &i[1]->task, false);
 }

@@ -38,7 +38,10 @@ item(struct sched *s, enum job_priority p, const char *org, bool alone)
 static struct item *
 pop_of(struct sched *s, enum worker_role role, bool fresh)
 {
-	struct task *t = sched_pop(s, role, fresh);
+	struct task *t = fresh ? sched_pop_alone(s, 0, role) : NULL;
+
+	if (!t)
+		t = sched_pop(s, 0, role, "");
 
 	return t ? (struct item *)((char *)t - offsetof(struct item, task)) : NULL;
 }
@@ -51,7 +54,7 @@ pop(struct sched *s, bool fresh)
 
 START_TEST(high_overtakes_a_thousand_normal)
 {
-	struct sched *s = sched_new(NULL);
+	struct sched *s = sched_new(NULL, 1);
 	struct item *high, *got;
 	int turns = 0;
 
@@ -78,7 +81,7 @@ END_TEST
 
 START_TEST(low_starts_within_ten_turns)
 {
-	struct sched *s = sched_new(NULL);
+	struct sched *s = sched_new(NULL, 1);
 
 	for (int round = 0; round < 50; round++) {
 		struct item *low, *got;
@@ -104,7 +107,7 @@ END_TEST
 
 START_TEST(tenants_take_turns)
 {
-	struct sched *s = sched_new(NULL);
+	struct sched *s = sched_new(NULL, 1);
 	int a = 0, b = 0;
 
 	for (int i = 0; i < 100; i++)
@@ -128,7 +131,7 @@ END_TEST
 
 START_TEST(order_of_arrival_within_a_tenant)
 {
-	struct sched *s = sched_new(NULL);
+	struct sched *s = sched_new(NULL, 1);
 	struct item *in[5];
 
 	for (int i = 0; i < 5; i++)
@@ -144,14 +147,14 @@ END_TEST
 
 START_TEST(alone_waits_for_a_fresh_worker)
 {
-	struct sched *s = sched_new(NULL);
+	struct sched *s = sched_new(NULL, 1);
 	struct item *alone = item(s, PRIORITY_NORMAL, "a", true), *other = item(s, PRIORITY_HIGH, "a", false);
 
-	ck_assert(sched_wants_fresh(s, ROLE_LOCAL));
+	ck_assert(sched_wants_fresh(s, 0, ROLE_LOCAL));
 	ck_assert_ptr_eq(pop(s, false), other);
 	ck_assert_ptr_null(pop(s, false));
 	ck_assert_ptr_eq(pop(s, true), alone);
-	ck_assert(!sched_wants_fresh(s, ROLE_LOCAL));
+	ck_assert(!sched_wants_fresh(s, 0, ROLE_LOCAL));
 	free(alone);
 	free(other);
 	sched_free(s);
@@ -160,13 +163,13 @@ END_TEST
 
 START_TEST(removed_is_not_popped)
 {
-	struct sched *s = sched_new(NULL);
+	struct sched *s = sched_new(NULL, 1);
 	struct item *a = item(s, PRIORITY_NORMAL, "a", false), *b = item(s, PRIORITY_NORMAL, "b", false);
 	struct item *c = item(s, PRIORITY_NORMAL, "a", true);
 
 	sched_remove(s, &a->task);
 	sched_remove(s, &c->task);
-	ck_assert(!sched_wants_fresh(s, ROLE_LOCAL));
+	ck_assert(!sched_wants_fresh(s, 0, ROLE_LOCAL));
 	ck_assert_ptr_eq(pop(s, true), b);
 	ck_assert_ptr_null(pop(s, true));
 	ck_assert_uint_eq(sched_depth(s, PRIORITY_NORMAL), 0);
@@ -179,20 +182,20 @@ END_TEST
 
 START_TEST(a_role_holds_up_no_other)
 {
-	struct sched *s = sched_new(NULL);
+	struct sched *s = sched_new(NULL, 1);
 	struct item *net[20], *alone, *low;
 
 	for (int i = 0; i < 20; i++)
 		net[i] = item_of(s, SOURCE_FTP, PRIORITY_HIGH, "a", false);
 	alone = item_of(s, SOURCE_S3, PRIORITY_HIGH, "a", true);
 	low = item_of(s, SOURCE_DUMMY, PRIORITY_LOW, "a", false);
-	ck_assert_uint_eq(sched_waiting(s, ROLE_NETWORK), 21);
-	ck_assert_uint_eq(sched_waiting(s, ROLE_LOCAL), 1);
-	ck_assert_uint_eq(sched_waiting(s, ROLE_CREDENTIALS), 0);
+	ck_assert_uint_eq(sched_waiting(s, 0, ROLE_NETWORK), 21);
+	ck_assert_uint_eq(sched_waiting(s, 0, ROLE_LOCAL), 1);
+	ck_assert_uint_eq(sched_waiting(s, 0, ROLE_CREDENTIALS), 0);
 	ck_assert_uint_eq(sched_depth(s, PRIORITY_HIGH), 21);
 	ck_assert_uint_eq(sched_depth(s, PRIORITY_LOW), 1);
-	ck_assert(!sched_wants_fresh(s, ROLE_LOCAL));
-	ck_assert(sched_wants_fresh(s, ROLE_NETWORK));
+	ck_assert(!sched_wants_fresh(s, 0, ROLE_LOCAL));
+	ck_assert(sched_wants_fresh(s, 0, ROLE_NETWORK));
 	ck_assert_ptr_eq(pop_of(s, ROLE_LOCAL, true), low);
 	ck_assert_ptr_null(pop_of(s, ROLE_LOCAL, true));
 	ck_assert_ptr_null(pop_of(s, ROLE_CREDENTIALS, true));
