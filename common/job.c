@@ -331,19 +331,22 @@ static int
 read_metadata(struct job_parser *ps, struct json_object *root)
 {
 	struct json_object *o;
-	const char *text = "{}";
-	size_t n;
+	struct buf text = BUF_INIT;
 
 	if (json_object_object_get_ex(root, "metadata", &o))
-		text = json_object_to_json_string_ext(
-		    o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-	n = strlen(text);
-	if (n > ps->limits->metadata_max)
-		return job_refuse(ps, ERR_INVALID_JOB, "", "metadata",
-		    "metadata has %zu bytes; jobs.metadata_max allows %zu", n,
+		job_echo_write(o, &text);
+	else
+		buf_puts(&text, "{}");
+	if (text.len > ps->limits->metadata_max) {
+		job_refuse(ps, ERR_INVALID_JOB, "", "metadata",
+		    "metadata has %zu bytes; jobs.metadata_max allows %zu", text.len,
 		    ps->limits->metadata_max);
-	ps->job->metadata = xmemdup0(text, n);
-	ps->job->metadata_n = n;
+		buf_release(&text);
+		return -1;
+	}
+	ps->job->metadata = xmemdup0(text.p, text.len);
+	ps->job->metadata_n = text.len;
+	buf_release(&text);
 	return 0;
 }
 

@@ -172,6 +172,10 @@ void job_free(struct job *);
  * and releases what is set). 0, or -1 with what is wrong, without any value. */
 int job_secret_read(const char *p, size_t n, enum source_type, struct field_value *v, struct err *);
 
+struct json_object;
+/* Appends o as compact JSON, as it came but for its escapes: nothing in it steers a terminal (escape_json). */
+void job_echo_write(struct json_object *o, struct buf *);
+
 const char *job_priority_name(enum job_priority);
 /* "dummy", ... ; the one type of all its sources, or "mixed" */
 const char *job_source_label(const struct job *);

@@ -237,3 +237,9 @@ job_mask_write(struct json_object *o, struct buf *b)
 {
 	write_value(o, b, true, true);
 }
+
+void
+job_echo_write(struct json_object *o, struct buf *b)
+{
+	write_value(o, b, false, false);
+}

@@ -571,7 +571,7 @@ static void
 echo_refused(struct jobrec *rec)
 {
 	struct json_object *o = rec->masked ? json_tokener_parse(rec->masked) : NULL, *v;
-	const char *text;
+	struct buf text = BUF_INIT;
 
 	if (!json_object_is_type(o, json_type_object)) {
 		json_object_put(o);
@@ -580,9 +580,10 @@ echo_refused(struct jobrec *rec)
 	if (!rec->org_id && !json_object_object_get_ex(o, "org_id", NULL))
 		rec->org_id = xstrdup("default");
 	if (json_object_object_get_ex(o, "metadata", &v) && json_object_is_type(v, json_type_object)) {
-		text = json_object_to_json_string_ext(v, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-		if (strlen(text) <= (size_t)rec->m->cfg->jobs_metadata_max)
-			rec->refused_metadata = xstrdup(text);
+		job_echo_write(v, &text);
+		if (text.len <= (size_t)rec->m->cfg->jobs_metadata_max)
+			rec->refused_metadata = xmemdup0(text.p, text.len);
+		buf_release(&text);
 	}
 	json_object_put(o);
 }

@@ -1,7 +1,7 @@
 """ftpservers.py - real FTP servers for the tests: vsftpd, pure-ftpd, proftpd. Each serves one tree of the disk as "/".
 
 Their Debian packages exclude one another, so they are fetched with apt-get and unpacked under BUILD/ftpd, once, without
-being installed. All three need root: they change to the user sys and shut themselves into the tree.
+being installed. All three need root: they change to the user sys and shut themselves into the tree. Fake is a server of ours.
 """
 import fcntl
 import glob
@@ -225,8 +225,8 @@ class Fake:
                     p = data.getsockname()[1]
                     # an address that is not ours: nobody may go there
                     reply = "227 ok (192,0,2,1,%d,%d)" % (p >> 8, p & 255)
-                if isinstance(reply, str):
-                    f.write(reply.encode() + b"\r\n")
+                if isinstance(reply, (str, bytes)):
+                    f.write((reply if isinstance(reply, bytes) else reply.encode()) + b"\r\n")
                 else:
                     f.write(reply[0].encode() + b"\r\n")
                     d, _ = data.accept()

@@ -43,7 +43,7 @@ static const struct meaning meanings[] = {
 	{ CURLE_WRITE_ERROR, ERR_INTERNAL, "reading was given up" },
 	{ CURLE_UPLOAD_FAILED, ERR_PERMANENT, "the server refuses the request's body" },
 	{ CURLE_READ_ERROR, ERR_INTERNAL, "the request's body could not be made" },
-	{ CURLE_OUT_OF_MEMORY, ERR_SYSTEM, "out of memory" },
+	{ CURLE_OUT_OF_MEMORY, ERR_SYSTEM, "out of memory, or a header line of the answer beyond 100 kB" },
 	{ CURLE_OPERATION_TIMEDOUT, ERR_TIMEOUT, "timed out" },
 	{ CURLE_FTP_PORT_FAILED, ERR_PROTOCOL, "the server refuses PORT" },
 	{ CURLE_FTP_COULDNT_USE_REST, ERR_PROTOCOL, "the server refuses REST" },
