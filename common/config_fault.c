@@ -237,6 +237,18 @@ name_fault(const char *s)
 	return s[n] ? "is not a name: letters, digits, \".\", \"_\" and \"-\" only" : NULL;
 }
 
+static int
+port_span(const char *s, struct buf *why)
+{
+	struct egress_span span;
+	struct err e = ERR_INIT;
+
+	if (!egress_span_parse(s, &span, &e))
+		return 0;
+	buf_puts(why, e.text);
+	return -1;
+}
+
 int
 config_fault(enum config_check check, const char *s, struct buf *why)
 {
@@ -265,6 +277,11 @@ config_fault(enum config_check check, const char *s, struct buf *why)
 		break;
 	case CONFIG_CHECK_NETWORK:
 		return network(s, why);
+	case CONFIG_CHECK_PORT:
+		return port_span(s, why);
+	case CONFIG_CHECK_SCHEME:
+		fault = egress_scheme_by_name(s, strlen(s)) < 0 ? "is not one of http, https, ftp, ftps, sftp" : NULL;
+		break;
 	case CONFIG_CHECK_HOST:
 		return host_pattern(s, why);
 	case CONFIG_CHECK_PATTERN:

@@ -35,6 +35,8 @@ enum config_check {            /* what a text must look like, beyond its type */
 	CONFIG_CHECK_GROUP,
 	CONFIG_CHECK_ROOT,
 	CONFIG_CHECK_NETWORK,  /* 10.0.0.0/8 */
+	CONFIG_CHECK_PORT,     /* 443, 8000-8999 */
+	CONFIG_CHECK_SCHEME,   /* one of egress.schemes */
 	CONFIG_CHECK_HOST,     /* a pattern of host names, or a network */
 	CONFIG_CHECK_PATTERN,
 	CONFIG_CHECK_SOURCE,   /* a source type, or "*" */

@@ -47,7 +47,12 @@ check_of(enum config_id id)
 		return CONFIG_CHECK_GROUP;
 	case CONFIG_egress_allow:
 	case CONFIG_egress_deny:
+	case CONFIG_egress_only:
 		return CONFIG_CHECK_NETWORK;
+	case CONFIG_egress_ports:
+		return CONFIG_CHECK_PORT;
+	case CONFIG_egress_schemes:
+		return CONFIG_CHECK_SCHEME;
 	case CONFIG_local_roots:
 		return CONFIG_CHECK_ROOT;
 	default:

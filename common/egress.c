@@ -200,14 +200,51 @@ compile(const struct strlist *l, struct egress_net **v, size_t *n, struct err *e
 	return 0;
 }
 
+static int
+compile_ports(const struct strlist *l, struct egress *g, struct err *e)
+{
+	g->n_ports = l->n;
+	g->ports = xcalloc(l->n ? l->n : 1, sizeof(*g->ports));
+	for (size_t i = 0; i < l->n; i++)
+		if (egress_span_parse(l->v[i], &g->ports[i], e))
+			return -1;
+	return 0;
+}
+
+static int
+compile_schemes(const struct strlist *l, struct egress *g, struct err *e)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		int scheme = egress_scheme_by_name(l->v[i], strlen(l->v[i]));
+
+		if (scheme < 0)
+			return err_set(e, ERR_CONFIG, "%.40s: not one of http, https, ftp, ftps, sftp", l->v[i]);
+		g->schemes |= 1u << scheme;
+	}
+	return 0;
+}
+
 int
-egress_init(struct egress *g, const struct strlist *allow, const struct strlist *deny, struct err *e)
+egress_init(struct egress *g, const struct egress_lists *l, struct err *e)
 {
 	memset(g, 0, sizeof(*g));
-	if (compile(allow, &g->allow, &g->n_allow, e) || compile(deny, &g->deny, &g->n_deny, e)) {
+	if (compile(&l->allow, &g->allow, &g->n_allow, e) || compile(&l->deny, &g->deny, &g->n_deny, e) ||
+	    compile(&l->only, &g->only, &g->n_only, e) || compile_ports(&l->ports, g, e) || compile_schemes(&l->schemes, g, e)) {
 		egress_release(g);
 		return -1;
 	}
+	return 0;
+}
+
+int
+egress_init_tenant(struct egress *g, const struct egress_lists *l, struct err *e)
+{
+	memset(g, 0, sizeof(*g));
+	if (l->allow.n)
+		return err_set(e, ERR_CONFIG, "a tenant's networks can only narrow: %.40s may not be allowed", l->allow.v[0]);
+	if (egress_init(g, l, e))
+		return -1;
+	g->tenant = true;
 	return 0;
 }
 
@@ -216,6 +253,8 @@ egress_release(struct egress *g)
 {
 	free(g->allow);
 	free(g->deny);
+	free(g->only);
+	free(g->ports);
 	memset(g, 0, sizeof(*g));
 }
 
@@ -295,27 +334,37 @@ refuse(const struct sockaddr *sa, const struct address *a, struct err *e, const 
 	return err_set(e, ERR_POLICY, "%s, which leads to %s, is refused: %s%s", text, inner, why, remedy);
 }
 
-int
-egress_check(const struct egress *g, const struct sockaddr *sa, struct err *e)
+/* "egress.deny", or the tenant's. */
+static const char *
+setting(const struct egress *g, const char *ours, const char *tenants)
 {
-	struct address a[1 + EMBEDDED_MAX];
-	const struct egress_net *net;
-	const struct range *r;
-	char text[EGRESS_TEXT + 4];
-	size_t n;
+	return g->tenant ? tenants : ours;
+}
 
-	if (sa->sa_family != AF_INET && sa->sa_family != AF_INET6)
-		return err_set(e, ERR_POLICY, "an address of family %d is refused: only IPv4 and IPv6 are served",
-		    sa->sa_family);
-	n = unfold(sa, a);
-	for (size_t i = 0; i < n && !g->metadata; i++)
-		if ((r = in_ranges(metadata, ARRAY_LEN(metadata), &a[i])))
-			return refuse(sa, &a[i], e, r->what, "; no setting allows it to jobs");
+/* What the lists of networks say: each address must pass, since where a packet ends is not ours to choose. */
+static int
+check_lists(const struct egress *g, const struct sockaddr *sa, const struct address *a, size_t n, struct err *e)
+{
+	const struct egress_net *net;
+	char text[EGRESS_TEXT + 4], why[EGRESS_TEXT + 64];
+
 	for (size_t i = 0; i < n; i++)
 		if ((net = in_nets(g->deny, g->n_deny, &a[i]))) {
 			net_text(net, text);
-			return refuse(sa, &a[i], e, "egress.deny has ", text);
+			snprintf(why, sizeof(why), "%s has %s", setting(g, "egress.deny", "the tenant's egress_deny"), text);
+			return refuse(sa, &a[i], e, why, "");
 		}
+	for (size_t i = 0; i < n && g->n_only; i++)
+		if (!in_nets(g->only, g->n_only, &a[i]))
+			return refuse(sa, &a[i], e, setting(g, "egress.only", "the tenant's egress_only"), " does not have it");
+	return 0;
+}
+
+static int
+check_special(const struct egress *g, const struct sockaddr *sa, const struct address *a, size_t n, struct err *e)
+{
+	const struct range *r;
+
 	if (in_nets(g->allow, g->n_allow, a))
 		return 0;
 	for (size_t i = 0; i < n; i++) {
@@ -326,4 +375,44 @@ egress_check(const struct egress *g, const struct sockaddr *sa, struct err *e)
 			return refuse(sa, &a[i], e, r->what, "; egress.allow can allow it");
 	}
 	return 0;
+}
+
+int
+egress_check(const struct egress *g, const struct sockaddr *sa, struct err *e)
+{
+	struct address a[1 + EMBEDDED_MAX];
+	const struct range *r;
+	size_t n;
+
+	if (sa->sa_family != AF_INET && sa->sa_family != AF_INET6)
+		return err_set(e, ERR_POLICY, "an address of family %d is refused: only IPv4 and IPv6 are served",
+		    sa->sa_family);
+	n = unfold(sa, a);
+	for (size_t i = 0; i < n && !g->metadata && !g->tenant; i++)
+		if ((r = in_ranges(metadata, ARRAY_LEN(metadata), &a[i])))
+			return refuse(sa, &a[i], e, r->what, "; no setting allows it to jobs");
+	if (check_lists(g, sa, a, n, e))
+		return -1;
+	return g->tenant ? 0 : check_special(g, sa, a, n, e);
+}
+
+int
+egress_check_port(const struct egress *g, uint16_t port, bool data, struct err *e)
+{
+	if (!g->n_ports || (data && port >= 1024))
+		return 0;
+	for (size_t i = 0; i < g->n_ports; i++)
+		if (port >= g->ports[i].from && port <= g->ports[i].to)
+			return 0;
+	return err_set(e, ERR_POLICY, "port %u is refused: %s does not have it%s", port,
+	    setting(g, "egress.ports", "the tenant's egress_ports"), data ? " (data connections may use those from 1024)" : "");
+}
+
+int
+egress_check_scheme(const struct egress *g, enum egress_scheme scheme, struct err *e)
+{
+	if (!g->schemes || g->schemes & 1u << scheme)
+		return 0;
+	return err_set(e, ERR_POLICY, "%s is refused: %s does not have it", egress_scheme_names[scheme],
+	    setting(g, "egress.schemes", "the tenant's egress_schemes"));
 }

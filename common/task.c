@@ -48,17 +48,8 @@ void
 setup_release(struct setup *s)
 {
 	strlist_release(&s->roots);
-	strlist_release(&s->egress_allow);
-	strlist_release(&s->egress_deny);
+	egress_lists_release(&s->egress);
 	setup_init(s);
-}
-
-static void
-put_list(struct buf *b, const struct strlist *l)
-{
-	buf_u16(b, (uint16_t)l->n);
-	for (size_t i = 0; i < l->n; i++)
-		buf_cstr(b, l->v[i]);
 }
 
 void
@@ -75,26 +66,7 @@ setup_encode(const struct setup *s, struct buf *b)
 	for (size_t i = 0; i < s->roots.n; i++)
 		buf_cstr(b, s->roots.v[i]);
 	buf_i64(b, s->keep_ms);
-	put_list(b, &s->egress_allow);
-	put_list(b, &s->egress_deny);
-}
-
-#define NETWORK_BYTES 64        /* of one network as text */
-
-static void
-get_networks(struct strlist *l, struct cursor *c)
-{
-	size_t n = cursor_u16(c);
-
-	if (n > FILTER_LIST_MAX)
-		cursor_fail(c);
-	for (size_t i = 0; i < n && !c->bad; i++) {
-		char *s = cursor_strdup(c, NETWORK_BYTES);
-
-		if (s)
-			strlist_add(l, s);
-		free(s);
-	}
+	egress_lists_encode(&s->egress, b);
 }
 
 static void
@@ -132,8 +104,7 @@ setup_decode(struct setup *s, const void *p, size_t n, struct err *e)
 	faults = cursor_u8(&c);
 	get_roots(s, &c);
 	s->keep_ms = cursor_i64(&c);
-	get_networks(&s->egress_allow, &c);
-	get_networks(&s->egress_deny, &c);
+	egress_lists_decode(&s->egress, &c);
 	if (role >= ROLE__MAX || level > LOG_DEBUG || faults > 1 || s->spool_max < 0 || s->memory_max < 0 ||
 	    s->cpu_max_s < 0 || s->open_files < 8 || s->keep_ms < 0)
 		cursor_fail(&c);
@@ -161,6 +132,7 @@ task_spec_release(struct task_spec *t)
 {
 	source_conf_release(&t->source);
 	filter_spec_release(&t->filter);
+	egress_lists_release(&t->egress);
 	task_spec_init(t);
 }
 
@@ -176,6 +148,7 @@ task_spec_encode(const struct task_spec *t, struct buf *b)
 	put_fixed(b, t->endpoint, sizeof(t->endpoint));
 	put_fixed(b, t->root, sizeof(t->root));
 	put_fixed(b, t->below, sizeof(t->below));
+	egress_lists_encode(&t->egress, b);
 	source_conf_encode(&t->source, b);
 	filter_spec_encode(&t->filter, b);
 }
@@ -214,6 +187,7 @@ task_spec_decode(struct task_spec *t, const void *p, size_t n, struct err *e)
 	cursor_str(&c, t->endpoint, sizeof(t->endpoint));
 	cursor_str(&c, t->root, sizeof(t->root));
 	cursor_str(&c, t->below, sizeof(t->below));
+	egress_lists_decode(&t->egress, &c);
 	if (publish > PUBLISH_STREAM || !t->attempt || t->deadline_ms < 0 || t->entries_max < 0)
 		cursor_fail(&c);
 	t->publish = (enum job_publish)publish;

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "common/buf.h"
+#include "common/egress.h"
 #include "common/err.h"
 #include "common/filter.h"
 #include "common/ipc.h"
@@ -25,7 +26,7 @@ struct setup {                      /* master to worker, once */
 	int64_t cpu_max_s;              /* seconds of CPU for the whole life of the worker; 0: none */
 	int64_t open_files;             /* RLIMIT_NOFILE */
 	bool allow_faults;              /* dummy.allow_faults */
-	struct strlist egress_allow, egress_deny; /* networks; see egress.h */
+	struct egress_lists egress;     /* the daemon's own policy */
 	int64_t keep_ms;                /* network.keep_idle */
 };
 void setup_init(struct setup *);
@@ -45,6 +46,7 @@ struct task_spec {                  /* JOB: what one worker does for one source 
 	char endpoint[512];             /* network: scheme, host and port; and they serve this endpoint alone */
 	char root[4097];                /* local, dummy: the configured root (absolute) */
 	char below[4097];               /* local, dummy: path below it, "." for the root itself */
+	struct egress_lists egress;     /* network: the tenant's part of the policy; narrows that of SETUP */
 };
 void task_spec_init(struct task_spec *);
 void task_spec_release(struct task_spec *);

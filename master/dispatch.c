@@ -94,6 +94,7 @@ deadline_of(const struct master *m, const struct job *j)
 static int
 encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b, struct err *e)
 {
+	const struct tenant_conf *tenant = tenants_get(m->cfg, t->job->org_id);
 	const struct job *j = t->job->job;
 	struct task_spec spec;
 	struct secrets secrets;
@@ -109,6 +110,8 @@ encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b,
 	spec.deadline_ms = deadline_of(m, j);
 	spec.now_ns = t->job->received_ns;
 	spec.entries_max = m->cfg->jobs_entries_max;
+	spec.egress = (struct egress_lists){ .deny = tenant->egress_deny, .only = tenant->egress_only, .ports = tenant->egress_ports,
+		.schemes = tenant->egress_schemes };
 	snprintf(spec.tenant, sizeof(spec.tenant), "%s", t->job->org_id);
 	snprintf(spec.endpoint, sizeof(spec.endpoint), "%s", spec.source.endpoint ? spec.source.endpoint : "");
 	if (source_rows[spec.source.type].role == ROLE_LOCAL && place(m, &spec.source, &spec, e) < 0)

@@ -226,7 +226,9 @@ setup_differs(const struct config *a, const struct config *b)
 {
 	return a->dummy_faults != b->dummy_faults || strcmp(a->dummy_path, b->dummy_path) ||
 	    a->network_keep != b->network_keep || lists_differ(&a->local_roots, &b->local_roots) ||
-	    lists_differ(&a->egress_allow, &b->egress_allow) || lists_differ(&a->egress_deny, &b->egress_deny);
+	    lists_differ(&a->egress_allow, &b->egress_allow) || lists_differ(&a->egress_deny, &b->egress_deny) ||
+	    lists_differ(&a->egress_only, &b->egress_only) || lists_differ(&a->egress_ports, &b->egress_ports) ||
+	    lists_differ(&a->egress_schemes, &b->egress_schemes);
 }
 
 static int

@@ -42,10 +42,7 @@ pool_send_setup(struct slot *s, struct err *e)
 	setup.cpu_max_s = c->workers_cpu / 1000;
 	setup.open_files = c->workers_files;
 	setup.allow_faults = c->dummy_faults;
-	for (size_t i = 0; i < c->egress_allow.n; i++)
-		strlist_add(&setup.egress_allow, c->egress_allow.v[i]);
-	for (size_t i = 0; i < c->egress_deny.n; i++)
-		strlist_add(&setup.egress_deny, c->egress_deny.v[i]);
+	egress_lists_copy(&setup.egress, &(struct egress_lists){ c->egress_allow, c->egress_deny, c->egress_only, c->egress_ports, c->egress_schemes });
 	setup.keep_ms = c->network_keep;
 	s->setup = s->m->setup_generation;
 	ipc_begin(&b, MSG_SETUP, s->generation, 0);

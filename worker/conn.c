@@ -83,6 +83,7 @@ static void
 make_key(const struct task_spec *t, unsigned char key[KEY_BYTES])
 {
 	EVP_MD_CTX *md = EVP_MD_CTX_new();
+	struct buf policy = BUF_INIT;
 	uint32_t head = (uint32_t)t->source.type;
 	unsigned n = 0;
 
@@ -91,6 +92,10 @@ make_key(const struct task_spec *t, unsigned char key[KEY_BYTES])
 	EVP_DigestUpdate(md, &head, sizeof(head));
 	EVP_DigestUpdate(md, t->tenant, sizeof(t->tenant));
 	EVP_DigestUpdate(md, t->endpoint, sizeof(t->endpoint));
+	/* What a narrower policy would have refused is not kept across it. */
+	egress_lists_encode(&t->egress, &policy);
+	EVP_DigestUpdate(md, policy.p, policy.len);
+	buf_release(&policy);
 	for (int i = 0; i < SF__MAX; i++) {
 		const struct field_row *r = &field_rows[i];
 

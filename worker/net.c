@@ -13,25 +13,69 @@
 
 #include "worker/worker.h"
 #include "common/escape.h"
+#include "common/source_ftp.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
 
-static struct egress policy;
+static struct egress policy, tenants;
 
 int
 net_init(const struct setup *s, struct err *e)
 {
 	egress_release(&policy);
-	if (egress_init(&policy, &s->egress_allow, &s->egress_deny, e))
+	egress_release(&tenants);
+	if (egress_init(&policy, &s->egress, e))
 		return -1;
 	policy.metadata = s->role == ROLE_CREDENTIALS;
+	/* No lists, until a task brings some. */
+	tenants.tenant = true;
 	return 0;
 }
 
-const struct egress *
-net_egress(void)
+/* By the endpoint that the master made of the job; AUTH TLS makes ftps of ftp. */
+static int
+scheme_of(const struct task_spec *t)
 {
-	return &policy;
+	int scheme = egress_scheme_by_name(t->endpoint, strcspn(t->endpoint, ":"));
+
+	return scheme == EGRESS_FTP && t->source.v[SF_FTP_TLS_MODE].i != FTP_TLS_NONE ? EGRESS_FTPS : scheme;
+}
+
+int
+net_task(const struct task_spec *t, struct err *e)
+{
+	int scheme = scheme_of(t);
+
+	egress_release(&tenants);
+	/* The master made the lists of checked settings: what it cannot mean is its fault. */
+	if (egress_init_tenant(&tenants, &t->egress, e))
+		return -1;
+	return scheme < 0 ? 0 : net_scheme((enum egress_scheme)scheme, e);
+}
+
+int
+net_scheme(enum egress_scheme scheme, struct err *e)
+{
+	return egress_check_scheme(&policy, scheme, e) || egress_check_scheme(&tenants, scheme, e) ? -1 : 0;
+}
+
+static int
+port_allowed(uint16_t port, bool data, struct err *e)
+{
+	return egress_check_port(&policy, port, data, e) || egress_check_port(&tenants, port, data, e) ? -1 : 0;
+}
+
+static int
+address_allowed(const struct sockaddr *sa, struct err *e)
+{
+	return egress_check(&policy, sa, e) || egress_check(&tenants, sa, e) ? -1 : 0;
+}
+
+int
+net_allowed(const struct sockaddr *sa, bool data, struct err *e)
+{
+	/* of both families the port stands at the same place */
+	return address_allowed(sa, e) || port_allowed(ntohs(((const struct sockaddr_in *)(const void *)sa)->sin_port), data, e) ? -1 : 0;
 }
 
 /* Without the brackets of an IPv6 address in a URL. Names go into options of libcurl and into requests: nothing odd. */
@@ -100,7 +144,7 @@ take_addresses(struct net_target *t, const struct addrinfo *list, struct err *e)
 	for (const struct addrinfo *a = list; a && t->n < NET_ADDRS; a = a->ai_next) {
 		if (a->ai_addrlen > sizeof(t->addr[0].sa))
 			continue;
-		if (egress_check(&policy, a->ai_addr, &why)) {
+		if (address_allowed(a->ai_addr, &why)) {
 			if (!*first.text)
 				first = why;
 			continue;
@@ -124,7 +168,7 @@ net_resolve(struct run *r, const char *host, uint16_t port, struct net_target *t
 
 	memset(t, 0, sizeof(*t));
 	t->port = port;
-	if (take_host(t, host, e))
+	if (take_host(t, host, e) || port_allowed(port, false, e))
 		return -1;
 	hints.ai_family = family_of(r);
 	snprintf(service, sizeof(service), "%u", port);

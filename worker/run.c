@@ -295,6 +295,8 @@ run_task(struct channel *ch, struct emit *m, struct conns *conns, const struct s
 	}
 	run_begin(&r, ch, m, setup, &task);
 	rc = emit_start(m, task.publish, &why);
+	if (!rc && setup->role != ROLE_LOCAL)
+		rc = net_task(&task, &why);
 	if (!rc) {
 		r.filter = filter_new(&task.filter, task.now_ns, &why);
 		rc = r.filter ? list(&r, conns, &since, &why) : -1;

@@ -174,7 +174,12 @@ struct net_target {             /* one host and port */
 };
 /* The policy of SETUP, compiled once. 0 or -1 with err (CONFIG). */
 int net_init(const struct setup *, struct err *);
-const struct egress *net_egress(void);
+/* The tenant's part of it, and whether the task's scheme is allowed. Before the task connects. 0 or -1 with err. */
+int net_task(const struct task_spec *, struct err *);
+/* May the task speak this (a redirect leads there)? 0 or -1 (POLICY). */
+int net_scheme(enum egress_scheme, struct err *);
+/* May it connect to this address and port? data: a data connection of FTP. 0 or -1 (POLICY). */
+int net_allowed(const struct sockaddr *, bool data, struct err *);
 /* Resolves and checks. 0; -1: NOT_FOUND no such host (TRANSIENT where the resolver failed for now), POLICY all addresses are refused. */
 int net_resolve(struct run *, const char *host, uint16_t port, struct net_target *, struct err *);
 

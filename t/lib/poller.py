@@ -765,7 +765,7 @@ def yaml_text(conf):
             if isinstance(v, dict):
                 out.append("  %s:\n" % key)
                 out += ["    %s: %s\n" % (json.dumps(a), json.dumps(b)) for a, b in v.items()]
-            elif isinstance(v, list):
+            elif isinstance(v, list) and v:
                 out.append("  %s:\n" % key)
                 out += ["    - %s\n" % json.dumps(a) for a in v]
             else:

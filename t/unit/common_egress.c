@@ -42,11 +42,10 @@ list(const char *s)
 static int
 policy(struct egress *g, const char *allow, const char *deny, struct err *e)
 {
-	struct strlist a = list(allow), d = list(deny);
-	int rc = egress_init(g, &a, &d, e);
+	struct egress_lists l = { .allow = list(allow), .deny = list(deny) };
+	int rc = egress_init(g, &l, e);
 
-	strlist_release(&a);
-	strlist_release(&d);
+	egress_lists_release(&l);
 	return rc;
 }
 
@@ -278,6 +277,132 @@ START_TEST(bad_lists)
 }
 END_TEST
 
+/* What narrows: the daemon's lists (A), a tenant's (T). */
+static const struct {
+	bool tenant;
+	const char *deny, *only;
+	const char *addr;
+	const char *refused;         /* a part of the reason; NULL: allowed */
+} narrows[] = {
+	{ false, "", "10.0.0.0/8", "10.1.2.3", NULL },
+	{ false, "", "10.0.0.0/8", "8.8.8.8", "8.8.8.8 is refused: egress.only does not have it" },
+	{ false, "", "10.0.0.0/8 2001:db8::/32", "2001:db8::1", NULL },
+	{ false, "", "10.0.0.0/8", "2001:db8::1", "egress.only" },
+	{ false, "10.9.0.0/16", "10.0.0.0/8", "10.9.1.1", "egress.deny has 10.9.0.0/16" },
+	/* mapped is IPv4; of what leads to IPv4 both must be named */
+	{ false, "", "10.0.0.0/8", "::ffff:10.1.2.3", NULL },
+	{ false, "", "10.0.0.0/8", "::ffff:8.8.8.8", "egress.only" },
+	{ false, "", "8.8.8.0/24", "64:ff9b::8.8.8.8", "egress.only" },
+	{ false, "", "64:ff9b::/96", "64:ff9b::8.8.8.8", "leads to 8.8.8.8" },
+	{ false, "", "64:ff9b::/96 8.8.8.0/24", "64:ff9b::8.8.8.8", NULL },
+	/* only does not allow what allow does not */
+	{ false, "", "127.0.0.0/8", "127.0.0.1", "a loopback address; egress.allow" },
+	{ false, "", "169.254.0.0/16", "169.254.169.254", "metadata" },
+	{ false, "", "0.0.0.0/0 ::/0", "169.254.169.254", "metadata" },
+	{ true, "", "", "10.1.2.3", NULL },
+	{ true, "10.0.0.0/8", "", "10.1.2.3", "10.1.2.3 is refused: the tenant's egress_deny has 10.0.0.0/8" },
+	{ true, "", "192.0.2.0/24", "10.1.2.3", "10.1.2.3 is refused: the tenant's egress_only does not have it" },
+	{ true, "", "192.0.2.0/24", "192.0.2.9", NULL },
+};
+
+START_TEST(narrowing)
+{
+	struct egress_lists l = { .deny = list(narrows[_i].deny), .only = list(narrows[_i].only) };
+	struct egress g;
+	struct err e = ERR_INIT;
+	int rc;
+
+	ck_assert_int_eq((narrows[_i].tenant ? egress_init_tenant : egress_init)(&g, &l, &e), 0);
+	rc = egress_check(&g, address(narrows[_i].addr), &e);
+	if (narrows[_i].refused) {
+		ck_assert_msg(rc == -1, "%s was allowed", narrows[_i].addr);
+		ck_assert_int_eq(e.cls, ERR_POLICY);
+		ck_assert_msg(strstr(e.text, narrows[_i].refused) != NULL, "%s", e.text);
+	} else {
+		ck_assert_msg(!rc, "%s", e.text);
+	}
+	egress_release(&g);
+	egress_lists_release(&l);
+}
+END_TEST
+
+START_TEST(tenants_only_narrow)
+{
+	struct egress_lists l = { .allow = list("127.0.0.0/8") };
+	struct egress g;
+	struct err e = ERR_INIT;
+
+	ck_assert_int_eq(egress_init_tenant(&g, &l, &e), -1);
+	ck_assert_ptr_nonnull(strstr(e.text, "can only narrow"));
+	egress_release(&g);
+	egress_lists_release(&l);
+}
+END_TEST
+
+static const struct { const char *text; int from, to; } spans[] = {
+	{ "443", 443, 443 }, { "1-65535", 1, 65535 }, { "8000-8999", 8000, 8999 }, { "80-80", 80, 80 },
+	{ "", -1, 0 }, { "0", -1, 0 }, { "65536", -1, 0 }, { "-1", -1, 0 }, { "+80", -1, 0 }, { "80-", -1, 0 }, { "-80", -1, 0 },
+	{ "90-80", -1, 0 }, { "80-90-95", -1, 0 }, { "0x50", -1, 0 }, { " 80", -1, 0 }, { "80 ", -1, 0 }, { "http", -1, 0 },
+	{ "1-99999", -1, 0 }, { "00000080", -1, 0 },
+};
+
+START_TEST(ports)
+{
+	struct egress_span s;
+	struct err e = ERR_INIT;
+	int rc = egress_span_parse(spans[_i].text, &s, &e);
+
+	if (spans[_i].from < 0) {
+		ck_assert_msg(rc == -1, "%s was taken", spans[_i].text);
+		ck_assert_int_eq(e.cls, ERR_CONFIG);
+	} else {
+		ck_assert_msg(!rc, "%s", e.text);
+		ck_assert_int_eq(s.from, spans[_i].from);
+		ck_assert_int_eq(s.to, spans[_i].to);
+	}
+}
+END_TEST
+
+START_TEST(port_and_scheme)
+{
+	struct egress_lists l = { .ports = list("443 21-22"), .schemes = list("https sftp") }, none = { .ports = list("") };
+	struct egress g;
+	struct err e = ERR_INIT;
+
+	ck_assert_int_eq(egress_init(&g, &l, &e), 0);
+	ck_assert_int_eq(egress_check_port(&g, 443, false, &e), 0);
+	ck_assert_int_eq(egress_check_port(&g, 22, false, &e), 0);
+	ck_assert_int_eq(egress_check_port(&g, 23, false, &e), -1);
+	ck_assert_str_eq(e.text, "port 23 is refused: egress.ports does not have it");
+	ck_assert_int_eq(e.cls, ERR_POLICY);
+	ck_assert_int_eq(egress_check_port(&g, 6379, false, &e), -1);
+	/* of data connections the server names the port */
+	ck_assert_int_eq(egress_check_port(&g, 6379, true, &e), 0);
+	ck_assert_int_eq(egress_check_port(&g, 1023, true, &e), -1);
+	ck_assert_int_eq(egress_check_port(&g, 22, true, &e), 0);
+	ck_assert_int_eq(egress_check_scheme(&g, EGRESS_HTTPS, &e), 0);
+	ck_assert_int_eq(egress_check_scheme(&g, EGRESS_SFTP, &e), 0);
+	ck_assert_int_eq(egress_check_scheme(&g, EGRESS_HTTP, &e), -1);
+	ck_assert_str_eq(e.text, "http is refused: egress.schemes does not have it");
+	egress_release(&g);
+	ck_assert_int_eq(egress_init_tenant(&g, &l, &e), 0);
+	ck_assert_int_eq(egress_check_port(&g, 80, false, &e), -1);
+	ck_assert_str_eq(e.text, "port 80 is refused: the tenant's egress_ports does not have it");
+	ck_assert_int_eq(egress_check_scheme(&g, EGRESS_FTP, &e), -1);
+	ck_assert_str_eq(e.text, "ftp is refused: the tenant's egress_schemes does not have it");
+	egress_release(&g);
+	ck_assert_int_eq(egress_init(&g, &none, &e), 0);
+	ck_assert_int_eq(egress_check_port(&g, 1, false, &e), 0);
+	for (int i = 0; i < EGRESS__MAX; i++)
+		ck_assert_int_eq(egress_check_scheme(&g, (enum egress_scheme)i, &e), 0);
+	egress_release(&g);
+	strlist_add(&l.schemes, "gopher");
+	ck_assert_int_eq(egress_init(&g, &l, &e), -1);
+	ck_assert_ptr_nonnull(strstr(e.text, "gopher"));
+	egress_lists_release(&l);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -291,6 +416,10 @@ main(void)
 	tcase_add_test(t, role_credentials);
 	tcase_add_test(t, other_families);
 	tcase_add_test(t, bad_lists);
+	tcase_add_loop_test(t, narrowing, 0, ARRAY_LEN(narrows));
+	tcase_add_test(t, tenants_only_narrow);
+	tcase_add_loop_test(t, ports, 0, ARRAY_LEN(spans));
+	tcase_add_test(t, port_and_scheme);
 	suite_add_tcase(s, t);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);

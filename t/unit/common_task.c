@@ -121,6 +121,10 @@ job(struct task_spec *t)
 	t->entries_max = 99;
 	memcpy(t->root, "/srv", 5);
 	memcpy(t->below, "a/b", 4);
+	strlist_add(&t->egress.deny, "10.0.0.0/8");
+	strlist_add(&t->egress.only, "::/0");
+	strlist_add(&t->egress.ports, "8000-8999");
+	strlist_add(&t->egress.schemes, "https");
 }
 
 static void
@@ -307,6 +311,11 @@ START_TEST(job_round)
 	ck_assert_int_eq(t.entries_max, 99);
 	ck_assert_str_eq(t.root, "/srv");
 	ck_assert_str_eq(t.below, "a/b");
+	ck_assert_uint_eq(t.egress.allow.n, 0);
+	ck_assert_str_eq(t.egress.deny.v[0], "10.0.0.0/8");
+	ck_assert_str_eq(t.egress.only.v[0], "::/0");
+	ck_assert_str_eq(t.egress.ports.v[0], "8000-8999");
+	ck_assert_str_eq(t.egress.schemes.v[0], "https");
 	task_spec_release(&t);
 	buf_release(&b);
 }

@@ -411,12 +411,12 @@ server(void (*serve)(int))
 static void
 policy(const char *allow, const char *deny)
 {
-	strlist_release(&setup.egress_allow);
-	strlist_release(&setup.egress_deny);
+	strlist_release(&setup.egress.allow);
+	strlist_release(&setup.egress.deny);
 	if (*allow)
-		strlist_add(&setup.egress_allow, allow);
+		strlist_add(&setup.egress.allow, allow);
 	if (*deny)
-		strlist_add(&setup.egress_deny, deny);
+		strlist_add(&setup.egress.deny, deny);
 	ck_assert_int_eq(net_init(&setup, &e), 0);
 }
 

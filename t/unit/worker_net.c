@@ -7,6 +7,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 
+#include "common/source_ftp.h"
 #include "t/unit/worker_mini.h"
 #include "common/banned.h"
 
@@ -202,8 +203,8 @@ START_TEST(policies)
 {
 	struct net_target t;
 
-	strlist_add(&setup.egress_allow, "127.0.0.0/8");
-	strlist_add(&setup.egress_deny, "10.0.0.0/8");
+	strlist_add(&setup.egress.allow, "127.0.0.0/8");
+	strlist_add(&setup.egress.deny, "10.0.0.0/8");
 	ck_assert_int_eq(net_init(&setup, &e), 0);
 	ck_assert_int_eq(net_resolve(&run, "127.0.0.1", 22, &t, &e), 0);
 	ck_assert_int_eq(net_resolve(&run, "10.0.0.1", 22, &t, &e), -1);
@@ -212,11 +213,85 @@ START_TEST(policies)
 	setup.role = ROLE_CREDENTIALS;
 	ck_assert_int_eq(net_init(&setup, &e), 0);
 	ck_assert_int_eq(net_resolve(&run, "169.254.169.254", 80, &t, &e), 0);
-	strlist_add(&setup.egress_allow, "nonsense");
+	strlist_add(&setup.egress.allow, "nonsense");
 	ck_assert_int_eq(net_init(&setup, &e), -1);
 	ck_assert_int_eq(e.cls, ERR_CONFIG);
 	/* a policy that is not understood allows nothing that the default does not */
 	ck_assert_int_eq(net_resolve(&run, "127.0.0.1", 22, &t, &e), -1);
+}
+END_TEST
+
+static const struct sockaddr *
+where(const char *text, uint16_t port)
+{
+	static struct sockaddr_in sa;
+
+	sa = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(port) };
+	ck_assert_int_eq(inet_pton(AF_INET, text, &sa.sin_addr), 1);
+	return (const struct sockaddr *)&sa;
+}
+
+/* Both the daemon's and the tenant's lists must let it pass, whichever is the wider. */
+START_TEST(tenants)
+{
+	struct net_target t;
+
+	strlist_add(&setup.egress.only, "10.0.0.0/8");
+	strlist_add(&setup.egress.ports, "22");
+	strlist_add(&setup.egress.ports, "443");
+	ck_assert_int_eq(net_init(&setup, &e), 0);
+	ck_assert_int_eq(net_resolve(&run, "10.1.0.1", 443, &t, &e), 0);
+	strlist_add(&task.egress.only, "10.1.0.0/16");
+	strlist_add(&task.egress.only, "192.0.2.0/24");
+	strlist_add(&task.egress.ports, "22");
+	strlist_add(&task.egress.ports, "80");
+	snprintf(task.endpoint, sizeof(task.endpoint), "sftp://10.1.0.1:22");
+	ck_assert_int_eq(net_task(&task, &e), 0);
+	ck_assert_int_eq(net_resolve(&run, "10.1.0.1", 22, &t, &e), 0);
+	ck_assert_int_eq(net_allowed(where("10.1.0.1", 22), false, &e), 0);
+	ck_assert_int_eq(net_resolve(&run, "10.1.0.1", 443, &t, &e), -1);
+	ck_assert_ptr_nonnull(strstr(e.text, "the tenant's egress_ports"));
+	ck_assert_int_eq(e.cls, ERR_POLICY);
+	ck_assert_int_eq(net_resolve(&run, "10.1.0.1", 80, &t, &e), -1);
+	ck_assert_ptr_nonnull(strstr(e.text, "egress.ports"));
+	ck_assert_int_eq(net_allowed(where("10.2.0.1", 22), false, &e), -1);
+	ck_assert_ptr_nonnull(strstr(e.text, "the tenant's egress_only"));
+	ck_assert_int_eq(net_allowed(where("192.0.2.1", 22), false, &e), -1);
+	ck_assert_ptr_nonnull(strstr(e.text, "egress.only"));
+	/* FTP's data connections: any port from 1024, of an allowed address */
+	ck_assert_int_eq(net_allowed(where("10.1.0.1", 40000), true, &e), 0);
+	ck_assert_int_eq(net_allowed(where("10.1.0.1", 80), true, &e), -1);
+	ck_assert_int_eq(net_allowed(where("10.2.0.1", 40000), true, &e), -1);
+	/* nothing of it is left for the next task */
+	egress_lists_release(&task.egress);
+	ck_assert_int_eq(net_task(&task, &e), 0);
+	ck_assert_int_eq(net_resolve(&run, "10.1.0.1", 443, &t, &e), 0);
+	strlist_add(&task.egress.allow, "127.0.0.0/8");
+	ck_assert_int_eq(net_task(&task, &e), -1);
+}
+END_TEST
+
+static const struct { const char *endpoint; int tls; bool ftp; const char *allowed; int want; } spoken[] = {
+	{ "https://a.test:443", 0, false, "https", 0 }, { "http://a.test:80", 0, false, "https", -1 },
+	{ "sftp://a.test:22", 0, false, "sftp", 0 }, { "sftp://a.test:22", 0, false, "ftp", -1 },
+	{ "ftp://a.test:21", FTP_TLS_NONE, true, "ftp", 0 }, { "ftp://a.test:21", FTP_TLS_NONE, true, "ftps", -1 },
+	{ "ftp://a.test:21", FTP_TLS_EXPLICIT, true, "ftps", 0 }, { "ftp://a.test:21", FTP_TLS_EXPLICIT, true, "ftp", -1 },
+	{ "ftps://a.test:990", FTP_TLS_IMPLICIT, true, "ftps", 0 }, { "ftps://a.test:990", FTP_TLS_IMPLICIT, true, "ftp", -1 },
+};
+
+START_TEST(schemes)
+{
+	snprintf(task.endpoint, sizeof(task.endpoint), "%s", spoken[_i].endpoint);
+	if (spoken[_i].ftp) {
+		task.source.type = SOURCE_FTP;
+		task.source.v[SF_FTP_TLS_MODE].set = true;
+		task.source.v[SF_FTP_TLS_MODE].i = spoken[_i].tls;
+	}
+	strlist_add(_i % 2 ? &task.egress.schemes : &setup.egress.schemes, spoken[_i].allowed);
+	ck_assert_int_eq(net_init(&setup, &e), 0);
+	ck_assert_int_eq(net_task(&task, &e), spoken[_i].want);
+	if (spoken[_i].want)
+		ck_assert_int_eq(e.cls, ERR_POLICY);
 }
 END_TEST
 
@@ -235,6 +310,8 @@ main(void)
 	tcase_add_test(t, families);
 	tcase_add_loop_test(t, odd_hosts, 0, (int)ARRAY_LEN(odd));
 	tcase_add_test(t, policies);
+	tcase_add_test(t, tenants);
+	tcase_add_loop_test(t, schemes, 0, (int)ARRAY_LEN(spoken));
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
 	failed = srunner_ntests_failed(sr);

@@ -67,6 +67,13 @@ curl_session_proxied(const struct curl_session *s)
 
 /* --- sockets --- */
 
+/* FTP's data connections: the same address, a port that the server names. Through a proxy none is seen here. */
+static bool
+is_data(const struct curl_session *s, const struct sockaddr *sa)
+{
+	return strstr(s->schemes, "ftp") && !s->proxy.url && ntohs(((const struct sockaddr_in *)(const void *)sa)->sin_port) != s->port;
+}
+
 static curl_socket_t
 open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 {
@@ -74,7 +81,7 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 	struct err why = ERR_INIT;
 	int fd;
 
-	h->refused = purpose != CURLSOCKTYPE_IPCXN || egress_check(net_egress(), &a->addr, &why);
+	h->refused = purpose != CURLSOCKTYPE_IPCXN || net_allowed(&a->addr, is_data(h->session, &a->addr), &why);
 	if (a->addrlen <= sizeof(h->tried))
 		memcpy(&h->tried, &a->addr, a->addrlen);
 	if (h->refused) {
@@ -276,13 +283,22 @@ append(struct curl_slist **list, struct buf *line)
 	*list = l;
 }
 
-/* CURLOPT_RESOLVE of 7.88: "host:port:addr,[addr]"; a host with ':' cannot be told and needs not. */
+/* libcurl's reader of URLs makes 127.0.0.1 of 0x7f.1, and looks for that. */
+static bool
+is_literal(const char *host)
+{
+	struct in_addr a;
+
+	return strchr(host, ':') || inet_aton(host, &a);
+}
+
+/* CURLOPT_RESOLVE of 7.88: "host:port:addr,[addr]"; a host with ':' cannot be told and needs not, nor does a number. */
 static void
 tell_addresses(struct curl_session *s, const struct net_target *t)
 {
 	struct buf b = BUF_INIT;
 
-	if (strchr(t->host, ':')) {
+	if (is_literal(t->host)) {
 		s->literals = true;
 		return;
 	}

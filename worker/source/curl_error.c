@@ -242,6 +242,12 @@ put_peer(struct buf *b, const struct transfer *t)
 	}
 }
 
+bool
+curl_session_refused(const struct transfer *t)
+{
+	return t->handle->refused;
+}
+
 int
 curl_session_error(const struct transfer *t, CURLcode code, const char *what, struct err *e)
 {

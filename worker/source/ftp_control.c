@@ -562,7 +562,8 @@ ftp_error(const struct ftp_control *ctl, CURLcode code, bool below, struct err *
 	enum err_class cls;
 
 	put_what(&b, ctl);
-	if (!ftp_replied(ctl, code)) {
+	/* libcurl goes on to PASV where policy refused what EPSV named, and has only that reply to show. */
+	if (!ftp_replied(ctl, code) || curl_session_refused(&ctl->t)) {
 		curl_session_error(&ctl->t, code, buf_str(&b), e);
 		buf_release(&b);
 		return -1;

@@ -254,6 +254,7 @@ bad_hop(const struct http_request *q, enum err_class cls, const char *why, struc
 static int
 follow(struct http_request *q, struct err *e)
 {
+	struct err refusal = ERR_INIT;
 	struct http_url to;
 	const char *why;
 	enum err_class cls;
@@ -261,6 +262,10 @@ follow(struct http_request *q, struct err *e)
 	if (http_url_resolve(&q->url, q->answer.location, strlen(q->answer.location), &to) != HTTP_REF_OK)
 		return bad_hop(q, ERR_PROTOCOL, "it is no address of http or https", e);
 	why = hop_fault(q, &to, &cls);
+	if (!why && net_scheme(to.https ? EGRESS_HTTPS : EGRESS_HTTP, &refusal)) {
+		cls = refusal.cls;
+		why = refusal.text;
+	}
 	if (why) {
 		http_url_release(&to);
 		return bad_hop(q, cls, why, e);
