@@ -25,6 +25,7 @@
 #define WALK_BUFFER 32768
 #define WALK_WINDOW 40          /* levels open at once, the source's path itself apart */
 #define WALK_CHUNK 4000         /* bytes of a path given to one openat2 */
+#define WALK_DIR_STATS (STATX_BASIC_STATS | STATX_MNT_ID)
 #define WALK_RETRIES 10         /* of openat2's EAGAIN: somebody renames under our feet */
 
 struct level {
@@ -34,6 +35,7 @@ struct level {
 	int64_t offset;         /* where in the directory the entry to come is found again */
 	size_t path_n;          /* bytes of the walk's path that name this level, with the '/' at the end */
 	uint64_t dev, ino;
+	uint64_t mount;         /* which mount; 0 before Linux 5.8 */
 	int done_there;         /* whether the directory's one done file is there; -1: not known, or each file has its own */
 };
 
@@ -234,6 +236,7 @@ push(struct walk *w, int fd, const struct statx *st)
 		.path_n = w->path_n,
 		.dev = (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor,
 		.ino = st->stx_ino,
+		.mount = st->stx_mask & STATX_MNT_ID ? st->stx_mnt_id : 0,
 		.done_there = -1,
 	};
 	w->depth++;
@@ -277,7 +280,7 @@ open_single(struct walk *w, const char *below, struct err *e)
 	struct statx st;
 	int fd = open_beneath(w, w->root_fd, dir, O_PATH | O_DIRECTORY, true);
 
-	if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st) < 0) {
+	if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, WALK_DIR_STATS, &st) < 0) {
 		top_error(w->root, dir, e);
 		if (fd >= 0)
 			close(fd);
@@ -313,7 +316,7 @@ open_top(struct walk *w, const char *below, struct err *e)
 	fd = open_beneath(w, w->root_fd, below, O_RDONLY | O_DIRECTORY, true);
 	if (fd < 0)
 		return top_error(w->root, below, e);
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st) < 0) {
+	if (statx(fd, "", AT_EMPTY_PATH, WALK_DIR_STATS, &st) < 0) {
 		top_error(w->root, below, e);
 		close(fd);
 		return -1;
@@ -546,19 +549,28 @@ is_ancestor(const struct walk *w, const struct statx *st)
 	return false;
 }
 
+/* Another file system; or a part of this one that is mounted here a second time (mount --bind), from wherever it is. */
+static bool
+elsewhere(const struct walk *w, const struct statx *st)
+{
+	const struct level *top = &w->levels[0];
+
+	return ((uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor) != top->dev ||
+	    (top->mount && (st->stx_mask & STATX_MNT_ID) && st->stx_mnt_id != top->mount);
+}
+
 /* fd is taken. via_link: a link led here, so that it may be a loop. */
 static int
 enter(struct walk *w, int fd, bool via_link, struct err *e)
 {
 	struct statx st;
 
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st) < 0) {
+	if (statx(fd, "", AT_EMPTY_PATH, WALK_DIR_STATS, &st) < 0) {
 		err_errno(e, ERR_TRANSIENT, "%.*s", (int)w->path_n, w->path);
 		close(fd);
 		return -1;
 	}
-	if ((via_link && is_ancestor(w, &st)) || (w->how.one_file_system &&
-	    ((uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor) != w->levels[0].dev)) {
+	if ((via_link && is_ancestor(w, &st)) || (w->how.one_file_system && elsewhere(w, &st))) {
 		close(fd);
 		return 0;
 	}
