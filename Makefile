@@ -34,7 +34,7 @@ CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -I. -I$(B) $(WARN) $(HARDEN) $(OPT) -MMD -MP
 	-DLIBEXECDIR='"$(PREFIX)/libexec/iis-poller"' $(CFLAGS)
 
 # What each program links; pkg-config names. The layering test holds these lists against ldd.
-LIBS_COMMON := json-c yaml-0.1 libcrypto
+LIBS_COMMON := json-c yaml-0.1 libcrypto libseccomp
 LIBS_MASTER := rdkafka
 LIBS_HTTP := libmicrohttpd
 LIBS_WORKER := libcurl libssh2 libxml-2.0
@@ -93,7 +93,7 @@ $(B)/t/unit/ctl_%.t: $(B)/t/unit/ctl_%.o $(B)/libctl.a $(B)/libmaster.a $(B)/lib
 $(B)/t/unit/http_%.t: $(B)/t/unit/http_%.o $(B)/libhttp.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_HTTP) $(LIBS_COMMON)) -lm
 $(B)/t/unit/worker_%.t: $(B)/t/unit/worker_%.o $(B)/libworker.a $(B)/libcommon.a
-	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check libseccomp $(LIBS_WORKER) $(LIBS_COMMON)) -lm
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,check $(LIBS_WORKER) $(LIBS_COMMON)) -lm
 # Helper programs of the tests (mock broker, evil worker, ...).
 $(B)/t/lib/%: $(B)/t/lib/%.o $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) $(if $(filter thread,$(SANITIZE)),-Wl$(comma)-u$(comma)thrd_create) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -75,6 +76,29 @@ limit(int what, const char *name, rlim_t soft, rlim_t hard, struct err *e)
 	return 0;
 }
 
+static int
+not_dumpable(struct err *e)
+{
+#ifndef SANITIZED
+	/* The leak check of a sanitizer attaches to its own process at the end. */
+	if (prctl(PR_SET_DUMPABLE, 0) < 0)
+		return err_errno(e, ERR_SYSTEM, "becoming not dumpable");
+#else
+	(void)e;
+#endif
+	return 0;
+}
+
+const char *
+sandbox_mode_name(enum sandbox_mode m)
+{
+	static const char *const names[SANDBOX_MODE__MAX] = {
+		[SANDBOX_ENFORCE] = "enforce", [SANDBOX_LOG] = "log", [SANDBOX_OFF] = "off",
+	};
+
+	return names[m];
+}
+
 int
 sandbox_prepare(const struct sandbox *s, struct err *e)
 {
@@ -86,18 +110,35 @@ sandbox_prepare(const struct sandbox *s, struct err *e)
 	prefer_for_oom();
 	if (limit(RLIMIT_CORE, "core", 0, 0, e))
 		return -1;
-#ifndef SANITIZED
-	/* The leak check of a sanitizer attaches to its own process at the end. */
-	if (prctl(PR_SET_DUMPABLE, 0) < 0)
-		return err_errno(e, ERR_SYSTEM, "becoming not dumpable");
-#endif
+	if (not_dumpable(e) < 0)
+		return -1;
 	if (close_range((unsigned)s->keep_fds, ~0U, 0) < 0)
 		return err_errno(e, ERR_SYSTEM, "closing inherited descriptors");
 	return reset_signals(e);
 }
 
-int
-sandbox_enter(const struct sandbox *s, char *out, size_t n, struct err *e)
+/*
+ * Another user, for good. Whoever changes the user loses the parent-death signal and may be dumped again: both once more.
+ * As before, the parent may have died between.
+ */
+static int
+become(const struct sandbox *s, struct err *e)
+{
+	const struct sandbox_rules *r = &s->rules;
+
+	if (!r->uid)
+		return 0;
+	if (setgroups(0, NULL) < 0 || setresgid(r->gid, r->gid, r->gid) < 0 || setresuid(r->uid, r->uid, r->uid) < 0)
+		return err_errno(e, ERR_SYSTEM, "becoming user %u", r->uid);
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		return err_errno(e, ERR_SYSTEM, "asking for the parent-death signal again");
+	if (getppid() != s->parent_pid)
+		return err_set(e, ERR_SYSTEM, "the parent %d is gone", s->parent_pid);
+	return not_dumpable(e);
+}
+
+static int
+limits(const struct sandbox *s, struct err *e)
 {
 	rlim_t cpu = (rlim_t)s->cpu_max_s;
 
@@ -111,9 +152,39 @@ sandbox_enter(const struct sandbox *s, char *out, size_t n, struct err *e)
 	/* Hard above soft: equal ones give a bare SIGKILL that looks like the out-of-memory killer. */
 	if (cpu > 0 && limit(RLIMIT_CPU, "cpu", cpu, cpu + 5, e))
 		return -1;
+	return 0;
+}
+
+/* What holds, for people. */
+static void
+describe(const struct sandbox_active *a, char *out, size_t n)
+{
+	char landlock[24] = "";
+
+	if (a->landlock)
+		snprintf(landlock, sizeof(landlock), " landlock_%u", a->landlock);
+	snprintf(out, n, "%s uid_%u parent_death_signal closed_descriptors clean_signals rlimits no_new_privs%s%s%s%s",
+	    sandbox_mode_name(a->mode), a->uid, prctl(PR_GET_DUMPABLE) == 0 ? " not_dumpable" : "", oom_first ? " oom_first" : "",
+	    landlock, a->filter ? a->mode == SANDBOX_LOG ? " seccomp_log" : " seccomp" : "");
+}
+
+int
+sandbox_enter(const struct sandbox *s, struct sandbox_active *active, char *out, size_t n, struct err *e)
+{
+	*active = (struct sandbox_active){ .mode = s->rules.mode };
+#ifdef SANITIZED
+	/* Sanitizers end with ptrace (leaks), want threads and files of their own, and map what they like. */
+	active->mode = SANDBOX_OFF;
+#endif
+	if (become(s, e) < 0 || limits(s, e) < 0)
+		return -1;
+	active->uid = getuid();
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_errno(e, ERR_SYSTEM, "setting no_new_privs");
-	snprintf(out, n, "parent_death_signal closed_descriptors clean_signals rlimits no_new_privs%s%s",
-	    prctl(PR_GET_DUMPABLE) == 0 ? " not_dumpable" : "", oom_first ? " oom_first" : "");
-	return 0;
+	/* Landlock can only refuse, not log. */
+	if (active->mode == SANDBOX_ENFORCE && landlock_enter(s, &active->landlock, e) < 0)
+		return -1;
+	active->filter = active->mode != SANDBOX_OFF;
+	describe(active, out, n);
+	return active->filter ? seccomp_enter(s, active->landlock, e) : 0;
 }

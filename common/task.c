@@ -67,6 +67,11 @@ setup_encode(const struct setup *s, struct buf *b)
 		buf_cstr(b, s->roots.v[i]);
 	buf_i64(b, s->keep_ms);
 	egress_lists_encode(&s->egress, b);
+	buf_u8(b, (uint8_t)s->sandbox.mode);
+	buf_u8(b, (uint8_t)s->sandbox.unlisted);
+	buf_u32(b, s->sandbox.landlock_max);
+	buf_u32(b, s->sandbox.uid);
+	buf_u32(b, s->sandbox.gid);
 }
 
 static void
@@ -87,6 +92,20 @@ get_roots(struct setup *s, struct cursor *c)
 	}
 }
 
+static void
+get_sandbox(struct sandbox_rules *r, struct cursor *c)
+{
+	unsigned mode = cursor_u8(c), unlisted = cursor_u8(c);
+
+	r->landlock_max = cursor_u32(c);
+	r->uid = cursor_u32(c);
+	r->gid = cursor_u32(c);
+	if (mode >= SANDBOX_MODE__MAX || unlisted >= SANDBOX_UNLISTED__MAX)
+		cursor_fail(c);
+	r->mode = (enum sandbox_mode)mode;
+	r->unlisted = (enum sandbox_unlisted)unlisted;
+}
+
 int
 setup_decode(struct setup *s, const void *p, size_t n, struct err *e)
 {
@@ -105,6 +124,7 @@ setup_decode(struct setup *s, const void *p, size_t n, struct err *e)
 	get_roots(s, &c);
 	s->keep_ms = cursor_i64(&c);
 	egress_lists_decode(&s->egress, &c);
+	get_sandbox(&s->sandbox, &c);
 	if (role >= ROLE__MAX || level > LOG_DEBUG || faults > 1 || s->spool_max < 0 || s->memory_max < 0 ||
 	    s->cpu_max_s < 0 || s->open_files < 8 || s->keep_ms < 0)
 		cursor_fail(&c);
@@ -336,15 +356,28 @@ void
 ready_encode(const struct ready *r, struct buf *b)
 {
 	put_fixed(b, r->sandbox, sizeof(r->sandbox));
+	buf_u8(b, (uint8_t)r->active.mode);
+	buf_u8(b, r->active.landlock);
+	buf_u8(b, r->active.filter);
+	buf_u32(b, r->active.uid);
 }
 
 int
 ready_decode(struct ready *r, const void *p, size_t n, struct err *e)
 {
 	struct cursor c;
+	unsigned mode, filter;
 
 	cursor_init(&c, p, n);
 	cursor_str(&c, r->sandbox, sizeof(r->sandbox));
+	mode = cursor_u8(&c);
+	r->active.landlock = cursor_u8(&c);
+	filter = cursor_u8(&c);
+	r->active.uid = cursor_u32(&c);
+	if (mode >= SANDBOX_MODE__MAX || filter > 1)
+		cursor_fail(&c);
+	r->active.mode = (enum sandbox_mode)mode;
+	r->active.filter = filter;
 	return finish(&c, "READY", e);
 }
 

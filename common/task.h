@@ -16,6 +16,7 @@
 #include "common/ipc.h"
 #include "common/job.h"
 #include "common/log.h"
+#include "common/sandbox.h"
 
 struct setup {                      /* master to worker, once */
 	enum worker_role role;
@@ -28,6 +29,7 @@ struct setup {                      /* master to worker, once */
 	bool allow_faults;              /* dummy.allow_faults */
 	struct egress_lists egress;     /* the daemon's own policy */
 	int64_t keep_ms;                /* network.keep_idle */
+	struct sandbox_rules sandbox;
 };
 void setup_init(struct setup *);
 void setup_release(struct setup *);
@@ -82,7 +84,10 @@ struct hello { uint32_t version; char build_id[65]; };
 void hello_encode(struct buf *);                      /* our own */
 int hello_decode(struct hello *, const void *p, size_t n, struct err *);
 
-struct ready { char sandbox[512]; };                  /* what is active, for people: "rlimits no_new_privs ..." */
+struct ready {                      /* what of the sandbox is active */
+	char sandbox[512];              /* for people: "rlimits no_new_privs ..." */
+	struct sandbox_active active;
+};
 void ready_encode(const struct ready *, struct buf *);
 int ready_decode(struct ready *, const void *p, size_t n, struct err *);
 

@@ -86,6 +86,10 @@ put_worker(struct jsonw *j, const struct master *m, const struct slot *s)
 	jsonw_int(j, "listed", (int64_t)s->listed);
 	jsonw_int(j, "matched", (int64_t)s->matched);
 	jsonw_str(j, "sandbox", *s->sandbox ? s->sandbox : NULL);
+	jsonw_str(j, "sandbox_mode", *s->sandbox ? sandbox_mode_name(s->confined.mode) : NULL);
+	jsonw_int(j, "landlock", *s->sandbox ? s->confined.landlock : 0);
+	jsonw_bool(j, "filter", *s->sandbox && s->confined.filter);
+	jsonw_int(j, "uid", *s->sandbox ? s->confined.uid : 0);
 	jsonw_end_object(j);
 }
 
@@ -154,6 +158,7 @@ put_death(struct jsonw *j, const struct death *d)
 	jsonw_int(j, "signal", v->signal);
 	jsonw_int(j, "exit_code", v->exit_code);
 	jsonw_int(j, "syscall", v->syscall);
+	jsonw_str(j, "syscall_name", v->syscall_name[0] ? v->syscall_name : NULL);
 	jsonw_str(j, "job_id", *d->job_id ? d->job_id : NULL);
 	jsonw_str(j, "org_id", *d->org_id ? d->org_id : NULL);
 	jsonw_str(j, "source_type", *d->source_type ? d->source_type : NULL);

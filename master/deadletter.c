@@ -90,6 +90,7 @@ write_worker(struct jsonw *j, const struct task *t, bool small)
 	jsonw_str(j, "signal_name", v->signal > 0 ? sigabbrev_np(v->signal) : NULL);
 	write_number(j, "exit_code", v->signal <= 0 && v->exit_code >= 0, v->exit_code);
 	write_number(j, "syscall", v->syscall > 0, v->syscall);
+	jsonw_str(j, "syscall_name", v->syscall_name[0] ? v->syscall_name : NULL);
 	jsonw_dbl(j, "cpu_seconds", v->cpu_seconds, 3);
 	jsonw_int(j, "max_rss_bytes", v->max_rss_bytes);
 	jsonw_str(j, "phase", task_phase_name(v->phase));

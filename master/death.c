@@ -4,10 +4,12 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 
+#include "common/sandbox.h"
 #include "master/master.h"
 #include "common/banned.h"
 
@@ -72,6 +74,27 @@ verdict_fill(const struct slot *s, int status, struct verdict *v)
 	snprintf(v->stderr_tail, sizeof(v->stderr_tail), "%s", s->err_tail);
 }
 
+/* The call that its filter refused; the arguments go to the log alone, since one may be an address. */
+static void
+name_call(const struct slot *s, struct verdict *v)
+{
+	struct refused r;
+	char *name, args[80];
+
+	refused_read(s->proc.refused_fd, &r);
+	if (r.nr <= 0)
+		return;
+	name = refused_name(r.nr);
+	v->syscall = r.nr;
+	snprintf(v->syscall_name, sizeof(v->syscall_name), "%s", name ? name : "");
+	free(name);
+	snprintf(args, sizeof(args), "%#llx, %#llx, %#llx", (unsigned long long)r.args[0], (unsigned long long)r.args[1],
+	    (unsigned long long)r.args[2]);
+	LOG(LOG_ERROR, "sandbox_refused", LI("slot", s->index), LI("pid", v->pid), LS("role", worker_role_name(s->role)),
+	    LI("syscall", v->syscall), LS("name", v->syscall_name), LS("arguments", args),
+	    LS("todo", "a fault of a library or a worker that was taken over: keep this line and look at the job's source"));
+}
+
 static void
 death_text(const struct slot *s, enum death_cause cause, const struct verdict *v, char *out, size_t n)
 {
@@ -81,6 +104,11 @@ death_text(const struct slot *s, enum death_cause cause, const struct verdict *v
 		snprintf(out, n, "worker %d did not end within the deadline", v->pid);
 	else if (cause == DEATH_START)
 		snprintf(out, n, "worker %d was not READY in time", v->pid);
+	else if (v->syscall)
+		snprintf(out, n, "worker %d was stopped by its sandbox: it called %s (%d)", v->pid,
+		    v->syscall_name[0] ? v->syscall_name : "an unknown system call", v->syscall);
+	else if (cause == DEATH_SANDBOX)
+		snprintf(out, n, "worker %d was killed by its sandbox (SIGSYS) for a call that is never legal; the kernel's log names it", v->pid);
 	else if (v->signal)
 		snprintf(out, n, "worker %d died of signal %d (%s)", v->pid, v->signal, strsignal(v->signal));
 	else
@@ -106,6 +134,8 @@ death_record(struct deaths *all, const struct slot *s, enum death_cause cause, i
 
 	*d = (struct death){ .at_ns = clock_real_ns(), .slot = s->index, .generation = s->generation, .cause = cause };
 	verdict_fill(s, status, &d->verdict);
+	if (cause == DEATH_SANDBOX)
+		name_call(s, &d->verdict);
 	death_text(s, cause, v, d->text, sizeof(d->text));
 	if (s->task)
 		name_job(d, s->task);

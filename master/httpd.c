@@ -254,6 +254,7 @@ send_setup(struct httpd *h, struct err *e)
 	s.role = ROLE_LOCAL;
 	s.log_level = log_get_level();
 	s.memory_max = MEMORY_MAX;
+	s.sandbox = h->m->sandbox;
 	s.open_files = h->m->cfg->http_connections + FDS_BESIDE;
 	ipc_begin(&h->frame, MSG_SETUP, h->generation, 0);
 	setup_encode(&s, &h->frame);
@@ -391,10 +392,22 @@ backoff(struct httpd *h)
 		timer_set(h->m->loop, &h->timer, ms < BACKOFF_MAX_MS ? ms : BACKOFF_MAX_MS);
 }
 
+/* The call for which its sandbox ended it; NULL: none, or none that is known. Caller frees. */
+static char *
+refused_call(const struct httpd *h, int status)
+{
+	struct refused r = { .nr = -1 };
+
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+		refused_read(h->proc.refused_fd, &r);
+	return r.nr >= 0 ? refused_name(r.nr) : NULL;
+}
+
 static void
 on_exit_of(void *arg, int fd, uint32_t events)
 {
 	struct httpd *h = arg;
+	char *name;
 	int status;
 
 	(void)fd;
@@ -402,8 +415,11 @@ on_exit_of(void *arg, int fd, uint32_t events)
 	if (waitpid(h->proc.pid, &status, WNOHANG) != h->proc.pid)
 		return;
 	stderr_drain(&h->proc.err);
+	name = refused_call(h, status);
 	LOG(h->stopping ? LOG_INFO : LOG_WARN, "http_child_died", LI("pid", h->proc.pid),
-	    LI("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0), LI("exit_code", WIFEXITED(status) ? WEXITSTATUS(status) : -1));
+	    LI("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0), LI("exit_code", WIFEXITED(status) ? WEXITSTATUS(status) : -1),
+	    LS("refused_call", name));
+	free(name);
 	forget_process(h);
 	backoff(h);
 }

@@ -414,7 +414,7 @@ open_rooms(struct master *m, struct err *e)
 
 	if (mkdir(c->state_dir, 0750) < 0 && errno != EEXIST)
 		return err_errno(e, ERR_CONFIG, "state.dir: cannot make %s", c->state_dir);
-	if (lock_pid_file(c->pid_file, e) < 0)
+	if (lock_pid_file(c->pid_file, e) < 0 || confine_start(m, e) < 0)
 		return -1;
 	identity = xasprintf("%s %s", c->topic_jobs, c->kafka_group_id);
 	m->journal = journal_open(c->state_dir, identity, e);

@@ -52,6 +52,8 @@ struct master {
 	bool last_reload_ok;
 	uint32_t config_generation;     /* 1 + successful reloads */
 	uint32_t setup_generation;      /* 1 more whenever a reload changed what SETUP tells workers */
+	struct sandbox_rules sandbox;   /* what children are told; confine.c */
+	struct sandbox_kernel kernel;   /* what this machine has of it */
 
 	struct jobs *jobs;
 	struct sched *sched;
@@ -64,6 +66,14 @@ struct master {
 	struct journal *journal;
 	struct demo *demo_broker;       /* NULL but in --demo */
 };
+
+/* confine.c */
+/* -1 (CONFIG): this machine cannot do what sandbox.* demands. Logs what is active. */
+int confine_start(struct master *, struct err *);
+/* The Landlock ABI that children use; 0: none. */
+unsigned confine_landlock(const struct master *);
+/* What does not hold, in words; NULL: all does. */
+const char *confine_lacks(const struct master *);
 
 /* Begins a graceful stop (the second call a hard one); from signals and from the admin tool. */
 void master_stop(struct master *, const char *why);
@@ -97,7 +107,9 @@ enum delivery { DELIVERY_OK, DELIVERY_TOO_LARGE, DELIVERY_HOLD };
 struct ticket { void (*delivered)(struct ticket *, enum delivery, const char *why); };
 
 struct verdict {                    /* how the worker of a task died; zeros where it did not */
-	int pid, signal, exit_code, syscall;
+	int pid, signal, exit_code;
+	int syscall;                    /* the call that its sandbox refused; 0: none is known */
+	char syscall_name[32];          /* "" where it has none here */
 	double cpu_seconds;
 	int64_t max_rss_bytes;
 	enum task_phase phase;
@@ -354,6 +366,7 @@ struct spawn_spec {                 /* spawn.c: one child; everything it inherit
 struct child {                      /* one process that was started, and what the loop watches of it */
 	pid_t pid;                      /* 0: none */
 	int pidfd, fd;                  /* fd: our end of its socket, non-blocking; -1: none */
+	int refused_fd;                 /* the page where it notes a call that its sandbox refused; sandbox_refused.c */
 	struct watch *w_sock, *w_pid;   /* w_sock NULL: not read any more */
 	struct child_stderr err;
 };
@@ -406,7 +419,8 @@ struct slot {
 	char *endpoint;                 /* of its last task, NULL where that was none of a network source; owned */
 	char tenant[129];               /* of its last task */
 	unsigned kept;                  /* connections it says it keeps there */
-	char sandbox[512];
+	char sandbox[512];              /* "" until READY */
+	struct sandbox_active confined; /* as it says; while sandbox is not "" */
 	char err_tail[512];
 	struct rusage usage;
 };

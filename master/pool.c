@@ -20,8 +20,8 @@
 
 #define RECYCLE_CHECK_MS 1000
 
-/* Descriptors of one worker: socket, pidfd, stderr, spool. */
-#define FDS_PER_WORKER 4
+/* Descriptors of one worker: socket, pidfd, stderr, spool, page of refused calls. */
+#define FDS_PER_WORKER 5
 #define FDS_FOR_THE_REST 40
 
 int
@@ -44,6 +44,7 @@ pool_send_setup(struct slot *s, struct err *e)
 	setup.allow_faults = c->dummy_faults;
 	egress_lists_copy(&setup.egress, &(struct egress_lists){ c->egress_allow, c->egress_deny, c->egress_only, c->egress_ports, c->egress_schemes });
 	setup.keep_ms = c->network_keep;
+	setup.sandbox = s->m->sandbox;
 	s->setup = s->m->setup_generation;
 	ipc_begin(&b, MSG_SETUP, s->generation, 0);
 	setup_encode(&setup, &b);

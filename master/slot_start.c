@@ -257,6 +257,10 @@ slot_ready(struct slot *s, const struct frame *f, struct err *e)
 		return -1;
 	/* never empty: it tells a worker that was READY once from one that was not */
 	snprintf(s->sandbox, sizeof(s->sandbox), "%s", r.sandbox[0] ? r.sandbox : "none");
+	s->confined = r.active;
+	if (r.active.mode != s->m->sandbox.mode)
+		LOG(LOG_WARN, "worker_sandbox_weak", LI("slot", s->index), LI("pid", s->proc.pid), LS("wanted", sandbox_mode_name(s->m->sandbox.mode)),
+		    LS("active", sandbox_mode_name(r.active.mode)));
 	timer_cancel(s->m->loop, &s->timer);
 	s->failures = 0;
 	s->turning = false;

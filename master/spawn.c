@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/sandbox.h"
 #include "common/xalloc.h"
 #include "master/master.h"
 #include "common/banned.h"
@@ -29,7 +30,7 @@ static const char *const inherited[] = { "TZ", "ASAN_OPTIONS", "UBSAN_OPTIONS", 
 #define SAFE_FD 16
 
 /* The child's ends of its two channels, until it has them. */
-struct ends { int socket_fd, stderr_fd; };
+struct ends { int socket_fd, stderr_fd, refused_fd; };
 
 static void
 close_fd(int *fd)
@@ -82,12 +83,15 @@ environment_free(char **env)
 	free(env);
 }
 
-/* Moves the child's descriptors out of the way of 0..5 and plans the dup2 of each. */
+#define ENDS 5
+
+/* Moves the child's descriptors out of the way of 0..6 and plans the dup2 of each. */
 static int
-plan_fds(posix_spawn_file_actions_t *fa, const struct spawn_spec *s, const struct ends *ends, int moved[4])
+plan_fds(posix_spawn_file_actions_t *fa, const struct spawn_spec *s, const struct ends *ends, int moved[ENDS])
 {
 	const struct { int fd, to; } plan[] = {
-		{ ends->socket_fd, IPC_FD }, { s->spool_fd, IPC_SPOOL_FD }, { s->listen_fd, IPC_LISTEN_FD }, { ends->stderr_fd, 2 },
+		{ ends->socket_fd, IPC_FD }, { s->spool_fd, IPC_SPOOL_FD }, { ends->refused_fd, IPC_REFUSED_FD },
+		{ s->listen_fd, IPC_LISTEN_FD }, { ends->stderr_fd, 2 },
 	};
 	int last = 2;
 
@@ -106,8 +110,8 @@ plan_fds(posix_spawn_file_actions_t *fa, const struct spawn_spec *s, const struc
 		if (plan[i].to > last)
 			last = plan[i].to;
 	}
-	posix_spawn_file_actions_adddup2(fa, moved[3], 1);
-	posix_spawn_file_actions_addclosefrom_np(fa, last + 1 > IPC_SPOOL_FD + 1 ? last + 1 : IPC_SPOOL_FD + 1);
+	posix_spawn_file_actions_adddup2(fa, moved[ENDS - 1], 1);
+	posix_spawn_file_actions_addclosefrom_np(fa, last + 1);
 	return 0;
 }
 
@@ -117,7 +121,7 @@ spawn(const struct spawn_spec *s, const struct ends *ends, pid_t *pid, int *pidf
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t attr;
 	sigset_t none, all;
-	int moved[4] = { -1, -1, -1, -1 }, rc, ret = -1;
+	int moved[ENDS] = { -1, -1, -1, -1, -1 }, rc, ret = -1;
 	char **env = environment();
 	union { const char *const *in; char *const *out; } argv = { .in = s->argv };
 
@@ -163,17 +167,25 @@ out:
 void
 child_init(struct child *c)
 {
-	*c = (struct child){ .pidfd = -1, .fd = -1, .err.fd = -1 };
+	*c = (struct child){ .pidfd = -1, .fd = -1, .refused_fd = -1, .err.fd = -1 };
 }
 
 int
 child_start(struct child *c, struct loop *l, const struct spawn_spec *s, struct err *e)
 {
-	struct ends theirs = { -1, -1 };
+	struct ends theirs = { -1, -1, -1 };
 	int stderr_fd = -1, ret = -1;
 	bool watched;
 
-	if (open_ends(&c->fd, &stderr_fd, &theirs, e) < 0 || spawn(s, &theirs, &c->pid, &c->pidfd, e) < 0)
+	if (open_ends(&c->fd, &stderr_fd, &theirs, e) < 0)
+		goto out;
+	c->refused_fd = refused_create();
+	if (c->refused_fd < 0) {
+		err_errno(e, ERR_SYSTEM, "cannot make a child's page for refused calls");
+		goto out;
+	}
+	theirs.refused_fd = c->refused_fd;
+	if (spawn(s, &theirs, &c->pid, &c->pidfd, e) < 0)
 		goto out;
 	/* child_forget closes it, watched or not */
 	watched = stderr_open(&c->err, l, stderr_fd, s->on_stderr, s->arg) == 0;
@@ -203,6 +215,7 @@ child_forget(struct child *c, struct loop *l)
 	loop_unwatch(l, &c->w_pid);
 	close_fd(&c->fd);
 	close_fd(&c->pidfd);
+	close_fd(&c->refused_fd);
 	stderr_close(&c->err);
 	c->pid = 0;
 }

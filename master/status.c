@@ -259,6 +259,20 @@ status_jobs_ended(const char *outcome)
 	return (uint64_t)n;
 }
 
+/* What this machine gives, and what of it is missing. */
+static void
+json_sandbox(struct jsonw *j, const struct master *m)
+{
+	jsonw_object(j, "sandbox");
+	jsonw_str(j, "mode", sandbox_mode_name(m->sandbox.mode));
+	jsonw_bool(j, "seccomp", m->kernel.seccomp);
+	jsonw_int(j, "landlock_kernel", m->kernel.landlock);
+	jsonw_int(j, "landlock", confine_landlock(m));
+	jsonw_int(j, "uid", m->sandbox.uid ? m->sandbox.uid : geteuid());
+	jsonw_str(j, "lacks", confine_lacks(m));
+	jsonw_end_object(j);
+}
+
 static void
 json_worker(struct jsonw *j, const struct master *m, const struct slot *s)
 {
@@ -285,6 +299,8 @@ json_worker(struct jsonw *j, const struct master *m, const struct slot *s)
 	jsonw_int(j, "listed", (int64_t)s->listed);
 	jsonw_int(j, "matched", (int64_t)s->matched);
 	jsonw_str(j, "sandbox", s->sandbox[0] ? s->sandbox : NULL);
+	jsonw_str(j, "sandbox_mode", s->sandbox[0] ? sandbox_mode_name(s->confined.mode) : NULL);
+	jsonw_int(j, "landlock", s->sandbox[0] ? s->confined.landlock : 0);
 	jsonw_end_object(j);
 }
 
@@ -385,6 +401,7 @@ status_json(struct master *m, struct buf *b)
 	jsonw_end_object(&j);
 	json_jobs(&j, m);
 	json_kafka(&j, m);
+	json_sandbox(&j, m);
 	jsonw_int(&j, "worker_restarts", (int64_t)pool_restarts(m->pool));
 	jsonw_array(&j, "workers");
 	for (size_t i = 0; i < pool_size(m->pool); i++)

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/escape.h"
 #include "common/units.h"
@@ -216,6 +217,22 @@ worker(struct buf *b, const struct master *m, const struct slot *s)
 	buf_puts(b, "</tr>\n");
 }
 
+/* One line: what children are held to, and what of it this machine cannot give. */
+static void
+sandbox(struct buf *b, const struct master *m)
+{
+	const char *lacks = confine_lacks(m);
+	unsigned abi = confine_landlock(m);
+
+	buf_printf(b, "<p>Sandbox: %s, system calls %s, Landlock ", sandbox_mode_name(m->sandbox.mode),
+	    m->sandbox.mode == SANDBOX_ENFORCE ? "filtered" : m->sandbox.mode == SANDBOX_LOG ? "logged" : "not filtered");
+	if (abi)
+		buf_printf(b, "ABI %u", abi);
+	else
+		buf_puts(b, "none");
+	buf_printf(b, ", user %u.%s%s</p>\n", m->sandbox.uid ? m->sandbox.uid : geteuid(), lacks ? " Not held: " : "", lacks ? lacks : "");
+}
+
 static void
 workers(struct buf *b, const struct master *m)
 {
@@ -228,6 +245,7 @@ workers(struct buf *b, const struct master *m)
 	buf_puts(b, "</table></div>\n");
 	if (n > WORKERS_SHOWN)
 		buf_printf(b, "<p class=\"dim\">and %zu more workers</p>\n", n - WORKERS_SHOWN);
+	sandbox(b, m);
 }
 
 static void

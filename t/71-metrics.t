@@ -21,6 +21,7 @@ TOO_LARGE, NOT_AUTHORIZED, OUT_OF_ORDER = 10, 29, 45
 # What no job, fault or operator can move in this version, and why.
 STILL = {
     "poller_build_info": "always 1",
+    "poller_sandbox_info": "always 1",
     "process_start_time_seconds": "a master starts once",
 }
 

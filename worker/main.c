@@ -2,7 +2,7 @@
  * main.c - iis-poller-worker: start, sandbox, then one task after the other until the master says STOP or is gone.
  *
  * Started by the master alone: descriptor 0 is /dev/null, 1 and 2 a pipe that the master reads, 3 the frame socket,
- * 4 the spool. The only file of the worker that ends the process (but for faults that a test's job asks dummy.c for).
+ * 4 the spool, 5 the page of sandbox_refused.c. The only file of the worker that ends the process (but for faults that a test's job asks dummy.c for).
  * Exit codes: 0 told to end, or the master is gone; 64 started by hand; 70 the master broke the protocol; 71 the
  * system refused something; 75 it leaves by itself, before any further task; 78 master and worker are of different builds.
  */
@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sysexits.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "worker/worker.h"
@@ -108,9 +107,9 @@ receive_setup(struct channel *ch, struct setup *setup)
 static int
 say_ready(struct channel *ch, const struct sandbox *s, struct err *e)
 {
-	struct ready ready = { "" };
+	struct ready ready = { .sandbox = "" };
 
-	if (sandbox_enter(s, ready.sandbox, sizeof(ready.sandbox), e))
+	if (sandbox_enter(s, &ready.active, ready.sandbox, sizeof(ready.sandbox), e))
 		return -1;
 	ready_encode(&ready, channel_begin(ch, MSG_READY));
 	return channel_send(ch, e);
@@ -144,6 +143,11 @@ serve(struct channel *ch, struct emit *m, struct conns *conns, const struct setu
 			return EX_OK;
 		if (f.type != MSG_JOB)
 			return die(EX_SOFTWARE, "the master sent %s where JOB was due", ipc_name(f.type));
+		/* Answered by leaving: the master gives the task to another, and nobody is charged. */
+		if (sandbox_stale()) {
+			LOG0(LOG_INFO, "worker_sandbox_stale");
+			return die(EX_TEMPFAIL, "a directory or a file that it may read was replaced; a fresh worker takes over");
+		}
 		if (run_task(ch, m, conns, setup, &f, &cls, &e))
 			return end_code(ch, &e);
 		if (descriptors_leaked(setup, conns)) {
@@ -154,6 +158,12 @@ serve(struct channel *ch, struct emit *m, struct conns *conns, const struct setu
 		}
 	}
 	return EX_OK;
+}
+
+static enum sandbox_role
+role_of(enum worker_role r)
+{
+	return r == ROLE_LOCAL ? SANDBOX_LOCAL : r == ROLE_NETWORK ? SANDBOX_NETWORK : SANDBOX_CREDENTIALS;
 }
 
 static int
@@ -174,14 +184,17 @@ work(struct channel *ch, struct sandbox *s, struct setup *setup)
 		return die(EX_CONFIG, "%s", e.text);
 	log_set_level(setup->log_level);
 	log_set_sink(channel_log, ch);
-	/* Read the zone's files now: later there may be no leave to. */
-	tzset();
+	warm_up(setup->role);
 	s->file_max = setup->spool_max;
 	s->data_max = setup->memory_max;
 	s->cpu_max_s = setup->cpu_max_s;
 	s->open_files = setup->open_files;
+	s->role = role_of(setup->role);
+	s->rules = setup->sandbox;
+	s->roots = (const char *const *)setup->roots.v;
+	s->n_roots = setup->roots.n;
 	if (say_ready(ch, s, &e))
-		return end_code(ch, &e);
+		return e.cls == ERR_CONFIG ? die(EX_CONFIG, "%s", e.text) : end_code(ch, &e);
 	emit_init(&m, ch, IPC_SPOOL_FD);
 	conns = conns_new(ch, setup->keep_ms);
 	code = serve(ch, &m, conns, setup);
@@ -206,7 +219,7 @@ parse_args(int argc, char **argv, uint32_t *generation)
 int
 main(int argc, char **argv)
 {
-	struct sandbox s = { .keep_fds = IPC_SPOOL_FD + 1 };
+	struct sandbox s = { .keep_fds = IPC_REFUSED_FD + 1 };
 	struct setup setup;
 	struct err e = ERR_INIT;
 	uint32_t generation;
@@ -227,6 +240,7 @@ main(int argc, char **argv)
 	log_init("iis-poller-worker");
 	if (sandbox_prepare(&s, &e))
 		return die(EX_OSERR, "%s", e.text);
+	refused_map(IPC_REFUSED_FD);
 	channel_init(&channel, IPC_FD, generation);
 	setup_init(&setup);
 	code = work(&channel, &s, &setup);

@@ -173,6 +173,9 @@ struct net_target {             /* one host and port */
 	struct net_addr { struct sockaddr_storage sa; socklen_t len; } addr[NET_ADDRS];  /* allowed ones, in the resolver's order */
 };
 /* The policy of SETUP, compiled once. 0 or -1 with err (CONFIG). */
+/* warm.c: everything that is loaded or read once, before the sandbox closes. */
+void warm_up(enum worker_role);
+
 int net_init(const struct setup *, struct err *);
 /* The tenant's part of it, and whether the task's scheme is allowed. Before the task connects. 0 or -1 with err. */
 int net_task(const struct task_spec *, struct err *);

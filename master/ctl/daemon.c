@@ -150,7 +150,7 @@ int
 ctl_workers(struct ctl *c)
 {
 	return show_list(c, "workers", "workers", ">SLOT=slot|POOL=pool|STATE=state|ROLE=role|BOUND=bound_to|>SINCE=since_seconds|>PID=pid|>TASKS=tasks_served|"
-	    ">AGE=age_seconds|>LISTED=listed|>MATCHED=matched|PAUSED=paused|TENANT=org_id|SOURCE=source_id|>TRY=attempt|JOB=job_id");
+	    ">AGE=age_seconds|SANDBOX=sandbox_mode|>LANDLOCK=landlock|>UID=uid|>LISTED=listed|>MATCHED=matched|PAUSED=paused|TENANT=org_id|SOURCE=source_id|>TRY=attempt|JOB=job_id");
 }
 
 int
@@ -163,7 +163,7 @@ ctl_endpoints(struct ctl *c)
 int
 ctl_crashes(struct ctl *c)
 {
-	return show_list(c, "crashes", "crashes", "WHEN=at|>SLOT=slot|CAUSE=cause|>SIGNAL=signal|>EXIT=exit_code|>SYSCALL=syscall|"
+	return show_list(c, "crashes", "crashes", "WHEN=at|>SLOT=slot|CAUSE=cause|>SIGNAL=signal|>EXIT=exit_code|SYSCALL=syscall_name|"
 	    "JOB=job_id|TENANT=org_id|SOURCE=source_type|PHASE=phase|>CPU=cpu_seconds|>MEMORY=max_rss_bytes|TEXT=text");
 }
 

@@ -1,9 +1,9 @@
 /*
  * main.c - iis-poller-http: serves the master's pages to browsers and scrapers, sandboxed, beside nobody's secrets.
  *
- * Started by the master alone: descriptor 3 is the frame socket, 5 the listening socket, 1 and 2 a pipe that the
- * master reads. It opens nothing and connects to nothing. Exit codes: 0 told to end, or the master is gone; 64 started
- * by hand; 70 the master broke the protocol; 71 the system refused something.
+ * Started by the master alone: descriptor 3 is the frame socket, 5 the page of sandbox_refused.c, 6 the listening socket, 1
+ * and 2 a pipe that the master reads. It opens nothing and connects to nothing. Exit codes: 0 told to end, or the master is gone; 64 started
+ * by hand; 70 the master broke the protocol; 71 the system refused something; 78 the kernel lacks what the sandbox needs.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,9 +162,9 @@ shake_hands(struct setup *setup, struct err *e)
 static int
 say_ready(const struct sandbox *s, struct err *e)
 {
-	struct ready ready = { "" };
+	struct ready ready = { .sandbox = "" };
 
-	if (sandbox_enter(s, ready.sandbox, sizeof(ready.sandbox), e) < 0)
+	if (sandbox_enter(s, &ready.active, ready.sandbox, sizeof(ready.sandbox), e) < 0)
 		return -1;
 	ipc_begin(&http.out, MSG_READY, http.generation, 0);
 	ready_encode(&ready, &http.out);
@@ -183,6 +183,7 @@ serve(struct sandbox *s, unsigned connections, int64_t deadline_ms)
 	r = shake_hands(&setup, &e);
 	s->data_max = setup.memory_max;
 	s->open_files = setup.open_files;
+	s->rules = setup.sandbox;
 	setup_release(&setup);
 	if (r)
 		return r - 1;
@@ -194,7 +195,7 @@ serve(struct sandbox *s, unsigned connections, int64_t deadline_ms)
 	/* Before the sandbox closes: the library makes its descriptors now. */
 	http.server = server_new(http.loop, http.pages, IPC_LISTEN_FD, connections, deadline_ms, &e);
 	if (!http.server || say_ready(s, &e) < 0)
-		return die(EX_OSERR, e.text);
+		return die(e.cls == ERR_CONFIG ? EX_CONFIG : EX_OSERR, e.text);
 	w = loop_watch(http.loop, IPC_FD, EPOLLIN, on_master, NULL);
 	if (!w)
 		return die(EX_OSERR, "cannot watch the master's socket");
@@ -237,7 +238,7 @@ parse_args(int argc, char **argv, int64_t v[3])
 int
 main(int argc, char **argv)
 {
-	struct sandbox s = { .keep_fds = IPC_LISTEN_FD + 1 };
+	struct sandbox s = { .keep_fds = IPC_LISTEN_FD + 1, .role = SANDBOX_HTTP };
 	struct err e = ERR_INIT;
 	int64_t v[3];
 	int code;
@@ -252,10 +253,11 @@ main(int argc, char **argv)
 		return usage(STDERR_FILENO, EX_USAGE);
 	s.parent_pid = master_pid();
 	if (!s.parent_pid)
-		return die(EX_USAGE, "descriptors 3 and 5 are not the master's: this program is started by iis-pollerd only");
+		return die(EX_USAGE, "descriptors 3 and 6 are not the master's: this program is started by iis-pollerd only");
 	xalloc_set_handler(out_of_memory);
 	if (sandbox_prepare(&s, &e) < 0)
 		return die(EX_OSERR, e.text);
+	refused_map(IPC_REFUSED_FD);
 	http.generation = (uint32_t)v[2];
 	code = serve(&s, (unsigned)v[0], v[1]);
 	server_free(http.server);

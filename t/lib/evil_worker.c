@@ -203,7 +203,7 @@ progress_frame(void)
 static void
 ready_frame(void)
 {
-	struct ready r = { "none: this worker is evil" };
+	struct ready r = { .sandbox = "none: this worker is evil" };
 
 	ipc_begin(&out, MSG_READY, generation, 0);
 	ready_encode(&r, &out);

@@ -175,7 +175,7 @@ e_hello(struct buf *b)
 static void
 e_ready(struct buf *b)
 {
-	struct ready r = { "rlimits" };
+	struct ready r = { .sandbox = "rlimits", .active = { SANDBOX_LOG, 6, true, 1234 } };
 
 	ready_encode(&r, b);
 }

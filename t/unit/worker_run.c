@@ -151,6 +151,10 @@ ready(void)
 	expect(MSG_READY);
 	ck_assert_int_eq(ready_decode(&r, f.payload, f.n, &e), 0);
 	ck_assert_ptr_nonnull(strstr(r.sandbox, "no_new_privs"));
+#ifndef SANITIZED
+	ck_assert_int_eq(r.active.mode, SANDBOX_ENFORCE);
+	ck_assert(r.active.filter);
+#endif
 }
 
 static int
@@ -624,7 +628,7 @@ START_TEST(faults_stop_after_their_attempts)
 }
 END_TEST
 
-/* What the sandbox of this stage promises, read from outside. */
+/* What the sandbox promises, as far as it can be read from outside. */
 START_TEST(limits_are_set)
 {
 	char path[64], text[4096];
@@ -656,6 +660,11 @@ START_TEST(limits_are_set)
 	close(fd);
 	text[n > 0 ? n : 0] = '\0';
 	ck_assert_ptr_nonnull(strstr(text, "NoNewPrivs:\t1"));
+#ifndef SANITIZED
+	/* its calls are filtered, by both filters */
+	ck_assert_ptr_nonnull(strstr(text, "Seccomp:\t2"));
+	ck_assert_ptr_nonnull(strstr(text, "Seccomp_filters:\t2"));
+#endif
 }
 END_TEST
 

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,7 +59,7 @@ die_by(int sig)
 	sigaction(sig, &sa, NULL);
 	raise(sig);
 	for (;;)
-		pause();
+		poll(NULL, 0, -1);
 }
 
 static void
@@ -127,7 +128,7 @@ send_oversized(struct run *r, struct err *e)
 static int
 send_out_of_turn(struct run *r, struct err *e)
 {
-	struct ready ready = { "out of turn" };
+	struct ready ready = { .sandbox = "out of turn" };
 
 	ready_encode(&ready, channel_begin(r->ch, MSG_READY));
 	return channel_send(r->ch, e);
@@ -160,7 +161,7 @@ crash(struct run *r, const char *kind, struct err *e)
 		return send_out_of_turn(r, e);
 	/* "hang": deaf to CANCEL, too */
 	for (;;)
-		pause();
+		poll(NULL, 0, -1);
 }
 
 /* The word of the ENUM's list that the value is the index of. */
