@@ -286,7 +286,8 @@ on_error(struct consumer *c, rd_kafka_event_t *ev)
 		break;
 	case RD_KAFKA_RESP_ERR__AUTHENTICATION:
 	case RD_KAFKA_RESP_ERR__SSL:
-		snprintf(c->trouble, sizeof(c->trouble), "the brokers refuse this client: %s", reason);
+		snprintf(c->trouble, sizeof(c->trouble), "the brokers refuse this client: %s%s", reason,
+		    kafka_refusal_note(reason));
 		c->trouble_told = true;
 		consumer_probe_now(c);
 		break;

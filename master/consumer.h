@@ -76,7 +76,7 @@ struct consumer {
 	struct probe *probe;
 	bool probe_busy, probe_again, probe_good;
 	bool trouble_told;          /* by the connections, not by the probe */
-	char trouble[640];          /* brokers and topics; "" none; the next good probe clears it */
+	char trouble[896];          /* brokers and topics; "" none; the next good probe clears it */
 	char group_trouble[512];    /* the next assignment clears it */
 	char fatal[640];            /* for good */
 };

@@ -408,8 +408,21 @@ kafka_topic_trouble(char *text, size_t n, const char *topic, rd_kafka_resp_err_t
 	}
 }
 
+/*
+ * Until 2.6.1 librdkafka repeats its own nonce in the last message of SCRAM. Brokers looked over it until Kafka 4.0,
+ * and have refused it since, with the words of a wrong password.
+ */
+const char *
+kafka_refusal_note(const char *reason)
+{
+	if (rd_kafka_version() >= 0x020601ff || !strstr(reason, "SASL mechanism SCRAM"))
+		return "";
+	return "; the password may be right: Kafka 4.0 and later refuse SCRAM of the librdkafka installed here (before 2.6.1): use SASL PLAIN over TLS, "
+	    "a client certificate or a newer librdkafka";
+}
+
 struct online {
-	char text[512];  /* first error that the brokers' connections told */
+	char text[768];  /* first error that the brokers' connections told */
 };
 
 static void
@@ -419,7 +432,7 @@ online_error(rd_kafka_t *rk, int err, const char *reason, void *arg)
 
 	(void)rk;
 	if (err != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && !o->text[0])
-		snprintf(o->text, sizeof(o->text), "%s", reason);
+		snprintf(o->text, sizeof(o->text), "%s%s", reason, kafka_refusal_note(reason));
 }
 
 /* What the connections' errors said beats "timed out". */

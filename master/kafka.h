@@ -21,6 +21,8 @@ void kafka_log(const rd_kafka_t *, int level, const char *fac, const char *buf);
 /* rd_kafka_new, which takes conf on success and frees it here on failure; SASL's callbacks run in the background.
  * NULL with ERR_CONFIG and librdkafka's words. */
 rd_kafka_t *kafka_new(rd_kafka_type_t, rd_kafka_conf_t *conf, struct err *);
+/* What to know besides of a refusal that librdkafka tells in these words; "" mostly. */
+const char *kafka_refusal_note(const char *reason);
 /* A trouble of one of our topics as a sentence with what to do about it; into text. */
 void kafka_topic_trouble(char *text, size_t n, const char *topic, rd_kafka_resp_err_t);
 #define KAFKA_TOPICS 4

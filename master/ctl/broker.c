@@ -26,7 +26,7 @@ on_error(rd_kafka_t *rk, int err, const char *reason, void *arg)
 		snprintf(b->trouble, sizeof(b->trouble), "%s: %s", rd_kafka_err2name(why), text);
 		b->fatal = true;
 	} else if (err != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && !b->trouble[0]) {
-		snprintf(b->trouble, sizeof(b->trouble), "%s", reason);
+		snprintf(b->trouble, sizeof(b->trouble), "%s%s", reason, kafka_refusal_note(reason));
 	}
 }
 

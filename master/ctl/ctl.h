@@ -149,7 +149,7 @@ int client_ask(const char *path, const char *line, int timeout_ms, struct buf *b
 struct broker {
 	rd_kafka_t *rk;
 	const struct config *cfg;
-	char trouble[512];              /* the first error of the connections, "" none */
+	char trouble[768];              /* the first error of the connections, "" none */
 	bool fatal;
 	bool has_pid;                   /* the producer was given its id: it may write (verify) */
 	void *arg;                      /* the verb's own */
