@@ -141,7 +141,6 @@ void *config_entry_field(const struct config_entry *, const struct config_column
 /* After the last file: what an entry does not say, and then the rules. */
 void config_tables_finish(struct config_reader *);
 void config_tables_release(struct config *);
-bool config_table_same(const struct config *, const struct config *, enum config_table_id);
 void config_table_swap(struct config *, struct config *, enum config_table_id);
 
 /* config_error.c */

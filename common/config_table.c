@@ -16,6 +16,7 @@
 #define RESTART CONFIG_RESTART
 #define INHERIT CONFIG_INHERIT
 #define TENANT_NAME_MAX 128
+#define POOL_NAME_MAX 32
 
 /* ---- the tables ---- */
 
@@ -23,6 +24,13 @@
 static const struct config_column columns_TENANTS[] = {
 #include "common/config_columns.def"
 #include "common/tenant.def"
+};
+#undef TABLE_STRUCT
+
+#define TABLE_STRUCT struct pool_conf
+static const struct config_column columns_POOLS[] = {
+#include "common/config_columns.def"
+#include "common/pool.def"
 };
 #undef TABLE_STRUCT
 
@@ -41,12 +49,40 @@ place(const struct config_entry *e, enum config_table_id t, const char *key)
 	return i >= 0 && e->set[i].file ? &e->set[i] : &e->origin;
 }
 
+/* It stands in tables, logs and messages. */
+static const char *
+pool_name_fault(const char *s)
+{
+	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+
+	if (!*s || s[n])
+		return "has something else than letters, digits, \".\", \"_\" and \"-\"";
+	return n > POOL_NAME_MAX ? "is longer than 32 bytes" : NULL;
+}
+
+static void
+roots_check(struct config_reader *r, const struct config_origin *o, const char *table, const struct config_entry *e,
+    const struct strlist *roots)
+{
+	const char *rest;
+
+	for (size_t i = 0; i < roots->n; i++)
+		if (!path_under(&r->set->c.local_roots, roots->v[i], &rest))
+			config_error(r, o->file, o->line, o->column, "%s.%s.roots: %s is not below a directory "
+			    "of local.allowed_roots", table, e->name, roots->v[i]);
+}
+
+static void
+pool_check(struct config_reader *r, const struct config_entry *e)
+{
+	roots_check(r, place(e, CONFIG_TABLE_POOLS, "roots"), "pools", e, &((const struct pool_conf *)e)->roots);
+}
+
 static void
 tenant_check(struct config_reader *r, const struct config_entry *e)
 {
 	const struct tenant_conf *c = (const struct tenant_conf *)e;
 	const struct config_origin *o = place(e, CONFIG_TABLE_TENANTS, "isolation");
-	const char *rest;
 
 	if (c->isolation == ISOLATION_SHARED && !*c->group)
 		config_error(r, o->file, o->line, o->column, "tenants.%s.isolation: shared needs a group; name it "
@@ -58,11 +94,7 @@ tenant_check(struct config_reader *r, const struct config_entry *e)
 	o = place(e, CONFIG_TABLE_TENANTS, "timeout_max");
 	if (c->timeout_max && c->timeout_max < 100)
 		config_error(r, o->file, o->line, o->column, "tenants.%s.timeout_max is below 100ms", e->name);
-	o = place(e, CONFIG_TABLE_TENANTS, "roots");
-	for (size_t i = 0; i < c->roots.n; i++)
-		if (!path_under(&r->set->c.local_roots, c->roots.v[i], &rest))
-			config_error(r, o->file, o->line, o->column, "tenants.%s.roots: %s is not below a directory "
-			    "of local.allowed_roots", e->name, c->roots.v[i]);
+	roots_check(r, place(e, CONFIG_TABLE_TENANTS, "roots"), "tenants", e, &c->roots);
 }
 
 const struct config_table_row config_tables[CONFIG_TABLE__MAX] = {

@@ -37,12 +37,18 @@ struct tenant_conf {
 #include "common/config_fields.def"
 #include "common/tenant.def"
 };
+struct pool_conf {
+	struct config_entry e;
+#include "common/config_fields.def"
+#include "common/pool.def"
+};
 enum isolation { ISOLATION_TENANT, ISOLATION_JOB, ISOLATION_SHARED, ISOLATION__MAX }; /* the words of `isolation` */
 
 /* The entry of exactly this name; NULL. */
 const struct config_entry *config_entry_get(const struct config *, enum config_table_id, const char *name);
 size_t config_entries(const struct config *, enum config_table_id);
 const struct config_entry *config_entry_at(const struct config *, enum config_table_id, size_t i);
+bool config_table_same(const struct config *, const struct config *, enum config_table_id);
 /* What holds for this tenant: its entry, else `default`, else the list's own defaults. Never NULL; until the next reload. */
 const struct tenant_conf *tenants_get(const struct config *, const char *org_id);
 /* The name of the entry that holds: what an error names. */

@@ -55,11 +55,14 @@ events_delivered(struct ticket *ticket, enum delivery d, const char *why)
 
 /* ---- starting a task ---------------------------------------------------------------------------------------------- */
 
-/* The configured root that holds the path, and the path below it; dummy's generator needs none. */
+/*
+ * The configured root that holds the path, and the path below it; dummy's generator needs none. Where the tenant's and
+ * the pool's roots both hold it, the deeper one: the worker may read no more than that.
+ */
 static int
-place(struct master *m, const struct source_conf *c, struct task_spec *spec, struct err *e)
+place(struct master *m, const struct task *t, const struct source_conf *c, struct task_spec *spec, struct err *e)
 {
-	const char *path = c->v[SF_COMMON_PATH].s, *rest;
+	const char *path = c->v[SF_COMMON_PATH].s, *rest, *deeper;
 	struct strlist dummy = { .n = 0 };
 	const struct strlist *roots = tenant_roots(m->cfg, spec->tenant);
 	const char *root;
@@ -71,6 +74,12 @@ place(struct master *m, const struct source_conf *c, struct task_spec *spec, str
 		roots = &dummy;
 	}
 	root = path_under(roots, path, &rest);
+	deeper = root && c->type == SOURCE_LOCAL ? pool_root(m->pool, t, path) : NULL;
+	if (deeper && strlen(deeper) > strlen(root)) {
+		struct strlist one = { .v = (char *[]){ (char *)(uintptr_t)deeper }, .n = 1 };
+
+		root = path_under(&one, path, &rest);
+	}
 	if (!root)
 		err_set(e, ERR_POLICY, "%s is not below %s", path,
 		    c->type == SOURCE_DUMMY ? "dummy.data_path" : "any of local.allowed_roots");
@@ -100,7 +109,7 @@ encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b,
 	struct secrets secrets;
 
 	/* Again: a reload may have narrowed it since the job was taken. */
-	if (tenant_permits_source(m->cfg, t->job->org_id, &j->sources[t->index], e))
+	if (tenant_permits_source(m->cfg, t->job->org_id, &j->sources[t->index], e) || pool_fits(m->pool, t, e))
 		return -1;
 	task_spec_init(&spec);
 	spec.source = j->sources[t->index];
@@ -114,7 +123,7 @@ encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b,
 		.schemes = tenant->egress_schemes };
 	snprintf(spec.tenant, sizeof(spec.tenant), "%s", t->job->org_id);
 	snprintf(spec.endpoint, sizeof(spec.endpoint), "%s", spec.source.endpoint ? spec.source.endpoint : "");
-	if (source_rows[spec.source.type].role == ROLE_LOCAL && place(m, &spec.source, &spec, e) < 0)
+	if (source_rows[spec.source.type].role == ROLE_LOCAL && place(m, t, &spec.source, &spec, e) < 0)
 		return -1;
 	if (secrets_load(m->cfg, t->job->org_id, &spec.source, &secrets, e))
 		return -1;

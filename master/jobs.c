@@ -75,7 +75,11 @@ task_set_state(struct master *m, struct task *t, enum task_state to)
 		endpoint_ended(m, t, t->error.cls != ERR_OK);
 	t->state = to;
 	if (to == TASK_QUEUED) {
+		struct err e = ERR_INIT;
+
 		t->queued_ms = loop_now(m->loop);
+		/* Where nothing takes it any more since a reload, it is refused when its turn comes. */
+		pool_assign(m->pool, t, &e);
 		sched_push(m->sched, t);
 	}
 }
@@ -531,6 +535,19 @@ check_times(const struct jobrec *rec, int64_t *wait_ms, struct err *e)
 	return 0;
 }
 
+/* A job of which a source fits no pool is refused before any of it is begun. */
+static int
+check_pools(struct jobrec *rec, struct err *e)
+{
+	for (size_t i = 0; i < rec->job->n_sources; i++) {
+		struct task probe = { .job = rec, .index = i };
+
+		if (pool_assign(rec->m->pool, &probe, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static void
 make_tasks(struct jobrec *rec, int64_t wait_ms)
 {
@@ -541,7 +558,6 @@ make_tasks(struct jobrec *rec, int64_t wait_ms)
 
 		t->job = rec;
 		t->index = i;
-		t->key = rec->org_id;
 		t->error = (struct err)ERR_INIT;
 		t->done = &task_no_account;
 		timer_init(&t->timer, queue_again, t);
@@ -605,7 +621,8 @@ parse(struct jobrec *rec, const struct message *msg, int64_t *wait_ms)
 	rec->job_id = xstrdup(rec->job->job_id);
 	rec->org_id = xstrdup(rec->job->org_id);
 	rec->parse_error = (struct err)ERR_INIT;
-	if (!tenant_permits_job(rec->m->cfg, rec->job, rec->m->cfg->topic_jobs, &rec->parse_error))
+	if (!tenant_permits_job(rec->m->cfg, rec->job, rec->m->cfg->topic_jobs, &rec->parse_error) &&
+	    !check_pools(rec, &rec->parse_error))
 		check_times(rec, wait_ms, &rec->parse_error);
 }
 
@@ -741,6 +758,41 @@ jobs_cancel(struct jobs *j, const char *job_id)
 		}
 	}
 	return n;
+}
+
+static void
+lift(struct jobs *j, struct task *t)
+{
+	sched_lift(j->m->sched, t);
+}
+
+static void
+put_back(struct jobs *j, struct task *t)
+{
+	struct err e = ERR_INIT;
+
+	/* Where nothing takes it any more, it is refused when its turn comes. */
+	pool_assign(j->m->pool, t, &e);
+	if (!t->parked)
+		sched_push(j->m->sched, t);
+}
+
+static void
+each_queued(struct jobs *j, void (*what)(struct jobs *, struct task *))
+{
+	struct jobrec *rec;
+
+	TAILQ_FOREACH(rec, &j->list, entry)
+		for (size_t i = 0; i < rec->n_tasks; i++)
+			if (rec->tasks[i].state == TASK_QUEUED)
+				what(j, &rec->tasks[i]);
+}
+
+void
+jobs_reloaded(struct jobs *j)
+{
+	each_queued(j, lift);
+	each_queued(j, put_back);
 }
 
 /* ---- the rest ----------------------------------------------------------------------------------------------------------------- */

@@ -228,7 +228,9 @@ setup_differs(const struct config *a, const struct config *b)
 	    a->network_keep != b->network_keep || lists_differ(&a->local_roots, &b->local_roots) ||
 	    lists_differ(&a->egress_allow, &b->egress_allow) || lists_differ(&a->egress_deny, &b->egress_deny) ||
 	    lists_differ(&a->egress_only, &b->egress_only) || lists_differ(&a->egress_ports, &b->egress_ports) ||
-	    lists_differ(&a->egress_schemes, &b->egress_schemes);
+	    lists_differ(&a->egress_schemes, &b->egress_schemes) ||
+	    /* with whom a tenant may share a worker */
+	    !config_table_same(a, b, CONFIG_TABLE_TENANTS);
 }
 
 static int
@@ -253,6 +255,7 @@ reload(struct master *m, struct err *e)
 	config_take_reloadable(&m->set, &fresh);
 	m->config_generation++;
 	pool_refresh(m->pool);
+	jobs_reloaded(m->jobs);
 	endpoints_reloaded(m);
 	ret = 0;
 out:

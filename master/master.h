@@ -120,7 +120,7 @@ struct task {                       /* one source of one job */
 	struct jobrec *job;             /* borrowed: owns this */
 	size_t index;                   /* of job->job->sources */
 	size_t pool;                    /* the configured pool whose workers it goes to: crew.c's index */
-	const char *key;                /* who may share a worker there: the tenant's name, borrowed; "" or NULL: all */
+	const char *key;                /* who may share a worker there: its tenant's name, a group's, "" (NULL) for all; borrowed */
 	enum task_state state;          /* changed by task_set_state alone */
 	uint64_t wire;                  /* id in frames; new at each attempt */
 	uint32_t attempt;               /* from 1; the one running, or the last */
@@ -196,6 +196,8 @@ void jobs_accept(struct jobs *, const struct message *);
 void jobs_revoke(struct jobs *, int32_t partition, uint32_t epoch);
 /* 0, or -1: no such job. By job_id; every job that carries it. Returns the number. */
 size_t jobs_cancel(struct jobs *, const char *job_id);
+/* A reload has changed what tenants may share. */
+void jobs_reloaded(struct jobs *);
 size_t jobs_count(const struct jobs *);
 size_t jobs_bytes(const struct jobs *);
 /* First job in order of arrival, then TAILQ_NEXT(j, entry). */
@@ -236,7 +238,7 @@ int64_t tenant_deadline(const struct config *, const struct job *);
 
 /* Those whose tasks the same workers of a pool and role may serve; alive while it has tasks that wait, or workers. */
 struct sched_key {
-	char *name;                     /* the tenant; "": everybody */
+	char *name;                     /* the tenant, a group of them, or "": everybody */
 	size_t n[PRIORITY__MAX], total; /* tasks that wait, but for those that wait alone */
 	unsigned turn;
 	unsigned workers;               /* that hold it */
@@ -251,6 +253,9 @@ struct sched *sched_new(struct master *, size_t pools);
 void sched_free(struct sched *);
 void sched_push(struct sched *, struct task *);
 void sched_remove(struct sched *, struct task *);
+/* Takes out a task that waits here, for sched_push to put it back at once under another pool or key. All of a tenant's are lifted
+ * before the first is put back. */
+void sched_lift(struct sched *, struct task *);
 /* The role a worker must have to be given this task. */
 enum worker_role task_role(const struct task *);
 /* The next task of this key for an idle worker of the pool and role; NULL: none that may start now. */
@@ -316,6 +321,12 @@ void dispatch_cancel(struct master *, struct task *);
 /* ---- crew.c: the pools of the configuration --------------------------------------------------------------------------- */
 
 const char *isolation_name(enum isolation);
+/* The pool of the task and with whom it may share a worker there; -1: none takes it (POLICY). */
+int pool_assign(struct pool *, struct task *, struct err *);
+/* Whether a reload has left the task's pool fit for it. */
+int pool_fits(const struct pool *, const struct task *, struct err *);
+/* The directory among its pool's that holds this path; NULL: none. Borrowed until a reload. */
+const char *pool_root(const struct pool *, const struct task *, const char *path);
 
 /* ---- pool.c, pool_share.c, slot.c, slot_start.c, spawn.c: slots and processes ----------------------------------------------------- */
 
@@ -387,6 +398,7 @@ struct slot {
 	struct crew *crew;              /* its pool in the configuration */
 	struct sched_key *key;          /* whose tasks alone it serves, from its first one on; NULL: it has served none */
 	int64_t bound_ms;               /* loop time of that */
+	bool single;                    /* it ends with its first task */
 	uint32_t generation;            /* one more at each spawn */
 	enum worker_state state;        /* changed by slot_set_state alone */
 	enum worker_role role;          /* of the process, told in SETUP; for its whole life */
@@ -439,7 +451,7 @@ struct task *pool_next(struct pool *, struct slot **);
 /* The worker has taken its first task. */
 void pool_bind(struct slot *, const struct task *);
 const char *slot_pool(const struct slot *);      /* the name of its pool */
-/* The tenant it serves and no other; NULL: it has served none yet, or all that its pool is for. */
+/* The tenant ("acme"), or the group ("group g"), that it serves and no other; NULL: it has served none, or ends with its task. */
 const char *slot_bound_to(const struct slot *);
 size_t pool_crews(const struct pool *);          /* configured pools */
 const char *worker_role_name(enum worker_role);

@@ -109,18 +109,6 @@ on_recycle(void *arg)
 
 /* ---- what dispatch.c asks ---------------------------------------------------------------------------------------- */
 
-const char *
-slot_pool(const struct slot *s)
-{
-	return s->crew->name;
-}
-
-const char *
-slot_bound_to(const struct slot *s)
-{
-	return s->key && *s->key->name ? s->key->name : NULL;
-}
-
 size_t
 pool_crews(const struct pool *p)
 {

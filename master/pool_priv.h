@@ -14,11 +14,13 @@
 struct crew {
 	struct pool *p;
 	size_t index;                   /* of the pool's crews; tasks carry it */
-	const char *name;               /* of the configuration, borrowed */
+	const char *name;               /* of the configuration, borrowed: pools change at a restart only */
+	const struct pool_conf *conf;   /* likewise; NULL: the one pool of a configuration that names none */
+	struct glob **tenants;          /* of conf->tenants */
+	unsigned types;                 /* bits of enum source_type */
 	enum isolation isolation;
 	size_t workers;                 /* bound at once at most */
 	size_t spares;                  /* fresh ones beside them */
-	bool role[ROLE__MAX];           /* that tasks of it may need */
 	struct timer linger;            /* an idle worker may give way then; pool_share.c */
 	int next_role;                  /* the role that is asked first whether it needs a worker */
 	int64_t lower_ms;               /* when a key of lower priority was last given a worker that had work */
@@ -37,6 +39,7 @@ struct pool {
 	struct master *m;
 	struct crew *crews;
 	size_t n_crews;
+	struct strlist groups;          /* keys of groups that tasks were given */
 	struct slot *slots;             /* n + 1: one is empty, see `spare` */
 	size_t n;                       /* workers wanted, of all crews */
 	struct slot *spare;             /* the empty one */
@@ -69,6 +72,8 @@ void crews_init(struct pool *);
 void crews_release(struct pool *);
 /* The local directories that workers of it may read now, appended. */
 void crew_roots(const struct crew *, struct strlist *);
+/* Does a worker that takes a task of this tenant end with it? */
+bool crew_single(const struct crew *, const char *org_id);
 /* The role of a worker for which no task waits yet. */
 enum worker_role crew_first_role(const struct crew *);
 

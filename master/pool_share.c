@@ -1,7 +1,7 @@
 /*
  * pool_share.c - which worker gets which task, and who gives way to whom. Called by dispatch.c.
  *
- * A worker is bound by its first task: to the tenant under the isolation `tenant`, to nobody under `shared`, and under
+ * A worker is bound by its first task: to the tenant, or under the isolation `shared` to the tenant's group; under
  * `job` it takes no second one. Its role was told in SETUP. Neither changes, so another tenant or role is another
  * process: an idle worker is told to stop and its slot starts a fresh one, which has no tenant yet. Of a pool's
  * processes at most `workers` are bound at once; what it has more are fresh ones that are READY before they are needed.
@@ -401,7 +401,7 @@ go_on(struct crew *c, struct slot **out)
 		struct slot *s = &p->slots[i];
 		struct task *t;
 
-		if (s->crew != c || s->state != WORKER_IDLE || s->task || !s->key || !s->key->total || c->isolation == ISOLATION_JOB)
+		if (s->crew != c || s->state != WORKER_IDLE || s->task || !s->key || !s->key->total || s->single)
 			continue;
 		t = sched_pop(p->m->sched, c->index, s->role, s->key->name);
 		if (!t)
@@ -463,4 +463,5 @@ pool_bind(struct slot *s, const struct task *t)
 		return;
 	s->key = sched_key_hold(s->m->sched, t);
 	s->bound_ms = loop_now(s->m->loop);
+	s->single = crew_single(s->crew, t->job->org_id);
 }

@@ -2,8 +2,8 @@
  * schedule.c - which task next: priority first, and a fair turn for each tenant within it.
  *
  * A lane holds what waits for workers of one pool and one role, so that no lane's tasks hold up another's. Within a lane
- * a key names who may share one process: the tenant, or "" for all of them where the pool's isolation allows it; which
- * key gets a worker is pool_share.c's business.
+ * a key names who may share one process: a tenant, a group of them, or "" for all where each task has one of its own;
+ * which key gets a worker is pool_share.c's business.
  * Of every SCHED_ROUND turns of a key one is the low queue's and three may be the normal queue's, whatever waits above
  * them: a saturated high queue slows the others and never stops them. All other turns go to the highest queue that has
  * something. Within a priority tenants take turns, each with a queue of its own in order of arrival. A task that
@@ -270,6 +270,13 @@ take_out(struct sched *s, struct task *t)
 }
 
 void
+sched_lift(struct sched *s, struct task *t)
+{
+	if (!t->parked)
+		take_out(s, t);
+}
+
+void
 sched_remove(struct sched *s, struct task *t)
 {
 	if (t->parked) {
@@ -297,15 +304,18 @@ whose_turn(struct sched_key *k)
 	return p;
 }
 
-/* The first in the ring of those that share the key: its only one, or the ring's first. */
+/* The first in the ring of those that share the key: its only one, or the first of a group. */
 static struct tenant *
 tenant_with(struct queue *q, const struct sched_key *k)
 {
-	struct tenant *tn = *k->name ? tenant_of(q, k->name, false) : TAILQ_FIRST(&q->turns);
+	struct tenant *tn = tenant_of(q, k->name, false);
 
-	if (!tn || tn->key != k)
-		BUG("a key's tasks belong to nobody");
-	return tn;
+	if (tn && tn->key == k)
+		return tn;
+	TAILQ_FOREACH(tn, &q->turns, turn)
+		if (tn->key == k)
+			return tn;
+	BUG("a key's tasks belong to nobody");
 }
 
 struct task *

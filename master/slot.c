@@ -420,7 +420,7 @@ slot_release(struct slot *s)
 	slot_set_state(s, WORKER_IDLE);
 	if (s->m->pool->stopping || s->retire)
 		slot_kill(s, s->m->pool->stopping ? DEATH_CLEAN : DEATH_RECYCLED, false);
-	else if (s->crew->isolation == ISOLATION_JOB)
+	else if (s->single)
 		slot_exchange(s);
 	else if (slot_due(s))
 		pool_exchange(s->m->pool, s);

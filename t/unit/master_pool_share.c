@@ -40,8 +40,7 @@ before(void)
 	m.sched = sched_new(&m, 1);
 	m.pool = &pool;
 	crew = (struct crew){ .p = &pool, .name = "test", .isolation = ISOLATION_TENANT };
-	for (int r = 0; r < ROLE__MAX; r++)
-		crew.role[r] = true;
+	crew.types = ~0u;
 	timer_init(&crew.linger, NULL, NULL);
 	pool.m = &m;
 	pool.crews = &crew;
