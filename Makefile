@@ -50,7 +50,7 @@ HTTP := $(patsubst %.c,$(B)/%.o,$(filter-out master/http/main.c,$(wildcard maste
 WORKER := $(patsubst %.c,$(B)/%.o,$(filter-out worker/main.c worker/zero_free.c,$(wildcard worker/*.c worker/source/*.c)))
 PROGRAMS := $(B)/iis-pollerd $(B)/iis-poller-worker $(B)/iis-poller-http $(B)/iis-pollerctl
 UNITS := $(patsubst t/unit/%.c,$(B)/t/unit/%.t,$(wildcard t/unit/*.c))
-TOOLS := $(patsubst t/lib/%.c,$(B)/t/lib/%,$(wildcard t/lib/*.c))
+TOOLS := $(patsubst t/lib/%.c,$(B)/t/lib/%,$(wildcard t/lib/*.c)) $(B)/t/lib/escape
 
 MAN := $(patsubst man/%.in,$(B)/man/%,$(wildcard man/*.in)) $(patsubst man/%,$(B)/man/%,$(wildcard man/*.[0-9]))
 
@@ -97,6 +97,10 @@ $(B)/t/unit/worker_%.t: $(B)/t/unit/worker_%.o $(B)/libworker.a $(B)/libcommon.a
 # Helper programs of the tests (mock broker, evil worker, ...).
 $(B)/t/lib/%: $(B)/t/lib/%.o $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) $(if $(filter thread,$(SANITIZE)),-Wl$(comma)-u$(comma)thrd_create) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
+# All attempts to get out of the sandbox are one program.
+$(B)/t/lib/escape: $(patsubst %.c,$(B)/%.o,$(wildcard t/escape/*.c)) $(B)/libcommon.a
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_COMMON)) -lpthread -lm
 
 # Manuals: a page with @MARKERS@ gets the lists of the program itself.
 $(B)/man/gen: $(B)/man/gen.o $(B)/man/lists.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
