@@ -275,7 +275,7 @@ def main(t):
     t.ok(left == right and left, "accepted = ended + in flight", left, right)
     t.is_(d.stop(), 0, "it stops")
     t.part(logs, d, "json")
-    t.is_([x for x in d.logged("worker_died") if x["cause"] not in ("clean", "recycled")], [], "no worker died of it")
+    t.is_([x for x in d.logged("worker_died") if x["cause"] not in ("clean", "recycled", "exchanged")], [], "no worker died of it")
     c = World(b)
     e = WholeLog(c, dict(conf, **{"log.format": "console"}), ready=False)
     poller.wait_for("a line that says ready", lambda: any(re.search(r" ready\b", x) for x in e.raw), 40)
