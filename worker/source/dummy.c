@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -159,6 +160,11 @@ crash(struct run *r, const char *kind, struct err *e)
 		return send_oversized(r, e);
 	if (!strcmp(kind, "turn"))
 		return send_out_of_turn(r, e);
+	/* Harmless ones, which the sandbox cannot know; where it lets them pass the task goes on. */
+	if (!strcmp(kind, "syscall") || !strcmp(kind, "never")) {
+		syscall(kind[0] == 's' ? SYS_getpriority : SYS_syslog, 0, 0, 0);
+		return 0;
+	}
 	/* "hang": deaf to CANCEL, too */
 	for (;;)
 		poll(NULL, 0, -1);
