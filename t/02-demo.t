@@ -81,6 +81,23 @@ def by_kcat(t, d):
     t.is_((validate("result", r), r["event_type"], r["published"]), (None, "job.completed", 3), "its terminal record")
 
 
+def form(v):
+    """Names, their order, and kinds of values."""
+    if isinstance(v, dict):
+        return [(k, form(x)) for k, x in v.items()]
+    return [form(x) for x in v] if isinstance(v, list) else type(v).__name__
+
+
+def readme(t, d):
+    """What the README shows is what comes."""
+    with open(os.path.join(ROOT, "README.md")) as f:
+        shown = [json.loads(x) for x in f.read().splitlines() if x.startswith('{"')]
+    for topic, first in (("file-event-queue", "event_id"), ("polling-results", "schema_version")):
+        mine = [v for v in shown if next(iter(v)) == first]
+        (_, real) = d.topic(topic, 1, "a record")[0]
+        t.is_([form(v) for v in mine], [form(real)], "README's record of %s has today's form" % topic)
+
+
 def by_ctl(t, d):
     """The very lines that it prints."""
     line = re.search(r"^ *iis-pollerctl (push .*)$", d.text, re.M).group(1)
@@ -127,7 +144,7 @@ def parent(pid):
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http", "iis-pollerctl")
     d = Demo()
-    for part in (greeting, by_kcat, by_ctl, end):
+    for part in (greeting, by_kcat, readme, by_ctl, end):
         t.part(part, d)
 
 

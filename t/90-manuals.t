@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import re
+import shlex
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
@@ -138,6 +139,13 @@ def main(t):
     t.ok(not dead, "its links lead somewhere", dead)
     jobs = re.findall(r'\{ "job_id".*?"metadata": \{\} \}', readme, re.S)
     t.ok(jobs and validate("job", json.loads(jobs[0])) is None, "the README's job is a job")
+    pushes = re.findall(r"^iis-pollerctl (push .*)$", readme, re.M)
+    for line in pushes:
+        argv = [x.replace("SHA256:...", "SHA256:" + "A" * 43) for x in shlex.split(line)]
+        code, out, err = run(program("iis-pollerctl"), "-c", conf, *argv, "--dry-run")
+        t.ok(code == 0 and not err and validate("job", json.loads(out)) is None, "the README's command passes: %s" % line, out, err)
+    told = re.findall(r"^iis-pollerctl (\w+)", readme, re.M)
+    t.ok(len(pushes) >= 2 and len(told) > len(pushes) and not [v for v in told if v not in {x.split()[0] for x in verbs}], "its other verbs are there", told)
     d = folder()
     yaml = re.findall(r"```ya?ml\n(.*?)```", readme, re.S)
     if t.ok(yaml, "the README shows a configuration"):
