@@ -62,6 +62,8 @@ int sandbox_enter(const struct sandbox *, struct sandbox_active *active, char *o
  * task and ends. 1 done, 0 there is no Landlock to do it with, -1 with err: the process must not go on.
  */
 int sandbox_narrow(const char *root, struct err *);
+/* The same with several directories, or none: for a process that serves nobody who may read others. */
+int sandbox_narrow_to(const char *const *roots, size_t n, struct err *);
 /*
  * Is a directory or file that enter gave leave to read another one by now (replaced, mounted upon, made since)? Landlock knows
  * the old one only: the worker must leave, so that a fresh one takes the task.

@@ -158,18 +158,28 @@ landlock_enter(const struct sandbox *s, uint8_t *abi, struct err *e)
 }
 
 int
-sandbox_narrow(const char *root, struct err *e)
+sandbox_narrow_to(const char *const *roots, size_t n, struct err *e)
 {
-	int fd, ret;
+	int fd, ret = 1;
 
 	if (!active_abi)
 		return 0;
 	fd = create(active_abi, SANDBOX_LOCAL, e);
 	if (fd < 0)
 		return -1;
-	ret = allow(fd, root, false, e) < 0 || restrict_self(fd, e) < 0 ? -1 : 1;
+	for (size_t i = 0; i < n && ret > 0; i++)
+		if (allow(fd, roots[i], false, e) < 0)
+			ret = -1;
+	if (ret > 0 && restrict_self(fd, e) < 0)
+		ret = -1;
 	close(fd);
 	return ret;
+}
+
+int
+sandbox_narrow(const char *root, struct err *e)
+{
+	return sandbox_narrow_to(&root, 1, e);
 }
 
 bool

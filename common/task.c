@@ -52,6 +52,14 @@ setup_release(struct setup *s)
 	setup_init(s);
 }
 
+static void
+put_roots(struct buf *b, const struct strlist *l)
+{
+	buf_u16(b, (uint16_t)l->n);
+	for (size_t i = 0; i < l->n; i++)
+		buf_cstr(b, l->v[i]);
+}
+
 void
 setup_encode(const struct setup *s, struct buf *b)
 {
@@ -62,9 +70,7 @@ setup_encode(const struct setup *s, struct buf *b)
 	buf_i64(b, s->cpu_max_s);
 	buf_i64(b, s->open_files);
 	buf_u8(b, s->allow_faults);
-	buf_u16(b, (uint16_t)s->roots.n);
-	for (size_t i = 0; i < s->roots.n; i++)
-		buf_cstr(b, s->roots.v[i]);
+	put_roots(b, &s->roots);
 	buf_i64(b, s->keep_ms);
 	egress_lists_encode(&s->egress, b);
 	buf_u8(b, (uint8_t)s->sandbox.mode);
@@ -75,7 +81,7 @@ setup_encode(const struct setup *s, struct buf *b)
 }
 
 static void
-get_roots(struct setup *s, struct cursor *c)
+get_roots(struct strlist *l, struct cursor *c)
 {
 	size_t n = cursor_u16(c);
 
@@ -85,7 +91,7 @@ get_roots(struct setup *s, struct cursor *c)
 		char *root = cursor_strdup(c, PATH_BYTES);
 
 		if (root && root[0] == '/')
-			strlist_add(&s->roots, root);
+			strlist_add(l, root);
 		else
 			cursor_fail(c);
 		free(root);
@@ -121,7 +127,7 @@ setup_decode(struct setup *s, const void *p, size_t n, struct err *e)
 	s->cpu_max_s = cursor_i64(&c);
 	s->open_files = cursor_i64(&c);
 	faults = cursor_u8(&c);
-	get_roots(s, &c);
+	get_roots(&s->roots, &c);
 	s->keep_ms = cursor_i64(&c);
 	egress_lists_decode(&s->egress, &c);
 	get_sandbox(&s->sandbox, &c);
@@ -153,6 +159,7 @@ task_spec_release(struct task_spec *t)
 	source_conf_release(&t->source);
 	filter_spec_release(&t->filter);
 	egress_lists_release(&t->egress);
+	strlist_release(&t->narrow);
 	task_spec_init(t);
 }
 
@@ -168,6 +175,8 @@ task_spec_encode(const struct task_spec *t, struct buf *b)
 	put_fixed(b, t->endpoint, sizeof(t->endpoint));
 	put_fixed(b, t->root, sizeof(t->root));
 	put_fixed(b, t->below, sizeof(t->below));
+	buf_u8(b, (uint8_t)(t->last | t->narrows << 1));
+	put_roots(b, &t->narrow);
 	egress_lists_encode(&t->egress, b);
 	source_conf_encode(&t->source, b);
 	filter_spec_encode(&t->filter, b);
@@ -194,7 +203,7 @@ int
 task_spec_decode(struct task_spec *t, const void *p, size_t n, struct err *e)
 {
 	struct cursor c;
-	unsigned publish;
+	unsigned publish, ends;
 
 	task_spec_init(t);
 	cursor_init(&c, p, n);
@@ -207,6 +216,12 @@ task_spec_decode(struct task_spec *t, const void *p, size_t n, struct err *e)
 	cursor_str(&c, t->endpoint, sizeof(t->endpoint));
 	cursor_str(&c, t->root, sizeof(t->root));
 	cursor_str(&c, t->below, sizeof(t->below));
+	ends = cursor_u8(&c);
+	get_roots(&t->narrow, &c);
+	if (ends > 3 || (t->narrow.n && !(ends & 2)))
+		cursor_fail(&c);
+	t->last = ends & 1;
+	t->narrows = ends & 2;
 	egress_lists_decode(&t->egress, &c);
 	if (publish > PUBLISH_STREAM || !t->attempt || t->deadline_ms < 0 || t->entries_max < 0)
 		cursor_fail(&c);

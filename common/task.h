@@ -48,6 +48,9 @@ struct task_spec {                  /* JOB: what one worker does for one source 
 	char endpoint[512];             /* network: scheme, host and port; and they serve this endpoint alone */
 	char root[4097];                /* local, dummy: the configured root (absolute) */
 	char below[4097];               /* local, dummy: path below it, "." for the root itself */
+	bool last;                      /* the worker is given no other task */
+	bool narrows;                   /* before it begins: from now on the worker reads below these alone */
+	struct strlist narrow;          /* directories (absolute); may be none */
 	struct egress_lists egress;     /* network: the tenant's part of the policy; narrows that of SETUP */
 };
 void task_spec_init(struct task_spec *);

@@ -107,6 +107,47 @@ pool_root(const struct pool *p, const struct task *t, const char *path)
 	return root && root_allowed(c, root) ? root : NULL;
 }
 
+/* Of the pool's directories and the tenant's what both hold. */
+static void
+tenants_roots(const struct crew *c, const char *org_id, struct strlist *out)
+{
+	const struct strlist *theirs = tenant_roots(c->p->m->cfg, org_id);
+	struct strlist ours = { .n = 0 };
+	const char *rest, *root;
+
+	local_roots(c, &ours);
+	for (size_t i = 0; i < theirs->n; i++)
+		if (path_under(&ours, theirs->v[i], &rest))
+			strlist_add(out, theirs->v[i]);
+	for (size_t i = 0; i < ours.n; i++)
+		if ((root = path_under(theirs, ours.v[i], &rest)) && strcmp(root, ours.v[i]))
+			strlist_add(out, ours.v[i]);
+	strlist_release(&ours);
+}
+
+void
+pool_confine(const struct slot *s, const struct task *t, struct task_spec *spec)
+{
+	const struct crew *c = s->crew;
+	const char *org_id = t->job->org_id;
+
+	spec->last = crew_single(c, org_id);
+	if (task_role(t) != ROLE_LOCAL)
+		return;
+	if (spec->last) {
+		/* Exactly what it lists; what generates its files reads none. */
+		spec->narrows = true;
+		if (spec->root[0])
+			strlist_add(&spec->narrow, spec->root);
+	} else if (!s->key && t->key == org_id && tenants_get(c->p->m->cfg, org_id)->roots.n) {
+		/* Its first task tells whose it is from now on. */
+		spec->narrows = true;
+		tenants_roots(c, org_id, &spec->narrow);
+		if (for_type(c, SOURCE_DUMMY))
+			strlist_add(&spec->narrow, c->p->m->cfg->dummy_path);
+	}
+}
+
 enum worker_role
 crew_first_role(const struct crew *c)
 {

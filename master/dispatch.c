@@ -101,7 +101,7 @@ deadline_of(const struct master *m, const struct job *j)
 
 /* The JOB frame; the parts of the job's own structures are lent to spec for the encoding. */
 static int
-encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b, struct err *e)
+encode_job(struct master *m, struct task *t, const struct slot *s, struct buf *b, struct err *e)
 {
 	const struct tenant_conf *tenant = tenants_get(m->cfg, t->job->org_id);
 	const struct job *j = t->job->job;
@@ -130,8 +130,10 @@ encode_job(struct master *m, struct task *t, uint32_t generation, struct buf *b,
 	secrets_lend(&secrets, &spec.source);
 	/* At once: a buffer that grows leaves copies of the secrets behind. What is over 65000 bytes is refused below. */
 	buf_room(b, 2 * IPC_FRAME_MAX);
-	ipc_begin(b, MSG_JOB, generation, t->wire);
+	pool_confine(s, t, &spec);
+	ipc_begin(b, MSG_JOB, s->generation, t->wire);
 	task_spec_encode(&spec, b);
+	strlist_release(&spec.narrow);
 	secrets_wipe(&secrets);
 	if (b->len > IPC_HEADER + 65000)
 		return err_set(e, ERR_LIMIT, "patterns, filters and source take %zu bytes together; a worker is given at most 65000",
@@ -187,7 +189,7 @@ start(struct master *m, struct task *t, struct slot *s)
 
 	t->attempt++;
 	t->wire = ++wire;
-	if (encode_job(m, t, s->generation, &b, &e) < 0) {
+	if (encode_job(m, t, s, &b, &e) < 0) {
 		fail_at_once(m, t, &e);
 	} else if (ipc_send(s->proc.fd, &b) != 1) {
 		/* The worker is gone; its death is on the way. The task has lost nothing but a moment. */

@@ -325,6 +325,8 @@ const char *isolation_name(enum isolation);
 int pool_assign(struct pool *, struct task *, struct err *);
 /* Whether a reload has left the task's pool fit for it. */
 int pool_fits(const struct pool *, const struct task *, struct err *);
+/* What the worker may read and do from this task on, beyond what its SETUP said; spec->root is set. */
+void pool_confine(const struct slot *, const struct task *, struct task_spec *spec);
 /* The directory among its pool's that holds this path; NULL: none. Borrowed until a reload. */
 const char *pool_root(const struct pool *, const struct task *, const char *path);
 

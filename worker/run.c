@@ -265,6 +265,16 @@ run_begin(struct run *r, struct channel *ch, struct emit *m, const struct setup 
 	r->flushed_ns = r->polled_ns = r->progress_ns = run_clock();
 }
 
+/* A process that may read more than this task's tenant may is of no use for it, nor for any after it. */
+static int
+narrow(struct channel *ch, const struct task_spec *t, struct err *e)
+{
+	if (sandbox_narrow_to((const char *const *)t->narrow.v, t->narrow.n, e) >= 0)
+		return 0;
+	ch->stop = true;
+	return -1;
+}
+
 int
 run_task(struct channel *ch, struct emit *m, struct conns *conns, const struct setup *setup, const struct frame *f,
     enum err_class *cls, struct err *e)
@@ -275,6 +285,10 @@ run_task(struct channel *ch, struct emit *m, struct conns *conns, const struct s
 	int64_t since = run_clock();
 	int rc;
 
+	if (ch->last) {
+		ch->broken = true;
+		return err_set(e, ERR_WORKER_PROTOCOL, "the master sent a task after the one that was to be the last");
+	}
 	ch->task = f->task;
 	ch->busy = true;
 	ch->cancelled = false;
@@ -293,8 +307,11 @@ run_task(struct channel *ch, struct emit *m, struct conns *conns, const struct s
 		task_spec_release(&task);
 		return -1;
 	}
+	ch->last = task.last;
 	run_begin(&r, ch, m, setup, &task);
-	rc = emit_start(m, task.publish, &why);
+	rc = task.narrows ? narrow(ch, &task, &why) : 0;
+	if (!rc)
+		rc = emit_start(m, task.publish, &why);
 	if (!rc && setup->role != ROLE_LOCAL)
 		rc = net_task(&task, &why);
 	if (!rc) {

@@ -31,6 +31,7 @@ struct channel {
 	bool busy;              /* a task is in flight */
 	bool cancelled;         /* CANCEL came for it */
 	bool stop;              /* STOP came: end when the task is done */
+	bool last;              /* no task comes after the one that was given */
 	bool gone;              /* the master closed, or reading failed: nobody is there to answer */
 	bool broken;            /* the master sent what it must not send */
 	struct buf out;         /* the frame in hand, but for FILES */

@@ -121,6 +121,8 @@ job(struct task_spec *t)
 	t->entries_max = 99;
 	memcpy(t->root, "/srv", 5);
 	memcpy(t->below, "a/b", 4);
+	t->last = t->narrows = true;
+	strlist_add(&t->narrow, "/srv/a");
 	strlist_add(&t->egress.deny, "10.0.0.0/8");
 	strlist_add(&t->egress.only, "::/0");
 	strlist_add(&t->egress.ports, "8000-8999");
@@ -311,6 +313,9 @@ START_TEST(job_round)
 	ck_assert_int_eq(t.entries_max, 99);
 	ck_assert_str_eq(t.root, "/srv");
 	ck_assert_str_eq(t.below, "a/b");
+	ck_assert(t.last && t.narrows);
+	ck_assert_uint_eq(t.narrow.n, 1);
+	ck_assert_str_eq(t.narrow.v[0], "/srv/a");
 	ck_assert_uint_eq(t.egress.allow.n, 0);
 	ck_assert_str_eq(t.egress.deny.v[0], "10.0.0.0/8");
 	ck_assert_str_eq(t.egress.only.v[0], "::/0");

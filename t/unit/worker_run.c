@@ -628,6 +628,88 @@ START_TEST(faults_stop_after_their_attempts)
 }
 END_TEST
 
+START_TEST(last_means_last)
+{
+	ready();
+	job(ERR_OK);
+	task.last = true;
+	job(ERR_OK);
+	ck_assert_uint_eq(got.n, 10);
+	/* whatever the master believes: nobody's task follows in this process */
+	send_job();
+	while (next() == 1)
+		ck_assert_int_ne(f.type, MSG_DONE);
+	ended_with(EX_SOFTWARE);
+}
+END_TEST
+
+static void
+file_in(const char *dir)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/x.csv", dir);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+}
+
+static void
+remove_in(const char *dir)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/x.csv", dir);
+	unlink(path);
+	rmdir(dir);
+}
+
+static void
+list_root(const char *dir, enum err_class cls)
+{
+	snprintf(task.root, sizeof(task.root), "%s", dir);
+	job(cls);
+	if (cls == ERR_OK)
+		ck_assert_uint_eq(got.n, 1);
+}
+
+/* Of the roots of its SETUP it reads those of its tenant alone once it has one: the kernel's word, not the worker's. */
+START_TEST(narrows_to_the_tenants_roots)
+{
+	char ours[] = "/tmp/worker_run.XXXXXX", theirs[] = "/tmp/worker_run.XXXXXX";
+	struct sandbox_kernel k;
+
+	sandbox_kernel(&k);
+	ck_assert_ptr_nonnull(mkdtemp(ours));
+	ck_assert_ptr_nonnull(mkdtemp(theirs));
+	file_in(ours);
+	file_in(theirs);
+	strlist_add(&setup.roots, ours);
+	strlist_add(&setup.roots, theirs);
+	setup.sandbox.landlock_max = LANDLOCK_ABI_KNOWN;
+	task_spec_release(&task);
+	mini_task(&task, SOURCE_LOCAL, "");
+	task.publish = PUBLISH_STREAM;
+	snprintf(task.below, sizeof(task.below), ".");
+	ready();
+	list_root(theirs, ERR_OK);
+	list_root(ours, ERR_OK);
+	task.narrows = true;
+	strlist_add(&task.narrow, ours);
+	list_root(ours, ERR_OK);
+	task.narrows = false;
+	strlist_release(&task.narrow);
+	list_root(ours, ERR_OK);
+	list_root(theirs, k.landlock ? ERR_AUTH : ERR_OK);
+	/* and to none at all */
+	task.narrows = true;
+	list_root(ours, k.landlock ? ERR_AUTH : ERR_OK);
+	remove_in(ours);
+	remove_in(theirs);
+}
+END_TEST
+
 /* What the sandbox promises, as far as it can be read from outside. */
 START_TEST(limits_are_set)
 {
@@ -742,6 +824,8 @@ main(void)
 	tcase_add_test(t, faults_stop_after_their_attempts);
 	tcase_add_test(t, limits_are_set);
 	tcase_add_test(t, memory_is_flat);
+	tcase_add_test(t, last_means_last);
+	tcase_add_test(t, narrows_to_the_tenants_roots);
 	suite_add_tcase(s, t);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
