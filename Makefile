@@ -41,7 +41,7 @@ LIBS_WORKER := libcurl libssh2 libxml-2.0
 pc = $(shell $(PKG_CONFIG) --libs $(1) 2>/dev/null)
 cflags = $(shell $(PKG_CONFIG) --cflags $(1) 2>/dev/null)
 # libxml2 keeps its headers in a folder of its own.
-$(B)/worker/%.o $(B)/t/unit/worker_%.o: CFLAGS += $(call cflags,$(LIBS_WORKER))
+$(B)/worker/%.o $(B)/t/unit/worker_%.o $(B)/t/lib/taken_over.o: CFLAGS += $(call cflags,$(LIBS_WORKER))
 
 COMMON := $(patsubst %.c,$(B)/%.o,$(wildcard common/*.c))
 MASTER := $(patsubst %.c,$(B)/%.o,$(filter-out master/main.c,$(wildcard master/*.c)))
@@ -101,6 +101,9 @@ $(B)/t/lib/%: $(B)/t/lib/%.o $(B)/libmaster.a $(B)/libcommon.a
 $(B)/t/lib/escape: $(patsubst %.c,$(B)/%.o,$(wildcard t/escape/*.c)) $(B)/libcommon.a
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_COMMON)) -lpthread -lm
+# The worker program itself, with one function taken over.
+$(B)/t/lib/taken_over: $(B)/t/lib/taken_over.o $(B)/worker/main.o $(B)/worker/zero_free.o $(B)/libworker.a $(B)/libcommon.a
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -Wl,--wrap=channel_send_data -o $@ $^ $(call pc,$(LIBS_WORKER) $(LIBS_COMMON)) -lm
 
 # Manuals: a page with @MARKERS@ gets the lists of the program itself.
 $(B)/man/gen: $(B)/man/gen.o $(B)/man/lists.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
