@@ -65,7 +65,9 @@ confine_start(struct master *m, struct err *e)
 		    LS("todo", "set sandbox.mode: enforce"));
 	else if (confine_lacks(m))
 		LOG(LOG_WARN, "sandbox_weak", LS("mode", "enforce"), LS("lacks", confine_lacks(m)),
-		    LS("todo", "use a kernel of 5.19 or later with Landlock switched on (lsm=landlock,...)"));
+		    LS("todo", confine_landlock(m) ? "let the children be a user that can write nothing there (sandbox.user, or the unit's User= and "
+		    "ProtectSystem=), or use a kernel of 6.2 or later" : "use a kernel of 6.2 or later (5.19 at least) with Landlock switched "
+		    "on (lsm=landlock,...)"));
 	return 0;
 }
 
@@ -91,5 +93,8 @@ confine_lacks(const struct master *m)
 	if (!confine_landlock(m))
 		return "files: a worker that was taken over can read what its user can read (it can write nothing); links below local "
 		    "roots are not followed";
+	/* O_RDONLY | O_TRUNC, hidden from the filter in openat2's struct */
+	if (confine_landlock(m) < 3)
+		return "emptying: a worker of role local that was taken over can empty files below the local roots that its user may write";
 	return NULL;
 }
