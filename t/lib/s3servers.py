@@ -4,11 +4,13 @@ S3Proxy is a real server of another code base that verifies signatures; Swift (w
 ours: it serves a list of keys as S3 does, verifies signatures by code of its own, counts and remembers the requests, and
 does on demand what servers do wrong (cut pages, repeated tokens, errors). Client puts buckets and objects into any of them.
 """
+import bisect
 import datetime
 import hashlib
 import hmac
 import http.client
 import http.server
+import itertools
 import os
 import pwd
 import shutil
@@ -283,9 +285,9 @@ class Pages:
         after = (q.get("continuation-token") or q.get("start-after", b"")) if v2 else q.get("marker", b"")
         limit = min(int(q.get("max-keys", b"1000")), self.page)
         out, last, truncated, seen = [], b"", False, None
-        for key in self.sorted:
+        for key in itertools.islice(self.sorted, bisect.bisect_left(self.sorted, max(prefix, after)), None):
             if not key.startswith(prefix):
-                continue
+                break
             cut = key.find(delimiter, len(prefix)) if delimiter else -1
             name = key[:cut + 1] if cut >= 0 else key
             if name <= after and (cut < 0 or name == after or not after.startswith(name)) or (name == seen and cut >= 0):
