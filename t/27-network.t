@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import trees  # noqa: E402
 from poller import (SLOW, Daemon, MockBroker, Tap, World, conservation, folder, free_port, job, need, program, rfc3339, run,  # noqa: E402
                     without_override)
-from servers import SERVED, Absent, Proxy, free_range  # noqa: E402
+from servers import SERVED, Absent, Proxy, ServedDummy, free_range  # noqa: E402
 
 
 # ---- the proxy itself, before a server that is Python's ------------------------------------------------------------------
@@ -498,7 +498,7 @@ def start(t, root, only, got):
     """Into got: the servers that can be had, of the types that are served (by hand: of those alone that the command line names)."""
     code, out, err = run(program("iis-pollerctl"), "sources", "--json")
     states = {x["type"]: x["served"] for x in map(json.loads, out.splitlines())}
-    for cls in [c for c in SERVED if not only or c.type in only]:
+    for cls in [c for c in [ServedDummy] + SERVED if not only or c.type in only]:
         if not states[cls.type]:
             t.diag("left out: %s: iis-pollerctl sources says that this version does not serve it" % cls.type)
             continue
@@ -529,7 +529,7 @@ def main(t):
     root = os.path.join(folder(), "root")
     make(root)
     w = World(MockBroker(t), event_partitions=2)
-    d = Daemon(w, {"local.allowed_roots": [root], "egress.allow": ["127.0.0.0/8", "::1/128"], "workers.count": 4}, wrap=without_override() or ())
+    d = Daemon(w, {"local.allowed_roots": [root], "dummy.data_path": root, "egress.allow": ["127.0.0.0/8", "::1/128"], "workers.count": 4}, wrap=without_override() or ())
     everything = []
     try:
         start(t, root, sys.argv[1:], everything)

@@ -121,6 +121,14 @@ class ServedLocal(Served):
         return dict({"source_type": "local", "path": os.path.join(self.root, sub) if sub else self.root}, **fields)
 
 
+class ServedDummy(Served):
+    """Its files are those of dummy.data_path, which must be this root."""
+    type = name = "dummy"
+
+    def source(self, sub="", **fields):
+        return dict({"source_type": "dummy", "path": os.path.join(self.root, sub) if sub else self.root}, **fields)
+
+
 class ServedSftp(Served):
     type = "sftp"
     name = "sftp (OpenSSH)"
