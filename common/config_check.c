@@ -83,11 +83,12 @@ static void
 check_topics(struct config_reader *r)
 {
 	static const enum config_id ids[] = { CONFIG_topic_jobs, CONFIG_topic_events,
-		CONFIG_topic_results, CONFIG_topic_dlq };
+		CONFIG_topic_results, CONFIG_topic_dlq, CONFIG_topic_deferred };
 	const struct config *c = &r->set->c;
-	const char *names[] = { c->topic_jobs, c->topic_events, c->topic_results, c->topic_dlq };
+	const char *names[] = { c->topic_jobs, c->topic_events, c->topic_results, c->topic_dlq,
+		c->topic_deferred };
 
-	for (size_t i = 1; i < 4; i++)
+	for (size_t i = 1; i < sizeof(ids) / sizeof(ids[0]); i++)
 		for (size_t j = 0; j < i; j++)
 			if (!strcmp(names[i], names[j]))
 				conflict(r, ids[i], ids[j], "must differ from");

@@ -38,6 +38,7 @@ check_of(enum config_id id)
 	case CONFIG_topic_events:
 	case CONFIG_topic_results:
 	case CONFIG_topic_dlq:
+	case CONFIG_topic_deferred:
 		return CONFIG_CHECK_TOPIC;
 	case CONFIG_http_listen:
 		return CONFIG_CHECK_LISTEN;

@@ -29,8 +29,8 @@
 
 /* ---- reading --------------------------------------------------------------------------------------------------------------- */
 
-static bool
-may_read(const struct consumer *c)
+bool
+consumer_may_read(const struct consumer *c)
 {
 	return c->subscribed && !c->stopped && c->closing == CLOSE_NO && c->rebalancing == REB_NONE && c->probe_good &&
 	    !c->fatal[0] && !publisher_trouble(c->m->publisher) && jobs_room(c->m->jobs);
@@ -63,6 +63,18 @@ traceparent_valid(const char *p, size_t n)
 	return hex_field(p + 3, 32) && hex_field(p + 36, 16) && hex_field(flags, 2);
 }
 
+bool
+consumer_traceparent_valid(const char *text)
+{
+	return traceparent_valid(text, strlen(text));
+}
+
+uint32_t
+consumer_epoch(struct consumer *c)
+{
+	return ++c->epochs;
+}
+
 static const char *
 traceparent(const rd_kafka_message_t *msg, char out[56])
 {
@@ -86,14 +98,13 @@ accept_message(struct consumer *c, const struct part *p, const rd_kafka_message_
 	char trace[56];
 
 	memset(&out, 0, sizeof(out));
-	out.origin = (struct origin){ .partition = p->id, .offset = msg->offset, .epoch = p->epoch };
+	out.origin = out.at = (struct origin){ .partition = p->id, .offset = msg->offset, .epoch = p->epoch };
 	out.key = msg->key;
 	out.key_n = msg->key ? msg->key_len : 0;
 	out.payload = msg->payload;
 	out.n = msg->payload ? msg->len : 0;
 	out.timestamp_ms = rd_kafka_message_timestamp(msg, &type);
 	out.traceparent = traceparent(msg, trace);
-	metric_add(METRIC_KAFKA_CONSUMED, 1, c->m->cfg->topic_jobs, "accepted");
 	jobs_accept(c->m->jobs, &out);
 }
 
@@ -161,9 +172,9 @@ take_message(struct consumer *c, rd_kafka_message_t *msg)
 	struct part *p = consumer_part(c, msg->partition);
 	bool taken = true;
 
-	if (msg->err)
+	if (msg->err && msg->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
 		partition_error(c, msg);
-	else if (p && p->assigned)
+	else if (!msg->err && p && p->assigned)
 		taken = !p->n_stash && offer(c, p, msg);
 	if (taken)
 		rd_kafka_message_destroy(msg);
@@ -178,7 +189,7 @@ part_unstash(struct consumer *c, struct part *p)
 {
 	size_t n = 0;
 
-	while (n < p->n_stash && may_read(c) && offer(c, p, p->stash[n])) {
+	while (n < p->n_stash && consumer_may_read(c) && offer(c, p, p->stash[n])) {
 		rd_kafka_message_destroy(p->stash[n++]);
 		c->stashed--;
 	}
@@ -206,9 +217,9 @@ read_jobs(struct consumer *c)
 	rd_kafka_message_t *msg;
 	int n = 0;
 
-	if (c->stashed && may_read(c))
+	if (c->stashed && consumer_may_read(c))
 		unstash_all(c);
-	for (; c->jobs_ready && n < JOBS_A_ROUND && may_read(c); n++) {
+	for (; c->jobs_ready && n < JOBS_A_ROUND && consumer_may_read(c); n++) {
 		msg = rd_kafka_consume_queue(c->jobs, 0);
 		if (!msg)
 			c->jobs_ready = false;
@@ -223,6 +234,25 @@ static void
 read_due(void *arg)
 {
 	read_jobs(arg);
+}
+
+/* Deferred jobs are read whether there is room for a job now or not: they wait in a file of their own. */
+static void
+read_deferred(void *arg)
+{
+	struct consumer *c = arg;
+	rd_kafka_message_t *msg;
+	int n = 0;
+
+	for (; c->deferred_ready && n < JOBS_A_ROUND && c->closing == CLOSE_NO && c->rebalancing == REB_NONE && deferred_room(c->m->deferred); n++) {
+		msg = rd_kafka_consume_queue(c->deferred, 0);
+		if (!msg)
+			c->deferred_ready = false;
+		else
+			deferred_message(c->m->deferred, msg);
+	}
+	if (c->deferred_ready && n == JOBS_A_ROUND)
+		timer_set(c->m->loop, &c->read_deferred, 0);
 }
 
 void
@@ -250,6 +280,17 @@ on_jobs_fd(void *arg, int fd, uint32_t events)
 	fd_clear(fd);
 	c->jobs_ready = true;
 	read_jobs(c);
+}
+
+static void
+on_deferred_fd(void *arg, int fd, uint32_t events)
+{
+	struct consumer *c = arg;
+
+	(void)events;
+	fd_clear(fd);
+	c->deferred_ready = true;
+	read_deferred(c);
 }
 
 /* ---- events -------------------------------------------------------------------------------------------------------------------- */
@@ -308,8 +349,10 @@ on_stray(struct consumer *c, rd_kafka_event_t *ev)
 		struct part *p = consumer_part(c, msg->partition);
 
 		if (msg->err)
-			partition_error(c, msg);
-		else if (p && p->assigned && (p->n_stash || !offer(c, p, msg)))
+			continue;
+		if (strcmp(rd_kafka_topic_name(msg->rkt), c->m->cfg->topic_jobs))
+			BUG("a deferred job came outside of its queue");
+		if (p && p->assigned && (p->n_stash || !offer(c, p, msg)))
 			BUG("a message came outside of the jobs queue");
 	}
 }
@@ -329,6 +372,9 @@ on_event(struct consumer *c, rd_kafka_event_t *ev)
 		break;
 	case RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT:
 		rebalance_offsets(c, ev);
+		break;
+	case RD_KAFKA_EVENT_DESCRIBECONFIGS_RESULT:
+		deferred_retention(c->m->deferred, ev);
 		break;
 	case RD_KAFKA_EVENT_ERROR:
 		on_error(c, ev);
@@ -370,7 +416,10 @@ serve(struct consumer *c)
 	if (c->events_left)
 		timer_set(c->m->loop, &c->tick, 0);
 	/* an assignment, or an end of trouble, may be what reading waited for */
+	deferred_kick(c->m->deferred);
 	consumer_kick(c);
+	if (c->deferred_ready && !timer_armed(&c->read_deferred))
+		timer_set(c->m->loop, &c->read_deferred, 0);
 }
 
 static void
@@ -387,9 +436,11 @@ tick_due(void *arg)
 {
 	struct consumer *c = arg;
 
-	c->jobs_ready = true;
+	c->jobs_ready = c->deferred_ready = true;
 	timer_set(c->m->loop, &c->tick, TICK_MS);
 	serve(c);
+	deferred_tick(c->m->deferred);
+	read_deferred(c);
 }
 
 /* ---- are brokers and topics well? ------------------------------------------------------------------------------------------- */
@@ -437,10 +488,11 @@ consumer_dispose(struct consumer *c, rd_kafka_t *rk)
 static void
 subscribe(struct consumer *c)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(2);
 	rd_kafka_resp_err_t err;
 
 	rd_kafka_topic_partition_list_add(list, c->m->cfg->topic_jobs, RD_KAFKA_PARTITION_UA);
+	rd_kafka_topic_partition_list_add(list, c->m->cfg->topic_deferred, RD_KAFKA_PARTITION_UA);
 	err = rd_kafka_subscribe(c->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	c->subscribed = !err;
@@ -481,6 +533,8 @@ on_answer(struct consumer *c, const struct probe_answer *a)
 		snprintf(c->trouble, sizeof(c->trouble), "%s", text);
 		c->trouble_told = false;
 	}
+	if (!bad && a->partitions[KAFKA_TOPIC_DEFERRED] > 0)
+		c->deferred_partitions = a->partitions[KAFKA_TOPIC_DEFERRED];
 	if (!bad && !c->probe_good)
 		LOG0(LOG_INFO, "kafka_well");
 	c->probe_good = !bad;
@@ -599,6 +653,7 @@ void
 consumer_stop(struct consumer *c)
 {
 	c->stopped = true;
+	deferred_flush(c->m->deferred);
 }
 
 static rd_kafka_queue_t *
@@ -616,9 +671,10 @@ consumer_new(struct master *m)
 	struct consumer *c = xcalloc(1, sizeof(*c));
 
 	c->m = m;
-	c->events_fd = c->jobs_fd = -1;
+	c->events_fd = c->jobs_fd = c->deferred_fd = -1;
 	timer_init(&c->tick, tick_due, c);
 	timer_init(&c->read, read_due, c);
+	timer_init(&c->read_deferred, read_deferred, c);
 	timer_init(&c->commit, consumer_commit_due, c);
 	timer_init(&c->rebalance, rebalance_due, c);
 	timer_init(&c->close, close_due, c);
@@ -642,6 +698,7 @@ open_handle(struct consumer *c, struct err *e)
 	c->events = watched(rd_kafka_queue_get_consumer(c->rk), c->events_fd);
 	c->leaving = watched(rd_kafka_queue_new(c->rk), c->events_fd);
 	c->jobs = watched(rd_kafka_queue_new(c->rk), c->jobs_fd);
+	c->deferred = watched(rd_kafka_queue_new(c->rk), c->deferred_fd);
 	rd_kafka_set_log_queue(c->rk, c->events);
 	c->probe = probe_new(c->rk, c->m->cfg, e);
 	return c->probe ? 0 : -1;
@@ -652,12 +709,14 @@ consumer_start(struct consumer *c, struct err *e)
 {
 	c->events_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->jobs_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (c->events_fd < 0 || c->jobs_fd < 0)
+	c->deferred_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (c->events_fd < 0 || c->jobs_fd < 0 || c->deferred_fd < 0)
 		return err_errno(e, ERR_SYSTEM, "eventfd");
 	if (open_handle(c, e) < 0)
 		return -1;
 	c->w_events = loop_watch(c->m->loop, c->events_fd, EPOLLIN, on_events_fd, c);
 	c->w_jobs = loop_watch(c->m->loop, c->jobs_fd, EPOLLIN, on_jobs_fd, c);
+	c->w_deferred = loop_watch(c->m->loop, c->deferred_fd, EPOLLIN, on_deferred_fd, c);
 	c->w_probe = loop_watch(c->m->loop, probe_fd(c->probe), EPOLLIN, on_probe_fd, c);
 	timer_set(c->m->loop, &c->tick, TICK_MS);
 	probe_start(c);
@@ -671,12 +730,15 @@ close_handle(struct consumer *c)
 	for (size_t i = 0; i < c->n_parts; i++)
 		if (c->parts[i])
 			consumer_part_free(c, c->parts[i]);
+	deferred_close(c->m->deferred);
 	if (!c->rk)
 		return;
 	rd_kafka_queue_io_event_enable(c->events, -1, NULL, 0);
 	rd_kafka_queue_io_event_enable(c->leaving, -1, NULL, 0);
 	rd_kafka_queue_io_event_enable(c->jobs, -1, NULL, 0);
+	rd_kafka_queue_io_event_enable(c->deferred, -1, NULL, 0);
 	rd_kafka_queue_destroy(c->jobs);
+	rd_kafka_queue_destroy(c->deferred);
 	rd_kafka_queue_destroy(c->leaving);
 	rd_kafka_queue_destroy(c->events);
 	if (probe_free(c->probe, PROBE_JOIN_MS))
@@ -692,12 +754,14 @@ consumer_free(struct consumer *c)
 		return;
 	timer_cancel(c->m->loop, &c->tick);
 	timer_cancel(c->m->loop, &c->read);
+	timer_cancel(c->m->loop, &c->read_deferred);
 	timer_cancel(c->m->loop, &c->commit);
 	timer_cancel(c->m->loop, &c->rebalance);
 	timer_cancel(c->m->loop, &c->close);
 	timer_cancel(c->m->loop, &c->check);
 	loop_unwatch(c->m->loop, &c->w_events);
 	loop_unwatch(c->m->loop, &c->w_jobs);
+	loop_unwatch(c->m->loop, &c->w_deferred);
 	loop_unwatch(c->m->loop, &c->w_probe);
 	if (c->wanted)
 		rd_kafka_topic_partition_list_destroy(c->wanted);
@@ -706,11 +770,19 @@ consumer_free(struct consumer *c)
 		close(c->events_fd);
 	if (c->jobs_fd >= 0)
 		close(c->jobs_fd);
+	if (c->deferred_fd >= 0)
+		close(c->deferred_fd);
 	free(c->parts);
 	free(c);
 }
 
 /* ---- what others may know -------------------------------------------------------------------------------------------------------- */
+
+uint32_t
+consumer_deferred_partitions(const struct consumer *c)
+{
+	return c->deferred_partitions > 0 ? (uint32_t)c->deferred_partitions : 1;
+}
 
 bool
 consumer_joined(const struct consumer *c)

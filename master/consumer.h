@@ -40,11 +40,13 @@ struct consumer {
 	rd_kafka_t *rk;             /* NULL until consumer_start */
 	rd_kafka_queue_t *events;   /* rebalances, errors, logs, commits' and admin's results */
 	rd_kafka_queue_t *jobs;     /* all partitions' messages */
+	rd_kafka_queue_t *deferred; /* those of the deferred topic, read apart: neither may keep the other from being fetched */
 	rd_kafka_queue_t *leaving;  /* takes the events' place while the group is left */
-	int events_fd, jobs_fd;     /* eventfds, written by librdkafka when a queue is no longer empty */
-	struct watch *w_events, *w_jobs, *w_probe;
+	int events_fd, jobs_fd, deferred_fd; /* eventfds, written by librdkafka when a queue is no longer empty */
+	struct watch *w_events, *w_jobs, *w_deferred, *w_probe;
 	struct timer tick;          /* each second: librdkafka wants its queues polled */
 	struct timer read;          /* reading goes on */
+	struct timer read_deferred;
 	struct timer commit;
 	struct timer rebalance;     /* deadline of the revoke's commit, or back-off of the question for offsets */
 	struct timer close;
@@ -56,6 +58,7 @@ struct consumer {
 	uint32_t epochs;            /* the last one given */
 
 	bool jobs_ready;            /* the jobs queue was not drained */
+	bool deferred_ready;        /* nor the deferred ones' */
 	bool events_left;           /* nor the events' */
 	bool stopped;
 	bool subscribed;
@@ -74,6 +77,7 @@ struct consumer {
 	int64_t left_ms;            /* time spent on leaving the group */
 
 	struct probe *probe;
+	int deferred_partitions;    /* of the deferred topic, as the probe saw them */
 	bool probe_busy, probe_again, probe_good;
 	bool trouble_told;          /* by the connections, not by the probe */
 	char trouble[896];          /* brokers and topics; "" none; the next good probe clears it */
@@ -97,7 +101,15 @@ void consumer_pause(struct consumer *, struct part *, bool paused);
 void written_set(struct written *, int64_t offset, const char *meta, size_t n);
 bool written_is(const struct written *, int64_t offset, const char *meta, size_t n);
 
+/* Commits within the commit interval. */
+void consumer_commit_soon(struct consumer *);
+
 /* consume.c */
+/* May a job be taken now? */
+bool consumer_may_read(const struct consumer *);
+/* A fresh epoch for a partition. */
+uint32_t consumer_epoch(struct consumer *);
+bool consumer_traceparent_valid(const char *);
 /* The last commit before the group is left is on its way, or over. */
 void consumer_close_step(struct consumer *);
 
@@ -111,10 +123,32 @@ void rebalance_due(void *consumer);
 /* Answers what is pending with "nothing": the group is being left. */
 void rebalance_abandon(struct consumer *);
 
+/* deferred.c: the partitions of the deferred topic */
+/* All of them: nothing more is released; state and jobs in hand stay. */
+void deferred_unassign(struct deferred *);
+/* Those that are not in the list went elsewhere. */
+void deferred_drop_lost(struct deferred *, const rd_kafka_topic_partition_list_t *);
+/* One is ours, with what is committed of it: where to read on; -1: its beginning. */
+int64_t deferred_assign(struct deferred *, const rd_kafka_topic_partition_t *, size_t meta_n);
+bool deferred_room(const struct deferred *);
+void deferred_message(struct deferred *, rd_kafka_message_t *); /* takes it */
+void deferred_tick(struct deferred *);
+bool deferred_dirty(const struct deferred *);
+void deferred_commit_add(struct deferred *, rd_kafka_topic_partition_list_t *, uintptr_t seq);
+void deferred_committed(struct deferred *, int32_t partition, uintptr_t seq);
+/* Marks what is done and not marked yet. */
+void deferred_flush(struct deferred *);
+/* Gives back what it has of the consumer's handle, before that goes. */
+void deferred_close(struct deferred *);
+/* deferred_rewrite.c */
+void deferred_ask_retention(struct deferred *, rd_kafka_t *, rd_kafka_queue_t *answer);
+void deferred_retention(struct deferred *, rd_kafka_event_t *);
+
 /* probe.c */
 struct probe_answer {
 	rd_kafka_resp_err_t err;                  /* of the brokers: then the rest says nothing */
 	rd_kafka_resp_err_t topic[KAFKA_TOPICS];  /* in kafka_topics' order */
+	int partitions[KAFKA_TOPICS];
 };
 struct probe *probe_new(rd_kafka_t *, const struct config *, struct err *);
 int probe_fd(const struct probe *);

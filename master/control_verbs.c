@@ -240,7 +240,7 @@ put_job(struct jsonw *j, const struct jobrec *rec)
 }
 
 static int
-jobs_options(const struct control_request *rq, const char **state, int64_t *limit, struct buf *out)
+jobs_options(const struct control_request *rq, const char **state, bool *deferred, int64_t *limit, struct buf *out)
 {
 	static const char *const states[] = { "waiting", "queued", "running", "publishing", "retry", "finishing", "ending" };
 	bool known = false;
@@ -248,11 +248,15 @@ jobs_options(const struct control_request *rq, const char **state, int64_t *limi
 	for (size_t i = 1; i < rq->n; i++) {
 		if (!strncmp(rq->word[i], "--state=", 8))
 			*state = rq->word[i] + 8;
+		else if (!strcmp(rq->word[i], "--deferred"))
+			*deferred = true;
 		else if (strncmp(rq->word[i], "--limit=", 8) || units_int(rq->word[i] + 8, limit) < 0 || *limit < 0)
 			return control_fail(out, EX_USAGE, "jobs: not an option: %.64s", rq->word[i]);
 	}
 	if (*limit > CONTROL_JOBS_MAX)
 		*limit = CONTROL_JOBS_MAX;
+	if (*state && *deferred)
+		return control_fail(out, EX_USAGE, "jobs: a deferred job has no state: --state or --deferred");
 	for (size_t i = 0; *state && i < ARRAY_LEN(states); i++)
 		known |= !strcmp(*state, states[i]);
 	if (*state && !known)
@@ -261,15 +265,36 @@ jobs_options(const struct control_request *rq, const char **state, int64_t *limi
 	return 0;
 }
 
+static void
+jobs_deferred(struct master *m, int64_t limit, struct buf *out)
+{
+	struct jsonw j;
+	size_t more;
+
+	jsonw_init(&j, out);
+	jsonw_object(&j, NULL);
+	jsonw_array(&j, "jobs");
+	more = deferred_list(m->deferred, &j, (size_t)limit);
+	jsonw_end_array(&j);
+	jsonw_int(&j, "more", (int64_t)more);
+	jsonw_int(&j, "deferred", (int64_t)deferred_count(m->deferred));
+	jsonw_end_object(&j);
+}
+
 int
 control_jobs(const struct control_request *rq, struct buf *out)
 {
 	const char *state = NULL;
+	bool deferred = false;
 	int64_t limit = CONTROL_JOBS_MAX, shown = 0, more = 0;
 	struct jsonw j;
 
-	if (jobs_options(rq, &state, &limit, out))
+	if (jobs_options(rq, &state, &deferred, &limit, out))
 		return EX_USAGE;
+	if (deferred) {
+		jobs_deferred(rq->m, limit, out);
+		return 0;
+	}
 	jsonw_init(&j, out);
 	jsonw_object(&j, NULL);
 	jsonw_array(&j, "jobs");
@@ -358,9 +383,10 @@ control_job_cancel(const struct control_request *rq, struct buf *out)
 
 	if (rq->n != 2)
 		return control_fail(out, EX_USAGE, "job-cancel takes one job_id");
-	n = jobs_cancel(rq->m->jobs, rq->word[1]);
+	n = jobs_cancel(rq->m->jobs, rq->word[1]) + deferred_cancel(rq->m->deferred, rq->word[1]);
 	if (!n)
-		return control_fail(out, EX_NOINPUT, "no job in hand has the job_id %s, or it is ending already", rq->word[1]);
+		return control_fail(out, EX_NOINPUT, "no job in hand and none deferred of the partitions held has the job_id %s, or it is ending already",
+		    rq->word[1]);
 	jsonw_init(&j, out);
 	jsonw_object(&j, NULL);
 	jsonw_str(&j, "job_id", rq->word[1]);

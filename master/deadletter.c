@@ -139,7 +139,7 @@ write_value(const struct config *cfg, const struct jobrec *rec, const struct err
 	write_failure(&j, cfg, rec, e, small);
 	jsonw_object(&j, "metadata");
 	jsonw_str(&j, "dlq_topic", cfg->topic_dlq);
-	jsonw_str(&j, "original_topic", cfg->topic_jobs);
+	jsonw_str(&j, "original_topic", origin_topic(cfg, &rec->origin));
 	jsonw_int(&j, "original_partition", rec->origin.partition);
 	jsonw_int(&j, "original_offset", rec->origin.offset);
 	jsonw_end_object(&j);

@@ -1,8 +1,9 @@
 /*
- * jobs.c - one record per job: taken from a message, its tasks queued, tried again or given up, its terminal records
- * sent, its offset completed. Called by consume.c, dispatch.c and control.c; frees every job.
+ * jobs.c - one record per job: its tasks tried again or given up, its terminal records sent, its offset completed.
  *
- * A job ends in one way only: finish() sends its dead letter where something failed, then its terminal record; when
+ * Called by accept.c, dispatch.c and control_verbs.c; frees every job.
+ *
+ * A job ends in one way only: jobs_finish() sends its dead letter where something failed, then its terminal record; when
  * both are acknowledged the offset is completed. Until then a death of the master replays the whole job. What an
  * error means for the job is read off errors.def, here and nowhere else.
  */
@@ -11,19 +12,16 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include <json-c/json.h>
-
 #include "common/units.h"
 #include "common/uuid.h"
 #include "common/xalloc.h"
-#include "master/master.h"
+#include "master/defer.h"
+#include "master/jobs_priv.h"
 #include "common/banned.h"
 
 #define HOLD_FIRST_MS 1000
 #define HOLD_MAX_MS 30000
 #define RECORDS_HOLD_MAX_MS 8000
-#define MASTER_DEATHS_MAX 2
-#define TASK_BYTES (sizeof(struct task) + sizeof(struct source_conf))
 
 TAILQ_HEAD(job_list, jobrec);
 
@@ -31,6 +29,7 @@ struct jobs {
 	struct master *m;
 	struct job_list list;           /* accepted and not ended, in order of arrival */
 	struct job_list gone;           /* revoked, but a worker or Kafka still holds on to them */
+	struct jobrec *placed;          /* of list, by origin; the first of several of one origin */
 	size_t n, bytes;
 	uint64_t next_id;
 };
@@ -43,7 +42,6 @@ static const char *const outcome_names[OUTCOME__MAX] = {
 	[OUTCOME_COMPLETED] = "completed", [OUTCOME_PARTIAL] = "partial", [OUTCOME_FAILED] = "failed", [OUTCOME_CANCELLED] = "cancelled",
 };
 
-static void finish(struct jobrec *);
 static void send_records(struct jobrec *);
 
 const char *
@@ -163,6 +161,10 @@ free_record(struct jobrec *rec)
 	timer_cancel(l, &rec->timer);
 	free(rec->tasks);
 	job_free(rec->job);
+	if (rec->payload)
+		explicit_bzero(rec->payload, rec->payload_n);
+	free(rec->payload);
+	free((void *)(uintptr_t)rec->origin.topic);
 	free(rec->key);
 	free(rec->job_id);
 	free(rec->org_id);
@@ -183,8 +185,8 @@ held_elsewhere(const struct jobrec *rec)
 }
 
 /* A revoked job is freed when neither a worker nor Kafka can come back to it. */
-static void
-drop_if_free(struct jobrec *rec)
+void
+jobs_drop_if_free(struct jobrec *rec)
 {
 	if (!rec->revoked || held_elsewhere(rec))
 		return;
@@ -198,14 +200,69 @@ leave_list(struct jobrec *rec)
 	struct jobs *j = rec->m->jobs;
 
 	TAILQ_REMOVE(&j->list, rec, entry);
+	if (rec->placed)
+		HASH_DEL(j->placed, rec);
+	rec->placed = false;
 	j->n--;
 	j->bytes -= rec->bytes;
+}
+
+void
+jobs_enter(struct jobs *j, struct jobrec *rec)
+{
+	struct jobrec *other;
+
+	TAILQ_INSERT_TAIL(&j->list, rec, entry);
+	rec->id = ++j->next_id;
+	j->n++;
+	j->bytes += rec->bytes;
+
+	rec->place.offset = rec->origin.offset;
+	rec->place.partition = rec->origin.partition;
+	HASH_FIND(hh, j->placed, &rec->place, sizeof(rec->place), other);
+	if (other)
+		return;
+	HASH_ADD(hh, j->placed, place, sizeof(rec->place), rec);
+	rec->placed = true;
+}
+
+void
+jobs_grow(struct jobrec *rec, size_t bytes)
+{
+	rec->m->jobs->bytes += bytes;
+	rec->bytes += bytes;
+}
+
+struct jobrec *
+jobs_find(const struct jobs *j, const struct origin *o)
+{
+	const struct config *cfg = j->m->cfg;
+	struct jobrec *rec;
+	__typeof__(rec->place) key = { .offset = o->offset, .partition = o->partition };
+
+	HASH_FIND(hh, j->placed, &key, sizeof(key), rec);
+	return rec && !strcmp(origin_topic(cfg, &rec->origin), origin_topic(cfg, o)) ? rec : NULL;
 }
 
 static const char *
 label(const struct jobrec *rec)
 {
 	return rec->job ? job_source_label(rec->job) : "none";
+}
+
+void
+jobs_gone(struct jobrec *rec)
+{
+	struct master *m = rec->m;
+
+	leave_list(rec);
+	if (rec->at.deferred)
+		deferred_completed(m->deferred, &rec->at);
+	else
+		consumer_completed(m->consumer, &rec->at);
+	free_record(rec);
+	deferred_kick(m->deferred);
+	consumer_kick(m->consumer);
 }
 
 /* Its outcome is durable: counted, committed, forgotten. */
@@ -233,33 +290,41 @@ ended(struct jobrec *rec)
 		LOG(LOG_WARN, "dead_letter", LS("job_id", rec->job_id), LS("org_id", rec->org_id), LS("error_class", err_name(e->cls)),
 		    LS("error", e->text), LS("todo", err_todo(e->cls)));
 	journal_forget(m->journal, rec->origin.partition, rec->origin.offset);
-	leave_list(rec);
-	consumer_completed(m->consumer, &rec->origin);
-	free_record(rec);
-	consumer_kick(m->consumer);
+	jobs_gone(rec);
 }
 
-static void
-send_again(void *arg)
+void
+jobs_send_again(void *arg)
 {
-	send_records(arg);
+	struct jobrec *rec = arg;
+
+	if (rec->deferring)
+		defer_send(rec);
+	else
+		send_records(rec);
+}
+
+void
+jobs_send_later(struct jobrec *rec)
+{
+	int64_t ms = HOLD_FIRST_MS;
+
+	for (uint32_t i = 0; i < rec->holds && ms < RECORDS_HOLD_MAX_MS; i++)
+		ms *= 2;
+	rec->holds++;
+	timer_set(rec->m->loop, &rec->timer, ms);
 }
 
 static void
 records_settled(struct jobrec *rec)
 {
-	int64_t ms = HOLD_FIRST_MS;
-
 	if (rec->revoked) {
-		drop_if_free(rec);
+		jobs_drop_if_free(rec);
 		return;
 	}
 	if (rec->held) {
 		/* Only what was not taken goes again: the topic that works must not fill up while the other one does not. */
-		for (uint32_t i = 0; i < rec->holds && ms < RECORDS_HOLD_MAX_MS; i++)
-			ms *= 2;
-		rec->holds++;
-		timer_set(rec->m->loop, &rec->timer, ms);
+		jobs_send_later(rec);
 		return;
 	}
 	rec->holds = 0;
@@ -323,8 +388,8 @@ send_records(struct jobrec *rec)
 		records_settled(rec);
 }
 
-static void
-finish(struct jobrec *rec)
+void
+jobs_finish(struct jobrec *rec)
 {
 	rec->finishing = true;
 	rec->finished_ns = clock_real_ns();
@@ -343,21 +408,7 @@ task_final(struct task *t, enum task_state state)
 	event_ctx_free(t->events);
 	t->events = NULL;
 	if (--rec->tasks_left == 0)
-		finish(rec);
-}
-
-static void
-queue_again(void *arg)
-{
-	struct task *t = arg;
-	int64_t due = t->job->job->scheduled_at_ns, early = due == TIME_UNKNOWN ? 0 : due - clock_real_ns();
-
-	/* The timer runs by the monotonic clock, not-before by the other, which may have been slowed meanwhile. */
-	if (t->state == TASK_NEW && early > 0) {
-		timer_set(t->job->m->loop, &t->timer, early / 1000000 + 1);
-		return;
-	}
-	task_set_state(t->job->m, t, TASK_QUEUED);
+		jobs_finish(rec);
 }
 
 static void
@@ -394,12 +445,46 @@ retry_wait(const struct task *t)
 }
 
 static void
-retry(struct task *t, int64_t ms)
+count_retry(const struct task *t, int64_t ms)
 {
 	metric_add(METRIC_RETRIES, 1, err_name(t->error.cls), NULL);
 	LOG(LOG_WARN, "job_retry", LS("job_id", t->job->job_id), LI("attempt", t->attempt), LS("error_class", err_name(t->error.cls)),
 	    LS("error", t->error.text), LI("wait_ms", ms));
+}
+
+static void
+retry(struct task *t, int64_t ms)
+{
+	count_retry(t, ms);
 	later(t, ms);
+}
+
+/* After its own wait, or after what the server asks for, where that is longer; beyond jobs.hold_max by way of the deferred
+ * topic. False: it cannot be deferred for as long as the server asks; t->error says so. */
+static bool
+retry_charged(struct task *t)
+{
+	const struct config *cfg = t->job->m->cfg;
+	int64_t asked = t->done->retry_after_ms > INT64_MAX / 2000000 ? INT64_MAX / 2000000 : (int64_t)t->done->retry_after_ms;
+	int64_t own = retry_wait(t), wait = own < asked ? asked : own;
+	struct err why = ERR_INIT, was = t->error;
+
+	if (wait > cfg->jobs_hold_max) {
+		task_set_state(t->job->m, t, TASK_RETRY);
+		if (jobs_defer(t->job, clock_real_ns() + wait * 1000000, DEFER_RETRY, &why) == 0) {
+			count_retry(t, wait);
+			return true;
+		}
+		if (asked > cfg->jobs_hold_max) {
+			err_set(&t->error, was.cls, "%s; it asks to wait %lld s, which is beyond jobs.hold_max, and the job cannot be deferred: %s",
+			    was.text, (long long)(asked / 1000), why.text);
+			return false;
+		}
+		/* Nobody asked for so long a wait but we: the longest there is here will do. */
+		wait = asked > cfg->jobs_hold_max || own > cfg->jobs_hold_max ? cfg->jobs_hold_max : own;
+	}
+	retry(t, wait);
+	return true;
 }
 
 static void
@@ -408,7 +493,6 @@ attempt_failed(struct task *t)
 	struct master *m = t->job->m;
 	const struct source_conf *c = &t->job->job->sources[t->index];
 	int64_t budget = field_or(c, SF_COMMON_RETRIES, m->cfg->retry_max), wait;
-	uint64_t asked;
 
 	metric_add(METRIC_CONNECTION_ERRORS, 1, source_rows[c->type].name, err_name(t->error.cls));
 	if (t->job->job->publish == PUBLISH_STREAM && t->published)
@@ -423,20 +507,8 @@ attempt_failed(struct task *t)
 		retry(t, wait < HOLD_MAX_MS ? wait : HOLD_MAX_MS);
 		return;
 	case ERR_DO_RETRY:
-		/* What the server asks for, where a retry can wait so long; until later the job cannot be held. */
-		asked = t->done->retry_after_ms;
-		if (asked > (uint64_t)m->cfg->jobs_hold_max) {
-			struct err why = t->error;
-
-			err_set(&t->error, why.cls, "%s; it asks to wait %llu s, which is beyond jobs.hold_max", why.text,
-			    (unsigned long long)(asked / 1000));
-			break;
-		}
-		if (t->charged++ < (uint32_t)budget) {
-			wait = retry_wait(t);
-			retry(t, wait < (int64_t)asked ? (int64_t)asked : wait);
+		if (t->charged++ < (uint32_t)budget && retry_charged(t))
 			return;
-		}
 		break;
 	case ERR_DO_ALONE:
 		if (++t->crashes == 1) {
@@ -460,7 +532,7 @@ jobs_task_ended(struct master *m, struct task *t)
 	event_ctx_free(t->events);
 	t->events = NULL;
 	if (t->job->revoked) {
-		drop_if_free(t->job);
+		jobs_drop_if_free(t->job);
 		return;
 	}
 	/* Also where it would be tried again: what an operator ended stays ended. */
@@ -492,190 +564,11 @@ jobs_task_started(struct master *m, struct task *t)
 	LOG(LOG_INFO, "job_started", LS("job_id", rec->job_id), LS("org_id", rec->org_id), LI("slot", t->slot->index));
 }
 
-/* ---- taking a job ----------------------------------------------------------------------------------------------------------- */
-
-static void
-limits(const struct master *m, struct job_limits *l)
-{
-	const struct config *c = m->cfg;
-
-	*l = (struct job_limits){
-		.message_max = (size_t)c->jobs_message_max,
-		.metadata_max = (size_t)c->jobs_metadata_max,
-		.source_max = (size_t)c->jobs_source_max,
-		.timeout_max_ms = c->timeout_job_max,
-		.reject_unknown = c->jobs_unknown_fields == 1,
-		.allow_faults = c->dummy_faults,
-		.allow_inline = c->credentials_inline,
-		.allow_unverified_tls = c->network_unverified_tls,
-		.allow_unknown_hosts = c->network_unknown_hosts,
-		.connections_max = c->network_connections,
-		.file_roots = &c->credentials_file_roots,
-		.dummy_root = c->dummy_path,
-		.local_roots = &c->local_roots,
-	};
-}
-
-static int
-check_times(const struct jobrec *rec, int64_t *wait_ms, struct err *e)
-{
-	const struct config *c = rec->m->cfg;
-	const struct job *j = rec->job;
-
-	*wait_ms = 0;
-	if (c->jobs_max_age && j->created_at_ns != TIME_UNKNOWN && rec->received_ns - j->created_at_ns > c->jobs_max_age * 1000000)
-		return err_set(e, ERR_EXPIRED, "created_at is %lld s ago, jobs.max_age is %lld s",
-		    (long long)((rec->received_ns - j->created_at_ns) / 1000000000), (long long)(c->jobs_max_age / 1000));
-	if (j->scheduled_at_ns == TIME_UNKNOWN || j->scheduled_at_ns <= rec->received_ns)
-		return 0;
-	*wait_ms = (j->scheduled_at_ns - rec->received_ns) / 1000000 + 1;
-	if (*wait_ms > c->jobs_hold_max)
-		return err_set(e, ERR_UNSUPPORTED, "scheduled_at is %lld s away; this version holds a job for at most jobs.hold_max (%lld s)",
-		    (long long)(*wait_ms / 1000), (long long)(c->jobs_hold_max / 1000));
-	return 0;
-}
-
-/* A job of which a source fits no pool is refused before any of it is begun. */
-static int
-check_pools(struct jobrec *rec, struct err *e)
-{
-	for (size_t i = 0; i < rec->job->n_sources; i++) {
-		struct task probe = { .job = rec, .index = i };
-
-		if (pool_assign(rec->m->pool, &probe, e) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-static void
-make_tasks(struct jobrec *rec, int64_t wait_ms)
-{
-	rec->n_tasks = rec->tasks_left = rec->job->n_sources;
-	rec->tasks = xcalloc(rec->n_tasks, sizeof(*rec->tasks));
-	for (size_t i = 0; i < rec->n_tasks; i++) {
-		struct task *t = &rec->tasks[i];
-
-		t->job = rec;
-		t->index = i;
-		t->error = (struct err)ERR_INIT;
-		t->done = &task_no_account;
-		timer_init(&t->timer, queue_again, t);
-		if (wait_ms)
-			/* From now, not from the beginning of the loop's round: never before its time. */
-			timer_set(rec->m->loop, &t->timer, wait_ms + clock_mono_ms() - loop_now(rec->m->loop));
-		else
-			task_set_state(rec->m, t, TASK_QUEUED);
-	}
-}
-
-/* Records and log lines show the text alone: it has to say which field is wrong. */
-static void
-name_field(struct err *e)
-{
-	char text[ERR_TEXT_MAX];
-
-	if (!e->pointer[0])
-		return;
-	memcpy(text, e->text, sizeof(text));
-	text[sizeof(text) - sizeof(e->pointer) - 3] = '\0';
-	snprintf(e->text, sizeof(e->text), "%s: %s", e->pointer, text);
-}
-
-/* A message that was refused but is a JSON object: its terminal record echoes what a job's would. */
-static void
-echo_refused(struct jobrec *rec)
-{
-	struct json_object *o = rec->masked ? json_tokener_parse(rec->masked) : NULL, *v;
-	struct buf text = BUF_INIT;
-
-	if (!json_object_is_type(o, json_type_object)) {
-		json_object_put(o);
-		return;
-	}
-	if (!rec->org_id && !json_object_object_get_ex(o, "org_id", NULL))
-		rec->org_id = xstrdup("default");
-	if (json_object_object_get_ex(o, "metadata", &v) && json_object_is_type(v, json_type_object)) {
-		job_echo_write(v, &text);
-		if (text.len <= (size_t)rec->m->cfg->jobs_metadata_max)
-			rec->refused_metadata = xmemdup0(text.p, text.len);
-		buf_release(&text);
-	}
-	json_object_put(o);
-}
-
-static void
-parse(struct jobrec *rec, const struct message *msg, int64_t *wait_ms)
-{
-	struct job_limits l;
-
-	limits(rec->m, &l);
-	rec->job = job_parse(msg->payload, msg->n, &l, &rec->job_id, &rec->org_id, &rec->masked, &rec->parse_error);
-	if (!rec->job) {
-		name_field(&rec->parse_error);
-		echo_refused(rec);
-		return;
-	}
-	free(rec->job_id);
-	free(rec->org_id);
-	rec->job_id = xstrdup(rec->job->job_id);
-	rec->org_id = xstrdup(rec->job->org_id);
-	rec->parse_error = (struct err)ERR_INIT;
-	if (!tenant_permits_job(rec->m->cfg, rec->job, rec->m->cfg->topic_jobs, &rec->parse_error) &&
-	    !check_pools(rec, &rec->parse_error))
-		check_times(rec, wait_ms, &rec->parse_error);
-}
-
-void
-jobs_accept(struct jobs *j, const struct message *msg)
-{
-	struct master *m = j->m;
-	struct jobrec *rec = xcalloc(1, sizeof(*rec));
-	int64_t wait_ms = 0;
-
-	rec->m = m;
-	rec->id = ++j->next_id;
-	rec->origin = msg->origin;
-	rec->key = msg->key ? xmemdup0(msg->key, msg->key_n) : NULL;
-	rec->key_n = msg->key_n;
-	rec->bytes = msg->n + sizeof(*rec);
-	rec->payload_n = msg->n;
-	rec->received_ns = clock_real_ns();
-	rec->received_ms = loop_now(m->loop);
-	rec->parse_error = (struct err)ERR_INIT;
-	snprintf(rec->traceparent, sizeof(rec->traceparent), "%s", msg->traceparent ? msg->traceparent : "");
-	timer_init(&rec->timer, send_again, rec);
-	sha256_hex(msg->payload, msg->n, rec->payload_sha256);
-	TAILQ_INSERT_TAIL(&j->list, rec, entry);
-	j->n++;
-	j->bytes += rec->bytes;
-	metric_add(METRIC_JOBS_ACCEPTED, 1, NULL, NULL);
-
-	if (journal_deaths(m->journal, msg->origin.partition, msg->origin.offset) >= MASTER_DEATHS_MAX) {
-		/* Not even parsed: the parser may be what it kills. */
-		err_set(&rec->parse_error, ERR_MASTER_CRASH, "the master died %d times with this message in hand", MASTER_DEATHS_MAX);
-	} else {
-		journal_hold(m->journal, &msg->origin);
-		parse(rec, msg, &wait_ms);
-		journal_clear(m->journal);
-	}
-	LOG(LOG_INFO, "job_accepted", LS("job_id", rec->job_id), LS("org_id", rec->org_id), LI("partition", rec->origin.partition),
-	    LI("offset", rec->origin.offset));
-	if (rec->parse_error.cls != ERR_OK) {
-		finish(rec);
-		return;
-	}
-	/* A short message can name many sources, each of which takes far more than its text. */
-	j->bytes += (rec->job->n_sources - 1) * TASK_BYTES;
-	rec->bytes += (rec->job->n_sources - 1) * TASK_BYTES;
-	make_tasks(rec, wait_ms);
-}
-
 /* ---- ending it from outside ----------------------------------------------------------------------------------------------- */
 
 /* Takes a waiting task out of wherever it waits; false: it is with a worker or with Kafka. */
-static bool
-unqueue(struct task *t)
+bool
+jobs_unqueue(struct task *t)
 {
 	struct master *m = t->job->m;
 
@@ -700,7 +593,7 @@ jobs_revoke(struct jobs *j, int32_t partition, uint32_t epoch)
 
 	for (rec = TAILQ_FIRST(&j->list); rec; rec = next) {
 		next = TAILQ_NEXT(rec, entry);
-		if (rec->origin.partition != partition || rec->origin.epoch != epoch)
+		if (rec->at.epoch != epoch)
 			continue;
 		leave_list(rec);
 		TAILQ_INSERT_TAIL(&j->gone, rec, entry);
@@ -710,19 +603,19 @@ jobs_revoke(struct jobs *j, int32_t partition, uint32_t epoch)
 			struct task *t = &rec->tasks[i];
 
 			t->cancel = true;
-			if (!unqueue(t) && t->slot)
+			if (!jobs_unqueue(t) && t->slot)
 				dispatch_cancel(j->m, t);
 		}
 		metric_add(METRIC_JOBS_REVOKED, 1, NULL, NULL);
 		n++;
-		drop_if_free(rec);
+		jobs_drop_if_free(rec);
 	}
 	if (n)
 		LOG(LOG_WARN, "jobs_revoked", LI("partition", partition), LI("jobs", n));
 }
 
-static void
-cancel(struct jobrec *rec)
+void
+jobs_cancel_one(struct jobrec *rec)
 {
 	rec->cancelled = true;
 	/* tasks_left must not reach 0 before the last task was seen: the record would be gone under the loop. */
@@ -731,7 +624,7 @@ cancel(struct jobrec *rec)
 		struct task *t = &rec->tasks[i];
 
 		t->cancel = true;
-		if (unqueue(t)) {
+		if (jobs_unqueue(t)) {
 			err_set(&t->error, ERR_CANCELLED, "cancelled by an operator");
 			task_final(t, TASK_DEAD);
 		} else if (t->state == TASK_RUNNING && t->slot) {
@@ -739,7 +632,7 @@ cancel(struct jobrec *rec)
 		}
 	}
 	if (--rec->tasks_left == 0)
-		finish(rec);
+		jobs_finish(rec);
 }
 
 size_t
@@ -753,7 +646,7 @@ jobs_cancel(struct jobs *j, const char *job_id)
 		if (rec->job_id && !strcmp(rec->job_id, job_id) && !rec->finishing && !rec->cancelled) {
 			LOG(LOG_WARN, "job_cancel", LS("job_id", job_id), LI("partition", rec->origin.partition),
 			    LI("offset", rec->origin.offset));
-			cancel(rec);
+			jobs_cancel_one(rec);
 			n++;
 		}
 	}
@@ -796,6 +689,12 @@ jobs_reloaded(struct jobs *j)
 }
 
 /* ---- the rest ----------------------------------------------------------------------------------------------------------------- */
+
+struct master *
+jobs_owner(const struct jobs *j)
+{
+	return j->m;
+}
 
 struct jobs *
 jobs_new(struct master *m)

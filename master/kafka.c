@@ -69,7 +69,7 @@ static const struct property_rule rules[] = {
 	/* the group and its queues */
 	{ "partition.assignment.strategy", "range", "all members of a group must use the same one, and rebalancing here is made for range" },
 	{ "group.protocol.type", NULL, "the poller is a consumer group" },
-	{ "enable.partition.eof", "false", "the poller does not use end-of-partition events" },
+	{ "enable.partition.eof", "true", "the poller waits for the end of the deferred jobs" },
 	{ "allow.auto.create.topics", "false", "a missing topic must be seen, not made" },
 	{ "topic.blacklist", NULL, "it could hide the poller's own topics" },
 	{ "api.version.request", "true", "record headers need it" },
@@ -214,7 +214,8 @@ static const struct pair fixed_consumer[] = {
 	{ "enable.auto.offset.store", "false" },
 	{ "auto.offset.reset", "earliest" },
 	{ "partition.assignment.strategy", "range" },
-	{ "enable.partition.eof", "false" },
+	/* deferred.c waits for the end of what it reads back */
+	{ "enable.partition.eof", "true" },
 	{ "isolation.level", "read_committed" },
 };
 static const struct pair fixed_producer[] = {
@@ -386,6 +387,7 @@ kafka_topics(const struct config *cfg, const char *out[KAFKA_TOPICS])
 	out[1] = cfg->topic_results;
 	out[2] = cfg->topic_dlq;
 	out[3] = cfg->topic_events;
+	out[KAFKA_TOPIC_DEFERRED] = cfg->topic_deferred;
 }
 
 void

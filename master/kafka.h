@@ -25,7 +25,8 @@ rd_kafka_t *kafka_new(rd_kafka_type_t, rd_kafka_conf_t *conf, struct err *);
 const char *kafka_refusal_note(const char *reason);
 /* A trouble of one of our topics as a sentence with what to do about it; into text. */
 void kafka_topic_trouble(char *text, size_t n, const char *topic, rd_kafka_resp_err_t);
-#define KAFKA_TOPICS 4
+#define KAFKA_TOPICS 5
+#define KAFKA_TOPIC_DEFERRED 4
 /* The topics this poller uses, the polling queue first; borrowed from the configuration. */
 void kafka_topics(const struct config *, const char *out[KAFKA_TOPICS]);
 

@@ -71,6 +71,8 @@ master_not_ready(const struct master *m)
 		return "the consumer group has not given this poller its partitions yet";
 	if ((why = publisher_trouble(m->publisher)))
 		return why;
+	if ((why = deferred_trouble(m->deferred)))
+		return why;
 	return NULL;
 }
 
@@ -434,7 +436,8 @@ open_rooms(struct master *m, struct err *e)
 	m->endpoints = endpoints_new();
 	m->publisher = publisher_new(m);
 	m->consumer = consumer_new(m);
-	if (pool_start(m->pool, e) < 0 || publisher_start(m->publisher, e) < 0 || consumer_start(m->consumer, e) < 0)
+	m->deferred = deferred_new(m);
+	if (pool_start(m->pool, e) < 0 || deferred_start(m->deferred, e) < 0 || publisher_start(m->publisher, e) < 0 || consumer_start(m->consumer, e) < 0)
 		return -1;
 	if (!c->http_enabled)
 		return 0;
@@ -454,6 +457,7 @@ close_rooms(struct master *m)
 	/* Tickets of what is still queued point into jobs: Kafka goes first. */
 	publisher_free(m->publisher);
 	consumer_free(m->consumer);
+	deferred_free(m->deferred);
 	jobs_free(m->jobs);
 	sched_free(m->sched);
 	endpoints_free(m->endpoints);

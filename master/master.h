@@ -61,6 +61,7 @@ struct master {
 	struct pool *pool;
 	struct consumer *consumer;
 	struct publisher *publisher;
+	struct deferred *deferred;
 	struct httpd *httpd;            /* NULL when http.enabled is false */
 	struct control *control;
 	struct journal *journal;
@@ -84,14 +85,24 @@ const char *master_not_ready(const struct master *);
 
 /* ---- jobs.c: one record per job, its states, its end ------------------------------------------------------------ */
 
-struct origin {                     /* where a job's message stands in the polling queue */
+struct origin {                     /* where a message stands */
+	const char *topic;              /* NULL: the polling queue */
 	int32_t partition;
 	int64_t offset;
 	uint32_t epoch;                 /* assignment of the partition, counted by consume.c; stale ones are dropped */
+	bool deferred;                  /* in the deferred topic */
 };
 
-struct message {                    /* consume.c → jobs.c; all borrowed for the call */
-	struct origin origin;
+struct deferral;                    /* defer.h: what a deferred record says of its job */
+/* What a deferred job waits for. */
+enum defer_why { DEFER_SCHEDULE, DEFER_RETRY, DEFER_QUOTA, DEFER__MAX };
+
+struct message {                    /* consume.c, deferred.c → jobs.c; all borrowed for the call */
+	struct origin origin;           /* where the job's message stood first: names the job in all its records */
+	struct origin at;               /* where it was read now: what is completed when the job has ended */
+	const struct deferral *deferral; /* read back from the deferred topic; NULL: from the polling queue */
+	const struct err *bad;          /* it cannot be a job, whatever it holds; NULL */
+	bool cancel;                    /* it ends as cancelled */
 	const void *key;
 	size_t key_n;
 	const void *payload;
@@ -155,7 +166,8 @@ struct task {                       /* one source of one job */
 struct jobrec {
 	struct master *m;
 	uint64_t id;
-	struct origin origin;
+	struct origin origin;           /* its topic is owned */
+	struct origin at;
 	char *key;                      /* of the message; NULL none */
 	size_t key_n;
 	char *job_id, *org_id;          /* NULL where the message did not tell */
@@ -166,12 +178,19 @@ struct jobrec {
 	char traceparent[64];           /* "" none */
 	size_t bytes;                   /* what it takes of jobs.queue_bytes */
 	size_t payload_n;               /* bytes of the message */
-	char payload_sha256[65];        /* set where the job could not be parsed */
+	char *payload;                  /* them, for the deferred topic; wiped when freed */
+	char payload_sha256[65];
+	int64_t first_received_ns;      /* before it was deferred */
 	int64_t received_ns, started_ns, finished_ns; /* CLOCK_REALTIME; started 0 until a worker had it */
 	int64_t received_ms, started_ms;
 	struct task *tasks;
 	size_t n_tasks, tasks_left;
-	bool finishing;                 /* terminal records are on their way */
+	bool finishing;                 /* terminal records are on their way, or the deferred one */
+	bool deferring;                 /* it leaves for the deferred topic */
+	int64_t due_ns;                 /* until when, and why */
+	enum defer_why why;
+	uint32_t deferrals;             /* how often before */
+	bool waits_long;                /* taken, but not before a time that is beyond jobs.hold_max */
 	bool cancelled;                 /* by an operator */
 	bool revoked;                   /* its partition was lost: nothing more is published or committed */
 	struct ticket ticket;           /* terminal records' */
@@ -182,6 +201,9 @@ struct jobrec {
 	bool small_records;             /* one was too large: metadata, warnings and names are left out */
 	struct timer timer;             /* to send them again */
 	TAILQ_ENTRY(jobrec) entry;      /* jobs.c's list, in order of arrival */
+	UT_hash_handle hh;              /* jobs.c: by origin */
+	struct { int64_t offset; int64_t partition; } place;
+	bool placed;
 };
 
 enum job_outcome { OUTCOME_COMPLETED, OUTCOME_PARTIAL, OUTCOME_FAILED, OUTCOME_CANCELLED, OUTCOME__MAX };
@@ -192,6 +214,8 @@ void jobs_free(struct jobs *);
 bool jobs_room(const struct jobs *);
 /* Takes a message for good: it ends as its records in Kafka, whatever is wrong with it. */
 void jobs_accept(struct jobs *, const struct message *);
+/* The job in hand of this origin, NULL: none. */
+struct jobrec *jobs_find(const struct jobs *, const struct origin *);
 /* The partition was taken away (epoch: the assignment that ended): its jobs are dropped, their late results too. */
 void jobs_revoke(struct jobs *, int32_t partition, uint32_t epoch);
 /* 0, or -1: no such job. By job_id; every job that carries it. Returns the number. */
@@ -233,6 +257,32 @@ int tenant_permits_secret(const struct config *, const char *org_id, const struc
 const struct strlist *tenant_roots(const struct config *, const char *org_id);
 /* Time for one attempt: the job's, or the setting's, within the tenant's. */
 int64_t tenant_deadline(const struct config *, const struct job *);
+
+/* ---- defer.c, deferred.c: jobs that must wait longer than jobs.hold_max ------------------------------------------------- */
+
+/* Hands the job to the deferred topic until due (CLOCK_REALTIME): its tasks leave whatever they wait in, and when Kafka has
+ * taken it the record is gone; it is accepted anew when it is due. 0; or -1 with the reason (ERR_POLICY: later than
+ * deferred.longest; ERR_UNSUPPORTED: a source of the job runs or has ended), and nothing has changed. */
+int jobs_defer(struct jobrec *, int64_t due_ns, enum defer_why, struct err *);
+
+struct deferred *deferred_new(struct master *);
+int deferred_start(struct deferred *, struct err *);
+void deferred_free(struct deferred *);
+/* A job read back has ended: its record is done. Stale epochs are dropped. */
+void deferred_completed(struct deferred *, const struct origin *);
+/* This very message waits in the deferred topic already: it was deferred before a crash, and its offset not committed. */
+bool deferred_holds(const struct deferred *, const struct origin *, const char *payload_sha256);
+/* jobs.c: there may be room; what is due is released. */
+void deferred_kick(struct deferred *);
+/* Of the waiting jobs with this job_id: they end as cancelled. Returns their number. */
+size_t deferred_cancel(struct deferred *, const char *job_id);
+/* NULL: fine. Else why deferred jobs are not read back. */
+const char *deferred_trouble(const struct deferred *);
+void deferred_refresh_metrics(const struct deferred *);
+struct jsonw;
+/* The waiting jobs, the next that is due first: at most max objects of an array; the number of the others is returned. */
+size_t deferred_list(struct deferred *, struct jsonw *, size_t max);
+size_t deferred_count(const struct deferred *);
 
 /* ---- schedule.c: which task next ----------------------------------------------------------------------------------- */
 
@@ -439,6 +489,8 @@ struct slot {
 	struct rusage usage;
 };
 
+/* slot_start.c: an empty file without a name in spool.dir; -1 with the error. */
+int spool_open(struct master *, struct err *);
 struct pool *pool_new(struct master *);
 int pool_start(struct pool *, struct err *);
 void pool_free(struct pool *);
@@ -495,6 +547,8 @@ void consumer_stop(struct consumer *);
 /* Final commit, leave the group; calls back consumer_closed() (bool) within its own 5 s bound. */
 void consumer_close(struct consumer *);
 bool consumer_closed(const struct consumer *);
+/* Of the deferred topic, as last seen; at least 1. */
+uint32_t consumer_deferred_partitions(const struct consumer *);
 bool consumer_joined(const struct consumer *); /* the group has given us an assignment (it may be empty) */
 /* NULL: fine. Else why nothing is consumed: brokers away, topic missing or forbidden (rule 14), held by ... */
 const char *consumer_trouble(const struct consumer *);
@@ -512,10 +566,10 @@ size_t consumer_partitions(const struct consumer *, struct partition_view *out, 
 
 /* ---- publish.c -------------------------------------------------------------------------------------------------------- */
 
-enum out_topic { OUT_EVENTS, OUT_RESULTS, OUT_DLQ, OUT__MAX };
+enum out_topic { OUT_EVENTS, OUT_RESULTS, OUT_DLQ, OUT_DEFERRED, OUT__MAX };
 
 struct out_header { const char *name; const void *value; size_t n; };
-#define OUT_HEADERS_MAX 20
+#define OUT_HEADERS_MAX 40
 struct out_record {                 /* event.c fills it, publish.c sends it; reused */
 	struct buf key;
 	bool has_key;
@@ -523,6 +577,7 @@ struct out_record {                 /* event.c fills it, publish.c sends it; reu
 	struct buf text;                /* holds the headers' values */
 	struct out_header h[OUT_HEADERS_MAX];
 	size_t n_headers;
+	int32_t partition;              /* -1: by the key */
 };
 void out_record_init(struct out_record *);
 void out_record_release(struct out_record *);
@@ -551,6 +606,7 @@ void result_write(const struct config *, const struct jobrec *, struct out_recor
 /* Its dead letter; falls back to the headers and the pointer to the original when larger than kafka.message_max. */
 void dead_letter_write(const struct config *, const struct jobrec *, struct out_record *out);
 void result_id(const struct config *, const struct origin *, char out[37]);
+const char *origin_topic(const struct config *, const struct origin *);
 
 /* ---- status.c, httpd.c: pages and the child that serves them --------------------------------------------------------- */
 

@@ -223,6 +223,8 @@ metrics_init(void)
 		{ METRIC_FILES_PUBLISHED, "success" }, { METRIC_FILES_PUBLISHED, "error" },
 		{ METRIC_REBALANCES, "assign" }, { METRIC_REBALANCES, "revoke" }, { METRIC_REBALANCES, "lost" },
 		{ METRIC_COMMITS, "success" }, { METRIC_COMMITS, "error" },
+		{ METRIC_JOBS_DEFERRED, "schedule" }, { METRIC_JOBS_DEFERRED, "retry" }, { METRIC_JOBS_DEFERRED, "quota" },
+		{ METRIC_DEFERRED_REWRITTEN, "retention" }, { METRIC_DEFERRED_REWRITTEN, "span" },
 		{ METRIC_HTTP_REQUESTS, "served" }, { METRIC_HTTP_REQUESTS, "refused" },
 	};
 

@@ -24,6 +24,7 @@ out_begin(struct out_record *r, size_t text)
 	buf_room(&r->text, text);
 	r->has_key = false;
 	r->n_headers = 0;
+	r->partition = -1;
 }
 
 void

@@ -112,7 +112,7 @@ consumer_dirty(const struct consumer *c)
 	for (size_t i = 0; i < c->n_parts; i++)
 		if (part_dirty(c->parts[i]))
 			return true;
-	return false;
+	return deferred_dirty(c->m->deferred);
 }
 
 static void
@@ -147,6 +147,7 @@ consumer_commit(struct consumer *c)
 	for (size_t i = 0; i < c->n_parts; i++)
 		if (part_dirty(c->parts[i]))
 			commit_part(c, list, c->parts[i], &text);
+	deferred_commit_add(c->m->deferred, list, c->commit_seq);
 	err = rd_kafka_commit_queue(c->rk, list, c->events, NULL, (void *)c->commit_seq);
 	rd_kafka_topic_partition_list_destroy(list);
 	buf_release(&text);
@@ -163,6 +164,12 @@ commit_soon(struct consumer *c, int64_t ms)
 {
 	if (!c->committing && !timer_armed(&c->commit))
 		timer_set(c->m->loop, &c->commit, ms);
+}
+
+void
+consumer_commit_soon(struct consumer *c)
+{
+	commit_soon(c, c->m->cfg->kafka_commit_interval);
 }
 
 void
@@ -198,6 +205,10 @@ consumer_committed(struct consumer *c, rd_kafka_event_t *ev)
 	for (int i = 0; list && i < list->cnt && !err; i++) {
 		struct part *p = consumer_part(c, list->elems[i].partition);
 
+		if (!strcmp(list->elems[i].topic, c->m->cfg->topic_deferred)) {
+			deferred_committed(c->m->deferred, list->elems[i].partition, seq);
+			continue;
+		}
 		if (!p || p->sent_seq != seq)
 			continue;
 		written_set(&p->acked, p->sent.offset, p->sent.meta, strlen(p->sent.meta));

@@ -95,7 +95,6 @@ void slot_failed_early(struct slot *);
 int slot_hello(struct slot *, const struct frame *, struct err *);
 int slot_ready(struct slot *, const struct frame *, struct err *);
 /* The spool: a file without a name, so that nothing stays behind whoever dies. -1: with err. */
-int spool_open(struct master *, struct err *);
 /* What a listing took of the disk is given back at once, whoever ended it. */
 void spool_empty(struct slot *);
 void spool_close(struct slot *);

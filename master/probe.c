@@ -47,7 +47,7 @@ abandoned(const struct prober *p)
 }
 
 static rd_kafka_resp_err_t
-ask_topic(const struct prober *p, const char *topic, rd_kafka_resp_err_t *of_topic)
+ask_topic(const struct prober *p, const char *topic, rd_kafka_resp_err_t *of_topic, int *partitions)
 {
 	rd_kafka_topic_t *rkt = rd_kafka_topic_new(p->rk, topic, NULL);
 	const struct rd_kafka_metadata *md;
@@ -60,6 +60,7 @@ ask_topic(const struct prober *p, const char *topic, rd_kafka_resp_err_t *of_top
 	if (err)
 		return err;
 	*of_topic = md->topic_cnt == 1 ? md->topics[0].err : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+	*partitions = md->topic_cnt == 1 ? md->topics[0].partition_cnt : 0;
 	rd_kafka_metadata_destroy(md);
 	return RD_KAFKA_RESP_ERR_NO_ERROR;
 }
@@ -73,7 +74,7 @@ ask_all(const struct prober *p)
 	for (size_t i = 0; i < KAFKA_TOPICS && !a.err; i++) {
 		if (abandoned(p))
 			return;
-		a.err = ask_topic(p, p->topic[i], &a.topic[i]);
+		a.err = ask_topic(p, p->topic[i], &a.topic[i], &a.partitions[i]);
 	}
 	/* fails when nobody listens any more; then the next read ends the thread */
 	(void)!send(p->fd, &a, sizeof(a), MSG_NOSIGNAL);

@@ -60,6 +60,7 @@ void
 out_record_init(struct out_record *r)
 {
 	memset(r, 0, sizeof(*r));
+	r->partition = -1;
 	buf_init(&r->key);
 	buf_init(&r->value);
 	buf_init(&r->text);
@@ -84,6 +85,8 @@ out_topic_name(const struct config *c, enum out_topic t)
 		return c->topic_results;
 	case OUT_DLQ:
 		return c->topic_dlq;
+	case OUT_DEFERRED:
+		return c->topic_deferred;
 	case OUT__MAX:
 		break;
 	}
@@ -495,7 +498,7 @@ produce(struct publisher *p, rd_kafka_topic_t *rkt, const struct out_record *r, 
 {
 	rd_kafka_headers_t *h = headers(r);
 	rd_kafka_error_t *error;
-	rd_kafka_vu_t vu[6];
+	rd_kafka_vu_t vu[7];
 
 	vu[0].vtype = RD_KAFKA_VTYPE_RKT;
 	vu[0].u.rkt = rkt;
@@ -511,6 +514,8 @@ produce(struct publisher *p, rd_kafka_topic_t *rkt, const struct out_record *r, 
 	vu[4].u.mem.size = r->has_key ? r->key.len : 0;
 	vu[5].vtype = RD_KAFKA_VTYPE_HEADERS;
 	vu[5].u.headers = h;
+	vu[6].vtype = RD_KAFKA_VTYPE_PARTITION;
+	vu[6].u.i32 = r->partition >= 0 ? r->partition : RD_KAFKA_PARTITION_UA;
 	error = rd_kafka_produceva(p->rk, vu, ARRAY_LEN(vu));
 	if (error)
 		rd_kafka_headers_destroy(h);

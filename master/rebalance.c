@@ -56,6 +56,7 @@ unassign(struct consumer *c)
 		p->assigned = false;
 		consumer_stash_free(c, p);
 	}
+	deferred_unassign(c->m->deferred);
 	answer(c, NULL);
 }
 
@@ -87,6 +88,8 @@ revoke(struct consumer *c)
 		unassign(c);
 		return;
 	}
+	/* The next owner reads them behind the jobs: the sooner they are there the better. */
+	deferred_flush(c->m->deferred);
 	c->rebalancing = REB_REVOKING;
 	c->revoke_committed = false;
 	timer_set(c->m->loop, &c->rebalance, REVOKE_COMMIT_MS);
@@ -146,6 +149,7 @@ drop_lost(struct consumer *c, const rd_kafka_topic_partition_list_t *kept)
 	for (size_t i = 0; i < c->n_parts; i++)
 		if (c->parts[i] && !rd_kafka_topic_partition_list_find(kept, c->m->cfg->topic_jobs, (int32_t)i))
 			part_drop(c, c->parts[i]);
+	deferred_drop_lost(c->m->deferred, kept);
 }
 
 static void
@@ -203,27 +207,51 @@ part_forward(struct consumer *c, struct part *p)
 	p->assigned = true;
 }
 
+static int64_t
+deferred_prepare(struct consumer *c, const rd_kafka_topic_partition_t *t)
+{
+	rd_kafka_queue_t *q = rd_kafka_queue_get_partition(c->rk, t->topic, t->partition);
+
+	if (q) {
+		rd_kafka_queue_forward(q, c->deferred);
+		rd_kafka_queue_destroy(q);
+	}
+	return deferred_assign(c->m->deferred, t, meta_len(t));
+}
+
+static int64_t
+jobs_prepare(struct consumer *c, const rd_kafka_topic_partition_t *t)
+{
+	struct part *p = part_prepare(c, t);
+	int64_t start = p ? offsets_resume(&p->of) : -1;
+
+	if (!p)
+		return -1;
+	part_forward(c, p);
+	LOG(LOG_INFO, "partition_assigned", LI("partition", p->id), LI("committed", t->offset), LI("start", start),
+	    LI("done_beyond", offsets_done_beyond(&p->of)), LI("in_hand", p->of.open));
+	return start;
+}
+
 static void
 assign(struct consumer *c, const rd_kafka_topic_partition_list_t *offsets)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(offsets->cnt);
+	bool deferred = false;
 
 	drop_lost(c, offsets);
 	for (int i = 0; i < offsets->cnt; i++) {
 		const rd_kafka_topic_partition_t *t = &offsets->elems[i];
-		struct part *p = part_prepare(c, t);
-		int64_t start = p ? offsets_resume(&p->of) : -1;
+		bool is_deferred = !strcmp(t->topic, c->m->cfg->topic_deferred);
+		int64_t start = is_deferred ? deferred_prepare(c, t) : jobs_prepare(c, t);
 
-		if (!p)
-			continue;
-		part_forward(c, p);
-		rd_kafka_topic_partition_list_add(list, t->topic, t->partition)->offset =
-		    start < 0 ? RD_KAFKA_OFFSET_BEGINNING : start;
-		LOG(LOG_INFO, "partition_assigned", LI("partition", p->id), LI("committed", t->offset), LI("start", start),
-		    LI("done_beyond", offsets_done_beyond(&p->of)), LI("in_hand", p->of.open));
+		deferred |= is_deferred;
+		rd_kafka_topic_partition_list_add(list, t->topic, t->partition)->offset = start < 0 ? RD_KAFKA_OFFSET_BEGINNING : start;
 	}
 	answer(c, list);
 	rd_kafka_topic_partition_list_destroy(list);
+	if (deferred)
+		deferred_ask_retention(c->m->deferred, c->rk, c->events);
 	for (size_t i = 0; i < c->n_parts; i++)
 		if (c->parts[i] && !offsets_room(&c->parts[i]->of))
 			consumer_pause(c, c->parts[i], true);

@@ -23,13 +23,19 @@ enum detail { DETAIL_ALL, DETAIL_NO_LISTS, DETAIL_NO_SOURCES };
 
 struct sums { uint64_t listed, matched, skipped, published; bool known, truncated; uint32_t attempts; };
 
+const char *
+origin_topic(const struct config *cfg, const struct origin *o)
+{
+	return o->topic ? o->topic : cfg->topic_jobs;
+}
+
 void
 result_id(const struct config *cfg, const struct origin *o, char out[UUID_TEXT])
 {
 	char where[64];
 	int n = snprintf(where, sizeof(where), "%d:%lld", (int)o->partition, (long long)o->offset);
 	const struct uuid_part parts[] = {
-		{ "result", 6 }, { cfg->topic_jobs, strlen(cfg->topic_jobs) }, { where, (size_t)n },
+		{ "result", 6 }, { origin_topic(cfg, o), strlen(origin_topic(cfg, o)) }, { where, (size_t)n },
 	};
 
 	uuid5(uuid_ns_poller, parts, ARRAY_LEN(parts), out);
@@ -169,7 +175,7 @@ write_times(struct jsonw *j, const struct jobrec *rec)
 {
 	int64_t took = rec->finished_ns - rec->started_ns;
 
-	jsonw_time(j, "received_at", rec->received_ns);
+	jsonw_time(j, "received_at", rec->first_received_ns);
 	jsonw_time(j, "started_at", rec->started_ns ? rec->started_ns : TIME_UNKNOWN);
 	jsonw_time(j, "finished_at", rec->finished_ns);
 	if (rec->started_ns)
@@ -213,7 +219,7 @@ write_value(const struct config *cfg, const struct jobrec *rec, const char *id, 
 	else
 		jsonw_null(&j, "metadata");
 	jsonw_object(&j, "origin");
-	jsonw_str(&j, "topic", cfg->topic_jobs);
+	jsonw_str(&j, "topic", origin_topic(cfg, &rec->origin));
 	jsonw_int(&j, "partition", rec->origin.partition);
 	jsonw_int(&j, "offset", rec->origin.offset);
 	jsonw_end_object(&j);

@@ -127,6 +127,8 @@ refresh_topics(const struct master *m)
 			metric_add(METRIC_KAFKA_PUBLISHED, 0, out_topic_name(m->cfg, (enum out_topic)t), published[i]);
 	for (size_t i = 0; i < ARRAY_LEN(consumed); i++)
 		metric_add(METRIC_KAFKA_CONSUMED, 0, m->cfg->topic_jobs, consumed[i]);
+	for (size_t i = 0; i < ARRAY_LEN(consumed); i++)
+		metric_add(METRIC_KAFKA_CONSUMED, 0, m->cfg->topic_deferred, consumed[i]);
 }
 
 double
@@ -144,6 +146,7 @@ status_refresh_metrics(struct master *m)
 	refresh_pool(m);
 	refresh_lag(m);
 	refresh_topics(m);
+	deferred_refresh_metrics(m->deferred);
 	metric_set(METRIC_ACTIVE_JOBS, (double)jobs_count(m->jobs), NULL, NULL);
 	metric_set(METRIC_OLDEST_JOB, status_oldest_seconds(m), NULL, NULL);
 	metric_set(METRIC_OUTSTANDING, (double)publish_outstanding(m->publisher), NULL, NULL);

@@ -278,15 +278,23 @@ def addresses(t, b):
 
 def retry_after(t, b):
     w, s = World(b), Server()
-    d = Daemon(w, dict(conf(), **{"jobs.hold_max": "60s"}))
+    d = Daemon(w, dict(conf(), **{"jobs.hold_max": "60s", "deferred.longest": "2h"}))
     s.script.append((503, {"Retry-After": "4"}))
     began = time.monotonic()
     r = good(t, w, "503 with Retry-After: 4", source(s, retry_delay="10ms"))
     t.ok(r["attempt"] == 2 and time.monotonic() - began >= 4, "tried again after the four seconds that were asked for", r.raw)
     s.script.append((429, {"Retry-After": "3600"}))
+    w.push(job("asked", source(s, retry_delay="10ms")))
+    waits = wait_for("the deferred job", lambda: d.ctl("jobs", "--deferred")[1]["jobs"])[0]
+    t.ok((waits["job_id"], waits["reason"], waits["error"]) == ("asked", "retry", "transient") and 3590 < waits["seconds"] <= 3600,
+         "429 with Retry-After: 3600: deferred for as long", waits)
+    d.ctl("job", "cancel", "asked")
+    r = w.result_of("asked")
+    t.is_((r["event_type"], r["attempt"]), ("job.cancelled", 1), "cancelled, it tells of its attempt")
+    s.script.append((429, {"Retry-After": "7300"}))
     r, e, dl = w.run(source(s, retry_delay="10ms"))
-    t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "transient" and "jobs.hold_max" in r["error"]["message"] and len(dl) == 1 and
-         dl[0]["failure_info"]["retry_count"] == 0, "429 with Retry-After: 3600: dead-lettered, with the reason", r.raw)
+    t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "transient" and "deferred.longest" in r["error"]["message"] and len(dl) == 1 and
+         dl[0]["failure_info"]["retry_count"] == 0, "429 with Retry-After: 7300, beyond deferred.longest: dead-lettered, with the reason", r.raw)
     d.stop()
 
 

@@ -3,6 +3,7 @@
 import collections
 import os
 import re
+import time
 import signal
 import socket
 import struct
@@ -290,6 +291,33 @@ def revoked(t, b):
     t.is_((e.stop(), d.stop()), (0, 0), "exit 0")
 
 
+def deferred(t, b):
+    """A job that waits in Kafka, is written again there, and is late because another one fills the poller."""
+    w = World(b, deferred_partitions=1)
+    d = started(w, {"jobs.hold_max": "100ms", "deferred.rewrite_interval": "1s", "jobs.queue_max": 16})
+    w.push(job("deferred", generated(0), scheduled_at=rfc3339(5)))
+    t.is_(until(d, "poller_deferred_jobs", 1), 1, "deferred_jobs 1")
+    w.push(*[job("fill-%d" % i, generated(10, delay="20s")) for i in range(16)])
+    due = d.metric("poller_deferred_next_due_timestamp_seconds")
+    t.ok(0 < due - time.time() < 5, "deferred_next_due_timestamp_seconds is when it is due", due)
+    b.push(w.topics["deferred"], [b"0"], headers={"deferred_version": "1", "deferred_mark": "AAAAAAAAAAAAAAAAAAAAAA=="})
+    t.is_(until(d, "poller_deferred_marks_refused_total", 1), 1, "deferred_marks_refused_total counts one that is not the group's")
+    t.ok(wait_for("a rewrite", lambda: look(d) and d.metric("poller_deferred_rewrites_total", reason="retention")), "deferred_rewrites_total moves")
+    t.ok(wait_for("the deferred job to be late", lambda: look(d) and d.metric("poller_deferred_overdue_seconds") > 0.5), "deferred_overdue_seconds: it waits for room")
+    for i in range(16):
+        d.ctl("job", "cancel", "fill-%d" % i)
+    w.results(17)
+    t.is_([until(d, "poller_deferred_overdue_seconds", 0), until(d, "poller_jobs_deferred_total", 1, reason="schedule")], [0, 1], "and then it is not; jobs_deferred_total")
+    left, right = conservation(d, until_equal(d))
+    t.is_(left, right, "conservation")
+    t.is_(d.stop(), 0, "exit 0")
+
+
+def until_equal(d):
+    """The page once nothing is active."""
+    return wait_for("the last job's end", lambda: (lambda m: m if d.metric("poller_active_jobs", m) == 0 and d.metric("poller_jobs_total", m) == 17 else None)(look(d)))
+
+
 def others(t, b):
     """Waiting records, spools, a queue, reloads, refused frames, lost log lines."""
     w = World(b)
@@ -400,7 +428,7 @@ def main(t):
             t.part(*part, b)
     # Most of it is waiting for Kafka's times. Faults are a broker's own, so each lane has one.
     lanes = [threading.Thread(target=lane, args=(MockBroker(t),) + parts) for parts in (
-        ((lambda t, b: exact(t, b, wrap),), (too_large,), (skipped,)), ((held,), (kept,)), ((revoked,), (others,)))]
+        ((lambda t, b: exact(t, b, wrap),), (too_large,), (skipped,)), ((held,), (kept,), (deferred,)), ((revoked,), (others,)))]
     for x in lanes:
         x.start()
     for x in lanes:

@@ -52,7 +52,7 @@ _iis_pollerctl()
 		words=''
 		;;
 	jobs)
-		words=' --state --limit'
+		words=' --state --deferred --limit'
 		;;
 	job)
 		words='cancel'

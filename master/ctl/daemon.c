@@ -170,7 +170,10 @@ ctl_crashes(struct ctl *c)
 int
 ctl_jobs(struct ctl *c)
 {
+	static const char waiting[] = "JOB=job_id|TENANT=org_id|DUE=due|>SECONDS=seconds|REASON=reason|ERROR=error|>TIMES=times|ORIGIN=origin|"
+	    ">PART=partition|>OFFSET=offset";
 	const char *state = ctl_opt(c, "state");
+	bool deferred = ctl_opt(c, "deferred") != NULL;
 	int64_t limit = 1000;
 	char *line;
 	int rc;
@@ -179,8 +182,8 @@ ctl_jobs(struct ctl *c)
 		return EX_USAGE;
 	if (state && strpbrk(state, " \n"))
 		return ctl_fail(c, EX_USAGE, "no such state: %s", state);
-	line = xasprintf("jobs --limit=%lld%s%s", (long long)limit, state ? " --state=" : "", state ? state : "");
-	rc = show_list(c, line, "jobs", "JOB=job_id|STATE=state|>AGE=age_seconds|TENANT=org_id|PRIORITY=priority|SOURCE=source|"
+	line = xasprintf("jobs --limit=%lld%s%s%s", (long long)limit, state ? " --state=" : "", state ? state : "", deferred ? " --deferred" : "");
+	rc = show_list(c, line, "jobs", deferred ? waiting : "JOB=job_id|STATE=state|>AGE=age_seconds|TENANT=org_id|PRIORITY=priority|SOURCE=source|"
 	    ">TRY=attempt|>SLOT=slot|>LISTED=listed|>PART=partition|>OFFSET=offset");
 	free(line);
 	return rc;

@@ -291,7 +291,7 @@ check_reading(struct verify *v)
 			continue;
 		if (fetch(v, v->topics[i], v->partitions[i], &e) == 0)
 			line(v, OK, "consume", NULL, "%s was read in %lld ms", v->topics[i], (long long)(clock_mono_ms() - began));
-		else if (i == 0)
+		else if (i == 0 || i == KAFKA_TOPIC_DEFERRED)
 			line(v, FAIL, "consume", "grant READ on the topic; look at its partitions' leaders", "%s: %s", v->topics[i], e.text);
 		else
 			line(v, WARN, "consume", "the poller only writes here; 'peek' needs READ", "%s: %s", v->topics[i], e.text);
@@ -364,6 +364,25 @@ size_line(struct verify *v, const char *topic, long long max)
 		line(v, OK, "size", NULL, "%s takes records of %lld bytes, kafka.message_max is %lld", topic, max, ours);
 }
 
+/* Jobs may wait there for weeks: nothing but the poller may remove them. */
+static void
+keeping_line(struct verify *v, const char *topic, const char *name, const char *value)
+{
+	long long ms = strtoll(value, NULL, 10), rewrite = (long long)v->c->cfg->deferred_rewrite;
+
+	if (!strcmp(name, "cleanup.policy") && strstr(value, "compact"))
+		line(v, WARN, "retention", "set cleanup.policy=delete: of jobs with one key only the last would be kept",
+		    "%s is compacted (cleanup.policy=%s)", topic, value);
+	else if (!strcmp(name, "retention.bytes") && strtoll(value, NULL, 10) >= 0)
+		line(v, WARN, "retention", "set retention.bytes=-1: deferred jobs could be removed before their time",
+		    "%s keeps at most %s bytes of a partition (retention.bytes)", topic, value);
+	else if (!strcmp(name, "retention.ms") && ms >= 0 && ms < 4 * rewrite)
+		line(v, WARN, "retention", "raise retention.ms, or lower deferred.rewrite_interval (the poller takes a quarter of retention.ms where it may read it)",
+		    "%s keeps records for %lld s, a deferred job is written again after %lld s", topic, ms / 1000, rewrite / 1000);
+	else if (!strcmp(name, "retention.ms"))
+		line(v, OK, "retention", NULL, "%s keeps records for %s ms, a deferred job is written again after %lld s", topic, value, rewrite / 1000);
+}
+
 static void
 described(struct verify *v, rd_kafka_event_t *ev)
 {
@@ -382,9 +401,15 @@ described(struct verify *v, rd_kafka_event_t *ev)
 		if (rd_kafka_ConfigResource_error(list[i]))
 			line(v, WARN, "size", "grant DESCRIBE_CONFIGS on the topic to have this checked", "%s: %s",
 			    rd_kafka_ConfigResource_name(list[i]), rd_kafka_err2str(rd_kafka_ConfigResource_error(list[i])));
-		for (size_t k = 0; k < m; k++)
-			if (!strcmp(rd_kafka_ConfigEntry_name(entries[k]), "max.message.bytes") && rd_kafka_ConfigEntry_value(entries[k]))
-				size_line(v, rd_kafka_ConfigResource_name(list[i]), strtoll(rd_kafka_ConfigEntry_value(entries[k]), NULL, 10));
+		for (size_t k = 0; k < m; k++) {
+			const char *topic = rd_kafka_ConfigResource_name(list[i]), *name = rd_kafka_ConfigEntry_name(entries[k]);
+			const char *value = rd_kafka_ConfigEntry_value(entries[k]);
+
+			if (value && !strcmp(name, "max.message.bytes"))
+				size_line(v, topic, strtoll(value, NULL, 10));
+			else if (value && !strcmp(topic, v->topics[KAFKA_TOPIC_DEFERRED]))
+				keeping_line(v, topic, name, value);
+		}
 	}
 }
 

@@ -633,15 +633,15 @@ class World:
     """Topics and a group of their own on a broker, so that tests on one broker do not meet."""
     count = 0
 
-    def __init__(self, broker, partitions=1, event_partitions=1, name=None, create=("jobs", "events", "results", "dlq"),
+    def __init__(self, broker, partitions=1, event_partitions=1, name=None, deferred_partitions=2, create=("jobs", "events", "results", "dlq", "deferred"),
                  config=None):
         World.count += 1
         self.broker = broker
         name = name or "w%d" % World.count
-        self.topics = {k: "%s-%s" % (name, k) for k in _TOPIC_KIND}
+        self.topics = {k: "%s-%s" % (name, k) for k in list(_TOPIC_KIND) + ["deferred"]}
         self.group = name + "-group"
         broker.job_topics.add(self.topics["jobs"])
-        self.n_partitions = {"jobs": partitions, "events": event_partitions, "results": 1, "dlq": 1}
+        self.n_partitions = {"jobs": partitions, "events": event_partitions, "results": 1, "dlq": 1, "deferred": deferred_partitions}
         self.readers = {}
         self.next_id = 0
         for k in create:
@@ -660,6 +660,7 @@ class World:
                                  "topic.metadata.refresh.interval.ms": "2000"},
             "topics.polling_queue": self.topics["jobs"], "topics.file_events": self.topics["events"],
             "topics.results": self.topics["results"], "topics.dead_letters": self.topics["dlq"],
+            "topics.deferred": self.topics["deferred"],
         }
 
     def push(self, *jobs, **kw):
@@ -991,7 +992,7 @@ def conservation(daemon, metrics=None):
     m = metrics or daemon.metrics()
     ended = daemon.metric("poller_jobs_total", m)
     return (daemon.metric("poller_jobs_accepted_total", m),
-            ended + daemon.metric("poller_jobs_revoked_total", m) + daemon.metric("poller_active_jobs", m))
+            ended + daemon.metric("poller_jobs_deferred_total", m) + daemon.metric("poller_jobs_revoked_total", m) + daemon.metric("poller_active_jobs", m))
 
 
 def run(*argv, stdin=None, env=None, timeout=60, cwd=None):

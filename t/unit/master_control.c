@@ -72,6 +72,7 @@ setup(void)
 	m.loop = loop_new();
 	m.phase = MASTER_RUNNING;
 	m.jobs = jobs_new(&m);
+	m.deferred = deferred_new(&m);
 	m.control = control_new(&m);
 }
 
@@ -79,6 +80,7 @@ static void
 teardown(void)
 {
 	control_free(m.control);
+	deferred_free(m.deferred);
 	jobs_free(m.jobs);
 	loop_free(m.loop);
 	config_set_release(&m.set);

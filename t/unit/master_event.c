@@ -57,6 +57,7 @@ parse(const char *json)
 	rec.job = job_parse(json, rec.payload_n, &l, &rec.job_id, &rec.org_id, &rec.masked, &rec.parse_error);
 	rec.origin = (struct origin){ .partition = 2, .offset = 77 };
 	rec.received_ns = INT64_C(1767323045000000000);
+	rec.first_received_ns = rec.received_ns;
 	rec.started_ns = rec.received_ns + 1000000000;
 	rec.finished_ns = rec.started_ns + 2500000000;
 	if (!rec.job)

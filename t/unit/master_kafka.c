@@ -93,7 +93,7 @@ static const struct { const char *name, *value, *says; } refused[] = {
 	{ "queue.buffering.max.kbytes", "10", "kafka.queue_messages" },
 	{ "partition.assignment.strategy", "cooperative-sticky", "range" },
 	{ "partition.assignment.strategy", "range,roundrobin", "range" },
-	{ "enable.partition.eof", "true", "end-of-partition" },
+	{ "enable.partition.eof", "false", "the end of the deferred jobs" },
 	{ "allow.auto.create.topics", "true", "missing topic" },
 	{ "topic.blacklist", ".*", "hide" },
 	{ "log.queue", "false", "log" },
