@@ -184,17 +184,18 @@ class Missing(Exception):
 
 class Pages:
     """
-    keys: {bytes: size} or an iterable of bytes. fault(request) may give (status, headers, body) instead of the answer, or
+    keys: {bytes: size} or an iterable of bytes. entry(key): what else a page says of it, as XML. fault(request) may give (status, headers, body) instead of the answer, or
     "cut" (the connection ends within the body), or None. request: {path, query (dict of bytes), headers, n}. Signatures are verified
     unless anonymous.
     """
 
     def __init__(self, keys=(), bucket="b", secret=SECRET, region="us-east-1", anonymous=False, fault=None, v1_only=False,
-                 encode=True, page=1000, token=None, token_last=False):
+                 encode=True, page=1000, token=None, token_last=False, entry=None):
         self.keys = dict.fromkeys(keys, 1) if not isinstance(keys, dict) else dict(keys)
         self.sorted = sorted(self.keys)
         self.bucket, self.secret, self.region, self.anonymous = bucket, secret, region, anonymous
         self.fault, self.v1_only, self.encode, self.page, self.token, self.token_last = fault, v1_only, encode, page, token, token_last
+        self.entry = entry or (lambda key: "<StorageClass>STANDARD</StorageClass>")
         self.requests = []
         self.lock = threading.Lock()
         outer = self
@@ -317,7 +318,6 @@ class Pages:
                 x.append("<CommonPrefixes><Prefix>%s</Prefix></CommonPrefixes>" % e(name))
             else:
                 x.append("<Contents><Key>%s</Key><LastModified>2024-05-06T07:08:09.000Z</LastModified><ETag>&quot;%s&quot;</ETag>"
-                         "<Size>%d</Size><StorageClass>STANDARD</StorageClass></Contents>"
-                         % (e(name), hashlib.md5(name).hexdigest(), self.keys[name]))
+                         "<Size>%d</Size>%s</Contents>" % (e(name), hashlib.md5(name).hexdigest(), self.keys[name], self.entry(name)))
         x += end + ["</ListBucketResult>"]
         return "".join(x).encode()
