@@ -182,6 +182,21 @@ START_TEST(mlsd_facts)
 }
 END_TEST
 
+/* As pure-ftpd writes them. */
+START_TEST(mlsd_ids)
+{
+	static const char line[] = "type=file;size=5;modify=20260102030405;UNIX.mode=0644;UNIX.uid=3;UNIX.gid=4;unique=fd02g1; n";
+	const char *why;
+	struct ftp_entry en;
+
+	ck_assert_int_eq(ftp_mlsd_line(line, strlen(line), &en, &why), FTP_LINE_ENTRY);
+	same_text(en.uid, "3", line);
+	same_text(en.gid, "4", line);
+	same_text(en.owner, NULL, line);
+	same_text(en.group, NULL, line);
+}
+END_TEST
+
 /* What a listing's first entry was, all are. */
 START_TEST(one_format)
 {
@@ -393,6 +408,7 @@ main(void)
 	tcase_add_test(tc, mlsd_corpus);
 	tcase_add_loop_test(tc, list_columns, 0, (int)ARRAY_LEN(columns));
 	tcase_add_test(tc, mlsd_facts);
+	tcase_add_test(tc, mlsd_ids);
 	tcase_add_test(tc, one_format);
 	tcase_add_loop_test(tc, time_values, 0, (int)ARRAY_LEN(times));
 	tcase_add_loop_test(tc, zone_values, 0, (int)ARRAY_LEN(zones));

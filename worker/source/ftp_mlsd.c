@@ -79,9 +79,9 @@ begins(struct ftp_text t, const char *word)
 }
 
 enum fact { FACT_TYPE, FACT_SIZE, FACT_MODIFY, FACT_UNIQUE, FACT_PERM, FACT_MODE, FACT_OWNER, FACT_GROUP, FACT_OWNERNAME,
-	FACT_GROUPNAME, FACT__MAX };
+	FACT_GROUPNAME, FACT_UID, FACT_GID, FACT__MAX };
 static const char *const fact_names[FACT__MAX] = { "type", "size", "modify", "unique", "perm", "UNIX.mode", "UNIX.owner",
-	"UNIX.group", "UNIX.ownername", "UNIX.groupname" };
+	"UNIX.group", "UNIX.ownername", "UNIX.groupname", "UNIX.uid", "UNIX.gid" };
 
 static bool
 fact_name_ok(const char *p, size_t n)
@@ -171,6 +171,9 @@ fill(struct ftp_entry *en, const struct ftp_text fact[FACT__MAX])
 	en->modify = modify;
 	en->owner = fact[FACT_OWNERNAME];
 	en->group = fact[FACT_GROUPNAME];
+	/* pure-ftpd has UNIX.uid and UNIX.gid, proftpd the others */
+	set_id(fact[FACT_UID], &en->uid, &en->owner);
+	set_id(fact[FACT_GID], &en->gid, &en->group);
 	set_id(fact[FACT_OWNER], &en->uid, &en->owner);
 	set_id(fact[FACT_GROUP], &en->gid, &en->group);
 	return NULL;
