@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/config_priv.h"
+#include "common/keys.h"
 #include "common/banned.h"
 
 static bool
@@ -95,6 +96,31 @@ check_topics(struct config_reader *r)
 }
 
 static void
+check_sts(struct config_reader *r)
+{
+	const struct strlist *l = &r->set->c.credentials_sts;
+
+	for (size_t i = 0; i < l->n; i++) {
+		struct err why = ERR_INIT;
+		struct buf text = BUF_INIT;
+		struct http_url u;
+		bool ok = !http_url_parse(l->v[i], strlen(l->v[i]), &u, &why);
+
+		if (ok) {
+			ok = keys_origin_ok(&u);
+			http_url_release(&u);
+		}
+		if (!ok) {
+			buf_puts(&text, "credentials.sts_endpoints: ");
+			config_quote(&text, l->v[i]);
+			buf_puts(&text, " is not https://host or https://host:port");
+			at_origin(r, CONFIG_credentials_sts, buf_str(&text));
+		}
+		buf_release(&text);
+	}
+}
+
+static void
 check_password(struct config_reader *r)
 {
 	const char *path = r->set->c.kafka_password_file;
@@ -132,4 +158,5 @@ config_check(struct config_reader *r)
 	check_order(r);
 	check_topics(r);
 	check_password(r);
+	check_sts(r);
 }

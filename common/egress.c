@@ -322,6 +322,14 @@ unfold(const struct sockaddr *sa, struct address out[1 + EMBEDDED_MAX])
 	return 1 + embedded(out, out + 1);
 }
 
+static bool
+is_loopback(const struct address *a)
+{
+	static const struct egress_net v4 = V4(127, 0, 0, 0, 8), v6 = V6(128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
+
+	return in_net(&v4, a) || in_net(&v6, a);
+}
+
 static int
 refuse(const struct sockaddr *sa, const struct address *a, struct err *e, const char *why, const char *remedy)
 {
@@ -354,7 +362,7 @@ check_lists(const struct egress *g, const struct sockaddr *sa, const struct addr
 			snprintf(why, sizeof(why), "%s has %s", setting(g, "egress.deny", "the tenant's egress_deny"), text);
 			return refuse(sa, &a[i], e, why, "");
 		}
-	for (size_t i = 0; i < n && g->n_only; i++)
+	for (size_t i = 0; i < n && g->n_only && !g->metadata; i++)
 		if (!in_nets(g->only, g->n_only, &a[i]))
 			return refuse(sa, &a[i], e, setting(g, "egress.only", "the tenant's egress_only"), " does not have it");
 	return 0;
@@ -365,7 +373,7 @@ check_special(const struct egress *g, const struct sockaddr *sa, const struct ad
 {
 	const struct range *r;
 
-	if (in_nets(g->allow, g->n_allow, a))
+	if (in_nets(g->allow, g->n_allow, a) || (g->loopback && is_loopback(a)))
 		return 0;
 	for (size_t i = 0; i < n; i++) {
 		if (in_nets(g->allow, g->n_allow, &a[i]) ||
@@ -399,7 +407,7 @@ egress_check(const struct egress *g, const struct sockaddr *sa, struct err *e)
 int
 egress_check_port(const struct egress *g, uint16_t port, bool data, struct err *e)
 {
-	if (!g->n_ports || (data && port >= 1024))
+	if (!g->n_ports || g->metadata || (data && port >= 1024))
 		return 0;
 	for (size_t i = 0; i < g->n_ports; i++)
 		if (port >= g->ports[i].from && port <= g->ports[i].to)

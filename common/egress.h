@@ -46,7 +46,10 @@ struct egress {
 	struct egress_span *ports;                /* owned; none: all are allowed */
 	size_t n_ports;
 	unsigned schemes;                         /* bit of each allowed enum egress_scheme; 0: all are */
-	bool metadata;                            /* the role credentials alone: metadata addresses are allowed (egress.deny still wins) */
+	/* The role credentials alone, while it asks for the machine's own credentials: where that is follows from the poller's own
+	 * environment, so that only egress.deny still counts. */
+	bool metadata;                            /* metadata addresses are allowed */
+	bool loopback;                            /* 127.0.0.0/8 and ::1 are */
 	bool tenant;                              /* a tenant's lists, asked beside the daemon's own: they can only narrow those */
 };
 /* Compiles the lists; 0, or -1 with the first bad entry. */

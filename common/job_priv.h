@@ -42,6 +42,8 @@ void job_mask_write(struct json_object *o, struct buf *);
 
 /* source_s3.c */
 int source_check_s3(struct job_parser *, const char *base, struct source_conf *, const bool *given);
+/* source_s3_role.c */
+int source_check_s3_role(struct job_parser *, const char *base, const struct source_conf *, const bool *given);
 /* source_ftp.c */
 int source_check_ftp(struct job_parser *, const char *base, struct source_conf *, const bool *given);
 /* source_sftp.c */

@@ -226,11 +226,11 @@ check_login(struct job_parser *ps, const char *base, const struct source_conf *s
 	if (profile && (id || secret))
 		return job_refuse(ps, ERR_INVALID_JOB, base, given[SF_S3_PROFILE] ? "profile" : "shared_credentials_file",
 		    "a key in the job and one of a profile exclude each other");
-	if (ref || profile)
+	if (ref || profile || s->v[SF_S3_USE_INSTANCE_ROLE].i || given[SF_S3_WEB_IDENTITY_TOKEN_FILE])
 		return 0;
 	if (!id && !secret)
 		return job_refuse(ps, ERR_INVALID_JOB, base, "access_key_id", "credentials are missing: give access_key_id and "
-		    "secret_access_key, credentials_ref, profile, or anonymous: true");
+		    "secret_access_key, credentials_ref, profile, use_instance_role, web_identity_token_file, or anonymous: true");
 	if (!id || !secret)
 		return job_refuse(ps, ERR_INVALID_JOB, base, id ? "secret_access_key" : "access_key_id",
 		    "%s is missing", id ? "secret_access_key" : "access_key_id");
@@ -239,24 +239,30 @@ check_login(struct job_parser *ps, const char *base, const struct source_conf *s
 
 /* The master reads it, so it must lie where the settings allow. */
 static int
-check_file(struct job_parser *ps, const char *base, struct source_conf *s)
+check_file(struct job_parser *ps, const char *base, struct source_conf *s, enum source_field f)
 {
-	struct field_value *v = &s->v[SF_S3_SHARED_CREDENTIALS_FILE];
-	const char *rest;
+	struct field_value *v = &s->v[f];
+	const char *rest, *name = field_rows[f].name;
 	char *path;
 
 	if (!v->set)
-		return s->v[SF_S3_PROFILE].set ? job_refuse(ps, ERR_INVALID_JOB, base, "profile",
-		    "profile needs shared_credentials_file") : 0;
+		return 0;
 	path = path_normalise(v->s, NULL, ps->e);
 	if (!path)
-		return job_refuse(ps, ERR_INVALID_JOB, base, "shared_credentials_file", NULL);
+		return job_refuse(ps, ERR_INVALID_JOB, base, name, NULL);
 	free(v->s);
 	v->s = path;
 	if (!path_under(ps->limits->file_roots, path, &rest))
-		return job_refuse(ps, ERR_POLICY, base, "shared_credentials_file",
-		    "shared_credentials_file is not below a directory of credentials.file_roots");
+		return job_refuse(ps, ERR_POLICY, base, name, "%s is not below a directory of credentials.file_roots", name);
 	return 0;
+}
+
+static int
+check_files(struct job_parser *ps, const char *base, struct source_conf *s)
+{
+	if (s->v[SF_S3_PROFILE].set && !s->v[SF_S3_SHARED_CREDENTIALS_FILE].set)
+		return job_refuse(ps, ERR_INVALID_JOB, base, "profile", "profile needs shared_credentials_file");
+	return check_file(ps, base, s, SF_S3_SHARED_CREDENTIALS_FILE) || check_file(ps, base, s, SF_S3_WEB_IDENTITY_TOKEN_FILE) ? -1 : 0;
 }
 
 /* A path is a folder or one key, without slashes at its ends; a prefix is taken to the byte. */
@@ -325,7 +331,9 @@ source_check_s3(struct job_parser *ps, const char *base, struct source_conf *s, 
 		snprintf(field, sizeof(field), "%s", ps->e->pointer);
 		return job_refuse(ps, ERR_INVALID_JOB, base, field, NULL);
 	}
-	if (check_login(ps, base, s, given) || check_file(ps, base, s) || set_path(ps, base, s) || check_words(ps, base, s))
+	if (source_check_s3_role(ps, base, s, given))
+		return -1;
+	if (check_login(ps, base, s, given) || check_files(ps, base, s) || set_path(ps, base, s) || check_words(ps, base, s))
 		return -1;
 	if (s->v[SF_S3_VERSIONS].i && s->v[SF_S3_START_AFTER].set)
 		return job_refuse(ps, ERR_INVALID_JOB, base, "start_after", "start_after and versions exclude each other");

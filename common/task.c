@@ -281,6 +281,7 @@ task_done_encode(const struct task_done *d, struct buf *b)
 	buf_u16(b, (uint16_t)d->cls);
 	buf_u8(b, (uint8_t)d->phase);
 	buf_u8(b, d->truncated);
+	buf_u8(b, d->stale_login);
 	buf_u64(b, d->listed);
 	buf_u64(b, d->matched);
 	buf_u64(b, d->skipped);
@@ -300,12 +301,14 @@ task_done_encode(const struct task_done *d, struct buf *b)
 
 /* NULL, or the rule that the account breaks. */
 static const char *
-done_rule(const struct task_done *d, unsigned phase, unsigned truncated)
+done_rule(const struct task_done *d, unsigned phase, unsigned truncated, unsigned stale)
 {
 	if (!task_class_allowed(d->cls))
 		return "class that a worker may not report";
-	if (phase >= PHASE__MAX || truncated > 1)
+	if (phase >= PHASE__MAX || truncated > 1 || stale > 1)
 		return "unknown phase or flag";
+	if (stale && d->cls != ERR_AUTH)
+		return "a stale login without the class auth";
 	if (d->matched > d->listed || d->skipped > d->listed - d->matched)
 		return "counts that do not add up";
 	if (d->n_named > TASK_UNREADABLE_MAX || d->n_named > d->unreadable)
@@ -317,7 +320,7 @@ int
 task_done_decode(struct task_done *d, const void *p, size_t n, struct err *e)
 {
 	struct cursor c;
-	unsigned phase, truncated;
+	unsigned phase, truncated, stale;
 	const char *why;
 
 	memset(d, 0, sizeof(*d));
@@ -325,6 +328,7 @@ task_done_decode(struct task_done *d, const void *p, size_t n, struct err *e)
 	d->cls = (enum err_class)cursor_u16(&c);
 	phase = cursor_u8(&c);
 	truncated = cursor_u8(&c);
+	stale = cursor_u8(&c);
 	d->listed = cursor_u64(&c);
 	d->matched = cursor_u64(&c);
 	d->skipped = cursor_u64(&c);
@@ -336,7 +340,7 @@ task_done_decode(struct task_done *d, const void *p, size_t n, struct err *e)
 	cursor_str(&c, d->peer, sizeof(d->peer));
 	d->retry_after_ms = cursor_u64(&c);
 	d->n_named = cursor_u8(&c);
-	if (!c.bad && (why = done_rule(d, phase, truncated)))
+	if (!c.bad && (why = done_rule(d, phase, truncated, stale)))
 		return bad(e, "DONE", why);
 	for (uint32_t i = 0; i < d->n_named && !c.bad; i++) {
 		cursor_str(&c, d->named[i].path, sizeof(d->named[i].path));
@@ -344,6 +348,7 @@ task_done_decode(struct task_done *d, const void *p, size_t n, struct err *e)
 	}
 	d->phase = (enum task_phase)phase;
 	d->truncated = truncated;
+	d->stale_login = stale;
 	return finish(&c, "DONE", e);
 }
 

@@ -71,6 +71,7 @@ struct task_done {                  /* DONE: the worker's account */
 	uint64_t listed, matched, skipped;
 	uint64_t unreadable;            /* entries the source refused; the first of them named below */
 	bool truncated;                 /* max_files cut it */
+	bool stale_login;               /* AUTH: the server says that the credentials are none any more (expired, taken back) */
 	char peer[256];                 /* address of the server; "" for local sources */
 	uint64_t retry_after_ms;        /* the server asked for this much time before the next attempt; 0: it did not */
 	uint64_t spool_bytes;           /* length of what was written to the spool */

@@ -14,6 +14,7 @@
 #include "common/units.h"
 #include "common/xalloc.h"
 #include "master/master.h"
+#include "master/keyring.h"
 #include "master/secret.h"
 #include "common/banned.h"
 
@@ -128,6 +129,10 @@ encode_job(struct master *m, struct task *t, const struct slot *s, struct buf *b
 	if (secrets_load(m->cfg, t->job->org_id, &spec.source, &secrets, e))
 		return -1;
 	secrets_lend(&secrets, &spec.source);
+	if (keyring_lend(m, t, &spec.source, e)) {
+		secrets_wipe(&secrets);
+		return -1;
+	}
 	/* At once: a buffer that grows leaves copies of the secrets behind. What is over 65000 bytes is refused below. */
 	buf_room(b, 2 * IPC_FRAME_MAX);
 	pool_confine(s, t, &spec);
@@ -142,8 +147,8 @@ encode_job(struct master *m, struct task *t, const struct slot *s, struct buf *b
 	return 0;
 }
 
-static void
-attempt_begin(struct master *m, struct task *t, struct slot *s)
+void
+dispatch_begin(struct master *m, struct task *t, struct slot *s, int64_t deadline_ms)
 {
 	t->slot = s;
 	t->error = (struct err)ERR_INIT;
@@ -161,15 +166,15 @@ attempt_begin(struct master *m, struct task *t, struct slot *s)
 	s->spool_end = -1;
 	pool_bind(s, t);
 	slot_set_state(s, WORKER_BUSY);
-	timer_set(m->loop, &s->deadline, deadline_of(m, t->job->job));
+	timer_set(m->loop, &s->deadline, deadline_ms);
 	endpoint_started(m, t, s);
 	jobs_task_started(m, t);
 	task_set_state(m, t, TASK_RUNNING);
 }
 
 /* The attempt ends here and now, without a worker. */
-static void
-fail_at_once(struct master *m, struct task *t, const struct err *e)
+void
+dispatch_fail(struct master *m, struct task *t, const struct err *e)
 {
 	t->error = *e;
 	task_account(t)->cls = e->cls;
@@ -180,24 +185,42 @@ fail_at_once(struct master *m, struct task *t, const struct err *e)
 	jobs_task_ended(m, t);
 }
 
+uint64_t
+dispatch_wire(void)
+{
+	static uint64_t wire;
+
+	return ++wire;
+}
+
 static void
 start(struct master *m, struct task *t, struct slot *s)
 {
-	static uint64_t wire;
 	struct buf b = BUF_INIT;
 	struct err e = ERR_INIT;
 
+	if (s->role == ROLE_CREDENTIALS) {
+		keyfetch_start(m, t, s);
+		return;
+	}
+	/* They were there when it was queued, and have expired since. */
+	if (keyring_wanted(m, t)) {
+		endpoint_left(m, t);
+		t->needs_keys = true;
+		sched_push_first(m->sched, t);
+		return;
+	}
 	t->attempt++;
-	t->wire = ++wire;
+	t->wire = dispatch_wire();
 	if (encode_job(m, t, s, &b, &e) < 0) {
-		fail_at_once(m, t, &e);
+		dispatch_fail(m, t, &e);
 	} else if (ipc_send(s->proc.fd, &b) != 1) {
 		/* The worker is gone; its death is on the way. The task has lost nothing but a moment. */
 		t->attempt--;
 		sched_push(m->sched, t);
 		slot_kill(s, DEATH_KILLED, true);
 	} else {
-		attempt_begin(m, t, s);
+		dispatch_begin(m, t, s, deadline_of(m, t->job->job));
 	}
 	buf_wipe(&b);
 	buf_release(&b);
@@ -415,6 +438,11 @@ dispatch_frame(struct master *m, struct slot *s, const struct frame *f, struct e
 	if (s->spool_end >= 0)
 		return err_set(e, ERR_WORKER_PROTOCOL, "%s after DONE", ipc_name(f->type));
 	journal_hold(m->journal, &t->job->origin);
+	if (t->fetches) {
+		ret = keyfetch_frame(m, s, f, e);
+		journal_clear(m->journal);
+		return ret;
+	}
 	switch (f->type) {
 	case MSG_FILES:
 		ret = t->job->job->publish != PUBLISH_STREAM
@@ -446,6 +474,7 @@ dispatch_worker_died(struct master *m, struct slot *s, const struct err *why, co
 	t->verdict = *v;
 	t->slot = NULL;
 	s->task = NULL;
+	keyring_gave_up(m, t);
 	/* Killed because the drain's time is over: nothing is said of the job, which is done again after the next start. */
 	if (why->cls == ERR_CANCELLED && !t->cancel) {
 		task_set_state(m, t, TASK_RETRY);

@@ -64,6 +64,9 @@ name_of(const struct task *t)
 {
 	const struct job *j = t->job->job;
 
+	/* On its way to STS or a metadata service, not there. */
+	if (t->needs_keys)
+		return NULL;
 	return t->index < j->n_sources ? j->sources[t->index].endpoint : NULL;
 }
 

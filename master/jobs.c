@@ -78,6 +78,7 @@ task_set_state(struct master *m, struct task *t, enum task_state to)
 		t->queued_ms = loop_now(m->loop);
 		/* Where nothing takes it any more since a reload, it is refused when its turn comes. */
 		pool_assign(m->pool, t, &e);
+		t->needs_keys = keyring_wanted(m, t);
 		sched_push(m->sched, t);
 	}
 }
@@ -497,6 +498,11 @@ attempt_failed(struct task *t)
 	metric_add(METRIC_CONNECTION_ERRORS, 1, source_rows[c->type].name, err_name(t->error.cls));
 	if (t->job->job->publish == PUBLISH_STREAM && t->published)
 		t->streamed_before = true;
+	/* Temporary credentials that ended before their time: not the job's fault. */
+	if (t->done->stale_login && keyring_stale(m, t)) {
+		retry(t, 0);
+		return;
+	}
 	switch (err_disposition(t->error.cls)) {
 	case ERR_DO_HOLD:
 		/* Kafka's trouble: never on the job's account. */

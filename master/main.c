@@ -259,6 +259,7 @@ reload(struct master *m, struct err *e)
 	pool_refresh(m->pool);
 	jobs_reloaded(m->jobs);
 	endpoints_reloaded(m);
+	keyring_reloaded(m->keyring);
 	ret = 0;
 out:
 	buf_release(&names);
@@ -434,6 +435,7 @@ open_rooms(struct master *m, struct err *e)
 	m->pool = pool_new(m);
 	m->sched = sched_new(m, pool_crews(m->pool));
 	m->endpoints = endpoints_new();
+	m->keyring = keyring_new(m);
 	m->publisher = publisher_new(m);
 	m->consumer = consumer_new(m);
 	m->deferred = deferred_new(m);
@@ -461,6 +463,7 @@ close_rooms(struct master *m)
 	jobs_free(m->jobs);
 	sched_free(m->sched);
 	endpoints_free(m->endpoints);
+	keyring_free(m->keyring);
 	journal_close(m->journal);
 	demo_stop(m->demo_broker);
 	loop_unwatch(m->loop, &run.w_signal);

@@ -58,6 +58,7 @@ struct master {
 	struct jobs *jobs;
 	struct sched *sched;
 	struct endpoints *endpoints;
+	struct keyring *keyring;
 	struct pool *pool;
 	struct consumer *consumer;
 	struct publisher *publisher;
@@ -161,6 +162,11 @@ struct task {                       /* one source of one job */
 	struct endpoint *parked;        /* waits there; NULL: it does not */
 	struct endpoint *called;        /* waited there and is the scheduler's again; NULL: it did not, or was taken out since */
 	struct endpoint *endpoint;      /* counted there while it runs; NULL: it is not */
+	bool needs_keys;                /* QUEUED, RUNNING: for temporary credentials first; changed only while in no queue */
+	struct keyring_entry *awaits;   /* waits there for a fetch that is under way; NULL: it does not */
+	struct keyring_entry *fetches;  /* RUNNING: its worker fetches these, and lists nothing */
+	uint64_t keys_serial;           /* of the temporary credentials that the last attempt was given; 0: none */
+	bool rekeyed;                   /* its source called them stale once */
 };
 
 struct jobrec {
@@ -353,6 +359,22 @@ struct slot *endpoint_worker(struct master *, const struct task *, struct slot *
 struct endpoint_view { const char *name; unsigned running, waiting, kept; uint64_t tasks, failed; int64_t idle_ms; };
 size_t endpoints_view(const struct master *, struct endpoint_view *out, size_t max);
 
+/* ---- keyring.c: temporary credentials of S3 sources (more in keyring.h) ------------------------------------------------ */
+
+struct keyring *keyring_new(struct master *);
+void keyring_free(struct keyring *);
+/* What tenants may has perhaps changed: all is fetched anew. */
+void keyring_reloaded(struct keyring *);
+/* Must the task's credentials be fetched before it can be listed? */
+bool keyring_wanted(struct master *, const struct task *);
+/* A task that waits here is taken out. */
+void keyring_unpark(struct master *, struct task *);
+size_t keyring_waiting(const struct keyring *, enum job_priority);
+/* If its worker was fetching: it does no more, and others may. */
+void keyring_gave_up(struct master *, struct task *);
+/* The source says that the credentials are none any more. true: they are fetched anew, and the task is worth one more attempt. */
+bool keyring_stale(struct master *, struct task *);
+
 /* ---- dispatch.c: tasks to workers, frames to events ---------------------------------------------------------------- */
 
 /* Gives queued tasks to idle workers; called after every round of the loop. */
@@ -363,6 +385,10 @@ int dispatch_frame(struct master *, struct slot *, const struct frame *, struct 
 void dispatch_worker_died(struct master *, struct slot *, const struct err *why, const struct verdict *);
 /* publish.c: there is room again. */
 void dispatch_room(struct master *);
+/* For keyfetch.c: the next number of a task in frames; the task is this worker's from now on; it ends without a worker. */
+uint64_t dispatch_wire(void);
+void dispatch_begin(struct master *, struct task *, struct slot *, int64_t deadline_ms);
+void dispatch_fail(struct master *, struct task *, const struct err *);
 /* A spool waits to be read and there is room: the loop must not sleep. */
 bool dispatch_reading(const struct master *);
 /* Stops a task that is running (t->cancel is set by the caller). */
@@ -471,6 +497,7 @@ struct slot {
 	bool paused;                    /* not read: Kafka has no room */
 	bool greeted;                   /* HELLO came and was answered by SETUP: once a process */
 	bool retire;                    /* is replaced when idle */
+	bool spent;                     /* it has fetched credentials: exchanged when idle */
 	enum death_cause killed_for;    /* why we kill it; DEATH_CLEAN: we do not */
 	int kill_step;                  /* 0 none, 1 cancel or stop sent, 2 TERM sent, 3 KILL sent */
 	uint64_t listed, matched;       /* from PROGRESS */
@@ -502,6 +529,8 @@ size_t pool_sound(const struct pool *);
 /* The next task that can start now, taken from the scheduler, and the idle worker that gets it; NULL: none. Idle workers make
  * room for those that are needed more. */
 struct task *pool_next(struct pool *, struct slot **);
+/* Before its release: it has fetched credentials and is not used again; its slot's next worker lists. */
+void pool_spent(struct slot *);
 /* The worker has taken its first task. */
 void pool_bind(struct slot *, const struct task *);
 const char *slot_pool(const struct slot *);      /* the name of its pool */

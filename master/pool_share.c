@@ -457,6 +457,13 @@ pool_next(struct pool *p, struct slot **out)
 }
 
 void
+pool_spent(struct slot *s)
+{
+	s->spent = true;
+	s->next_role = ROLE_NETWORK;
+}
+
+void
 pool_bind(struct slot *s, const struct task *t)
 {
 	if (s->key)

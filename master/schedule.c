@@ -52,7 +52,7 @@ struct sched {
 enum worker_role
 task_role(const struct task *t)
 {
-	return source_rows[t->job->job->sources[t->index].type].role;
+	return t->needs_keys ? ROLE_CREDENTIALS : source_rows[t->job->job->sources[t->index].type].role;
 }
 
 struct sched *
@@ -283,6 +283,10 @@ sched_remove(struct sched *s, struct task *t)
 		endpoint_unpark(s->m, t);
 		return;
 	}
+	if (t->awaits) {
+		keyring_unpark(s->m, t);
+		return;
+	}
 	take_out(s, t);
 	endpoint_left(s->m, t);
 }
@@ -381,7 +385,7 @@ sched_queued(const struct sched *s, size_t pool, enum worker_role role, enum job
 size_t
 sched_depth(const struct sched *s, enum job_priority p)
 {
-	size_t n = s->m ? endpoints_parked(s->m->endpoints, p) : 0;
+	size_t n = s->m ? endpoints_parked(s->m->endpoints, p) + keyring_waiting(s->m->keyring, p) : 0;
 
 	for (const struct lane *l = s->lane; l < s->lane + s->n; l++)
 		n += l->q[p].n + l->n_alone[p];

@@ -156,6 +156,16 @@ load_file(const struct config *cfg, const struct source_conf *c, int id, struct 
 	return ret;
 }
 
+int
+secret_file_read(const struct config *cfg, const char *path, struct buf *b, struct err *e)
+{
+	const char *rest = NULL, *root = path_under(&cfg->credentials_file_roots, path, &rest);
+
+	if (!root)
+		return err_set(e, ERR_POLICY, "%s is not below a directory of credentials.file_roots", path);
+	return read_file(root, rest, true, b, e);
+}
+
 static int
 load_set(const struct config *cfg, const struct source_conf *c, struct secrets *s, struct err *e)
 {

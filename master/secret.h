@@ -23,6 +23,9 @@ int secrets_load(const struct config *, const char *org_id, const struct source_
 void secrets_lend(const struct secrets *, struct source_conf *);
 void secrets_wipe(struct secrets *);
 
+/* A file below credentials.file_roots, closed to others, into b (the caller wipes). 0 or -1: AUTH, POLICY. */
+int secret_file_read(const struct config *, const char *path, struct buf *b, struct err *);
+
 /* profile.c */
 struct profile { char *access_key_id, *secret_access_key, *session_token; }; /* owned; the token may be NULL */
 /* The section of a shared credentials file. 0, or -1 (AUTH) with the line and never its text; wiped by the caller in both cases. */

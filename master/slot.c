@@ -56,7 +56,7 @@ slot_forget(struct slot *s)
 	timer_cancel(l, &s->timer);
 	timer_cancel(l, &s->deadline);
 	s->deadline_left = 0;
-	s->paused = s->retire = s->greeted = false;
+	s->paused = s->retire = s->spent = s->greeted = false;
 	s->killed_for = DEATH_CLEAN;
 	s->kill_step = 0;
 	s->listed = s->matched = 0;
@@ -420,7 +420,7 @@ slot_release(struct slot *s)
 	slot_set_state(s, WORKER_IDLE);
 	if (s->m->pool->stopping || s->retire)
 		slot_kill(s, s->m->pool->stopping ? DEATH_CLEAN : DEATH_RECYCLED, false);
-	else if (s->single)
+	else if (s->spent || s->single)
 		slot_exchange(s);
 	else if (slot_due(s))
 		pool_exchange(s->m->pool, s);

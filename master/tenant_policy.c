@@ -149,7 +149,7 @@ names_secret(const struct source_conf *c, int id)
 
 	if (!c->v[id].set || !c->v[id].s)
 		return false;
-	if (id == SF_NETWORK_CREDENTIALS_REF || id == SF_S3_SHARED_CREDENTIALS_FILE || flags & FIELD_REF)
+	if (id == SF_NETWORK_CREDENTIALS_REF || id == SF_S3_SHARED_CREDENTIALS_FILE || id == SF_S3_WEB_IDENTITY_TOKEN_FILE || flags & FIELD_REF)
 		return true;
 	return flags & FIELD_FILE && field_rows[field_target(field_rows, id)].flags & FIELD_SECRET;
 }

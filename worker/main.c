@@ -141,6 +141,11 @@ serve(struct channel *ch, struct emit *m, struct conns *conns, const struct setu
 			return end_code(ch, &e);
 		if (f.type == MSG_STOP)
 			return EX_OK;
+		if (f.type == MSG_KEYS_ASK) {
+			if (keys_task(ch, setup, &f, &e))
+				return end_code(ch, &e);
+			continue;
+		}
 		if (f.type != MSG_JOB)
 			return die(EX_SOFTWARE, "the master sent %s where JOB was due", ipc_name(f.type));
 		/* Answered by leaving: the master gives the task to another, and nobody is charged. */

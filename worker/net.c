@@ -17,7 +17,11 @@
 #include "common/xalloc.h"
 #include "common/banned.h"
 
+#define ONLY_MAX (4 * NET_ADDRS)
+
 static struct egress policy, tenants;
+/* Of the role credentials: what was resolved since net_only, and nothing else, may be connected to. */
+static struct { bool on; size_t n; struct net_addr addr[ONLY_MAX]; } only;
 
 int
 net_init(const struct setup *s, struct err *e)
@@ -26,7 +30,8 @@ net_init(const struct setup *s, struct err *e)
 	egress_release(&tenants);
 	if (egress_init(&policy, &s->egress, e))
 		return -1;
-	policy.metadata = s->role == ROLE_CREDENTIALS;
+	memset(&only, 0, sizeof(only));
+	only.on = s->role == ROLE_CREDENTIALS;
 	/* No lists, until a task brings some. */
 	tenants.tenant = true;
 	return 0;
@@ -71,11 +76,49 @@ address_allowed(const struct sockaddr *sa, struct err *e)
 	return egress_check(&policy, sa, e) || egress_check(&tenants, sa, e) ? -1 : 0;
 }
 
+void
+net_only(const struct net_only *o)
+{
+	if (!only.on)
+		BUG("net_only in a worker of another role");
+	only.n = 0;
+	policy.metadata = o && o->metadata;
+	policy.loopback = o && o->loopback;
+}
+
+/* Address and port alone: the rest of the structures is not the destination's. */
+static bool
+same_place(const struct sockaddr *a, const struct sockaddr *b)
+{
+	const struct sockaddr_in *a4 = (const void *)a, *b4 = (const void *)b;
+	const struct sockaddr_in6 *a6 = (const void *)a, *b6 = (const void *)b;
+
+	if (a->sa_family != b->sa_family)
+		return false;
+	if (a->sa_family == AF_INET)
+		return a4->sin_port == b4->sin_port && a4->sin_addr.s_addr == b4->sin_addr.s_addr;
+	return a->sa_family == AF_INET6 && a6->sin6_port == b6->sin6_port && !memcmp(&a6->sin6_addr, &b6->sin6_addr, 16);
+}
+
+static int
+is_asked(const struct sockaddr *sa, struct err *e)
+{
+	char text[EGRESS_TEXT];
+
+	for (size_t i = 0; i < only.n; i++)
+		if (same_place(sa, (const struct sockaddr *)&only.addr[i].sa))
+			return 0;
+	egress_addr_text(sa, text);
+	return err_set(e, ERR_POLICY, "%s is refused: it is not where these credentials are asked for", text);
+}
+
 int
 net_allowed(const struct sockaddr *sa, bool data, struct err *e)
 {
 	/* of both families the port stands at the same place */
-	return address_allowed(sa, e) || port_allowed(ntohs(((const struct sockaddr_in *)(const void *)sa)->sin_port), data, e) ? -1 : 0;
+	if (address_allowed(sa, e) || port_allowed(ntohs(((const struct sockaddr_in *)(const void *)sa)->sin_port), data, e))
+		return -1;
+	return only.on ? is_asked(sa, e) : 0;
 }
 
 /* Without the brackets of an IPv6 address in a URL. Names go into options of libcurl and into requests: nothing odd. */
@@ -151,6 +194,8 @@ take_addresses(struct net_target *t, const struct addrinfo *list, struct err *e)
 		}
 		memcpy(&t->addr[t->n].sa, a->ai_addr, a->ai_addrlen);
 		t->addr[t->n++].len = a->ai_addrlen;
+		if (only.on && only.n < ONLY_MAX)
+			only.addr[only.n++] = t->addr[t->n - 1];
 	}
 	if (t->n)
 		return 0;

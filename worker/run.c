@@ -180,6 +180,12 @@ run_retry_after(struct run *r, uint64_t ms)
 }
 
 void
+run_stale_login(struct run *r)
+{
+	r->done.stale_login = true;
+}
+
+void
 run_peer(struct run *r, const struct sockaddr *sa)
 {
 	char address[EGRESS_TEXT];
@@ -250,6 +256,7 @@ account(struct run *r, int rc, const struct err *e)
 		d->matched = r->emit->sent;
 	}
 	d->cls = !rc ? ERR_OK : task_class_allowed(e->cls) && e->cls != ERR_OK ? e->cls : ERR_INTERNAL;
+	d->stale_login = d->stale_login && d->cls == ERR_AUTH;
 	if (rc)
 		snprintf(d->text, sizeof(d->text), "%s", e->text);
 }

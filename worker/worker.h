@@ -126,6 +126,8 @@ const char *run_str(const struct run *, enum source_field);
 
 /* The server asks for this much time before the next attempt (Retry-After, SlowDown). */
 void run_retry_after(struct run *, uint64_t ms);
+/* The server says that the credentials are none any more; the listing ends with AUTH. */
+void run_stale_login(struct run *);
 /* The server this task talks to, as "192.0.2.1:22"; goes into the terminal record. */
 void run_peer(struct run *, const struct sockaddr *);
 
@@ -164,6 +166,11 @@ int conns_wait(struct conns *, struct frame *, struct err *);
 /* Descriptors that the kept connection holds, for the check that a task left none open. */
 unsigned conns_fds(const struct conns *);
 
+/* keys.c: temporary credentials, for the role credentials */
+
+/* Serves one KEYS_ASK: answers KEYS or DONE. -1 only when no answer could be sent. */
+int keys_task(struct channel *, const struct setup *, const struct frame *, struct err *);
+
 /* net.c: names to allowed addresses */
 
 #define NET_ADDRS 8
@@ -184,6 +191,9 @@ int net_task(const struct task_spec *, struct err *);
 int net_scheme(enum egress_scheme, struct err *);
 /* May it connect to this address and port? data: a data connection of FTP. 0 or -1 (POLICY). */
 int net_allowed(const struct sockaddr *, bool data, struct err *);
+/* A worker of the role credentials may connect only to what net_resolve gave since this; NULL: to nothing. */
+struct net_only { bool metadata, loopback; };  /* such addresses, too */
+void net_only(const struct net_only *);
 /* Resolves and checks. 0; -1: NOT_FOUND no such host (TRANSIENT where the resolver failed for now), POLICY all addresses are refused. */
 int net_resolve(struct run *, const char *host, uint16_t port, struct net_target *, struct err *);
 

@@ -255,6 +255,9 @@ class Pages:
     def error(status, code, extra="", headers=None):
         return status, headers or {}, ("<?xml version=\"1.0\"?><Error><Code>%s</Code><Message>told by the test</Message>%s</Error>" % (code, extra)).encode()
 
+    def secret_of(self, key_id):
+        return self.secret if key_id == ID else None
+
     def _verify(self, h, path, query):
         """None, or the error's code"""
         auth = h.headers.get("Authorization")
@@ -262,10 +265,11 @@ class Pages:
             return None if self.anonymous else "AccessDenied"
         parts = dict(p.strip().partition("=")[::2] for p in auth.partition(" ")[2].split(","))
         key_id, _, region, _, _ = parts["Credential"].split("/")
-        if key_id != ID:
+        secret = self.secret_of(key_id)
+        if not secret:
             return "InvalidAccessKeyId"
         names = parts["SignedHeaders"].split(";")
-        want = sign("GET", path, query, {n: h.headers[n] for n in names}, h.headers["x-amz-content-sha256"], key_id, self.secret, region, h.headers["x-amz-date"])
+        want = sign("GET", path, query, {n: h.headers[n] for n in names}, h.headers["x-amz-content-sha256"], key_id, secret, region, h.headers["x-amz-date"])
         if want != auth or "&".join(sorted(query.split("&"))) != query or "host" not in names:
             return "SignatureDoesNotMatch"
         return None if region == self.region else "AuthorizationHeaderMalformed"

@@ -212,7 +212,7 @@ START_TEST(policies)
 	ck_assert_int_eq(net_resolve(&run, "169.254.169.254", 80, &t, &e), -1);
 	setup.role = ROLE_CREDENTIALS;
 	ck_assert_int_eq(net_init(&setup, &e), 0);
-	ck_assert_int_eq(net_resolve(&run, "169.254.169.254", 80, &t, &e), 0);
+	ck_assert_int_eq(net_resolve(&run, "169.254.169.254", 80, &t, &e), -1);
 	strlist_add(&setup.egress.allow, "nonsense");
 	ck_assert_int_eq(net_init(&setup, &e), -1);
 	ck_assert_int_eq(e.cls, ERR_CONFIG);
@@ -295,6 +295,60 @@ START_TEST(schemes)
 }
 END_TEST
 
+static int
+check_of(const char *address, uint16_t port)
+{
+	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(port) };
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	bool six = strchr(address, ':');
+
+	ck_assert_int_eq(inet_pton(six ? AF_INET6 : AF_INET, address, six ? (void *)&v6.sin6_addr : &v4.sin_addr), 1);
+	return net_allowed(six ? (struct sockaddr *)&v6 : (struct sockaddr *)&v4, false, &e);
+}
+
+/* A worker of the role credentials reaches what was resolved since net_only, and nothing else. */
+START_TEST(only_there)
+{
+	static const struct net_only metadata = { true, true }, sts = { false, false };
+	struct net_target t;
+
+	setup.role = ROLE_CREDENTIALS;
+	/* where the machine's own credentials are is not for these lists to say */
+	strlist_add(&setup.egress.only, "192.0.2.0/24");
+	strlist_add(&setup.egress.only, "2001:db8::/32");
+	strlist_add(&setup.egress.ports, "443");
+	ck_assert_int_eq(net_init(&setup, &e), 0);
+	ck_assert_int_eq(check_of("192.0.2.1", 443), -1);
+	net_only(&metadata);
+	ck_assert_int_eq(check_of("169.254.169.254", 80), -1);
+	ck_assert_int_eq(net_resolve(&run, "169.254.169.254", 80, &t, &e), 0);
+	ck_assert_int_eq(check_of("169.254.169.254", 80), 0);
+	ck_assert_int_eq(check_of("169.254.169.254", 81), -1);
+	ck_assert_ptr_nonnull(strstr(e.text, "not where these credentials are asked for"));
+	ck_assert_int_eq(check_of("169.254.170.2", 80), -1);
+	ck_assert_int_eq(check_of("192.0.2.1", 80), -1);
+	ck_assert_int_eq(check_of("127.0.0.1", 80), -1);
+	ck_assert_int_eq(net_resolve(&run, "127.0.0.1", 9911, &t, &e), 0);
+	ck_assert_int_eq(check_of("127.0.0.1", 9911), 0);
+	ck_assert_int_eq(net_resolve(&run, "::1", 9911, &t, &e), 0);
+	ck_assert_int_eq(check_of("::1", 9911), 0);
+	net_only(&sts);
+	ck_assert_int_eq(check_of("169.254.169.254", 80), -1);
+	ck_assert_int_eq(check_of("127.0.0.1", 9911), -1);
+	ck_assert_int_eq(net_resolve(&run, "169.254.169.254", 80, &t, &e), -1);
+	ck_assert_int_eq(net_resolve(&run, "127.0.0.1", 80, &t, &e), -1);
+	ck_assert_int_eq(net_resolve(&run, "::ffff:169.254.169.254", 80, &t, &e), -1);
+	answer.addresses = "192.0.2.1 2001:db8::1";
+	ck_assert_int_eq(net_resolve(&run, "a.test", 443, &t, &e), 0);
+	ck_assert_int_eq(check_of("192.0.2.1", 443), 0);
+	ck_assert_int_eq(check_of("2001:db8::1", 443), 0);
+	ck_assert_int_eq(check_of("192.0.2.2", 443), -1);
+	ck_assert_int_eq(net_resolve(&run, "a.test", 80, &t, &e), -1);
+	net_only(NULL);
+	ck_assert_int_eq(check_of("192.0.2.1", 443), -1);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -307,6 +361,7 @@ main(void)
 	tcase_add_checked_fixture(t, before, after);
 	tcase_add_loop_test(t, addresses, 0, (int)ARRAY_LEN(rows));
 	tcase_add_loop_test(t, resolver_fails, 0, (int)ARRAY_LEN(failures));
+	tcase_add_test(t, only_there);
 	tcase_add_test(t, families);
 	tcase_add_loop_test(t, odd_hosts, 0, (int)ARRAY_LEN(odd));
 	tcase_add_test(t, policies);

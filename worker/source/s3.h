@@ -21,6 +21,7 @@ struct s3_failure {
 	bool again;                 /* worth asking again within the listing */
 	bool region;                /* another region is right; the answer may name it */
 	bool v1;                    /* the server may not know listings of type 2 */
+	bool stale;                 /* the credentials are none any more */
 };
 /* What an error's code (bytes, may be empty) and the HTTP status mean. */
 struct s3_failure s3_failure_of(const char *code, size_t n, long status);

@@ -279,6 +279,8 @@ refused(struct unit *u, long status, struct err *e)
 		return s3_unit_ask(u, e);
 	}
 	server_error(u, status, f.cls, e);
+	if (f.stale)
+		run_stale_login(l->run);
 	if (f.again) {
 		uint64_t wait = u->q.retry_after_ms;
 
