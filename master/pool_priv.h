@@ -25,6 +25,8 @@ struct crew {
 	int next_role;                  /* the role that is asked first whether it needs a worker */
 	int64_t lower_ms;               /* when a key of lower priority was last given a worker that had work */
 	unsigned passed, lower_turn;    /* fresh workers since then for keys of higher priority; how often that was enough */
+	double exchanges;               /* of sound workers that may follow one another at once; refilled since exchanges_ms */
+	int64_t exchanges_ms;
 	/* what pool_share.c saw at its last look, and what it has decided since */
 	uint64_t look;
 	size_t bound;                   /* workers that serve a key, idle or not */

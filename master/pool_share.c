@@ -18,8 +18,16 @@
 /* More keys with work than workers: they take turns; one is over after so many tasks, or so long. */
 #define TURN_TASKS 8
 #define TURN_MS 250
+/*
+ * An exchange costs as much as many small tasks. So many are at once, and so many a second; beyond these a turn lasts its whole
+ * time, and a worker lingers also for a key that has none.
+ */
+#define EXCHANGES_BURST 8
+#define EXCHANGES_A_SECOND 10
 /* And one of lower priority, where all the others keep the workers busy, gets one no more often than this. */
 #define LOWER_MS 50
+/* Beyond the exchanges above one of higher priority, too, waits for so much of a turn. */
+#define HIGHER_MS 50
 /* After so many fresh workers for tasks of higher priority the next one is for a lower, of four the last one for low ones. */
 #define LOWER_AFTER 8
 #define LOWER_ROUND 4
@@ -80,10 +88,22 @@ look_at(struct crew *c, struct slot *s)
 }
 
 static void
+refill(struct crew *c)
+{
+	int64_t now = loop_now(c->p->m->loop);
+
+	c->exchanges += (double)(now - c->exchanges_ms) * EXCHANGES_A_SECOND / 1000;
+	if (c->exchanges > EXCHANGES_BURST)
+		c->exchanges = EXCHANGES_BURST;
+	c->exchanges_ms = now;
+}
+
+static void
 look(struct crew *c)
 {
 	struct pool *p = c->p;
 
+	refill(c);
 	c->look++;
 	c->bound = c->active = 0;
 	for (int r = 0; r < ROLE__MAX; r++) {
@@ -124,6 +144,19 @@ not_before(const struct pool *p, int64_t since, int64_t ms)
 	return left > 0 ? left : 0;
 }
 
+/* One that has nothing to do for its own key. */
+static int64_t
+lingers(const struct crew *c, const struct slot *s, const struct sched_key *to)
+{
+	int64_t idle = not_before(c->p, s->since_ms, LINGER_MS), turn = not_before(c->p, s->bound_ms, TURN_MS);
+
+	if (to->has)
+		return idle;
+	if (c->exchanges >= 1)
+		return 0;
+	return idle < turn ? idle : turn;
+}
+
 /*
  * May this idle worker make room for one of the key `to`? 0: now; else the ms after which to ask again, or -1: not as
  * things are. A worker without work goes, at once where the other has none at all. One with work goes for a task of
@@ -135,17 +168,18 @@ gives_way(const struct crew *c, const struct slot *s, const struct sched_key *to
 {
 	const struct sched_key *own = s->key;
 	enum job_priority theirs = highest(to);
+	bool cheap = c->exchanges >= 1;
 	int64_t turn, lower;
 
 	if (own->total < own->idle)
-		return to->has ? not_before(c->p, s->since_ms, LINGER_MS) : 0;
+		return lingers(c, s, to);
 	if (theirs < highest(own))
-		return 0;
+		return cheap ? 0 : not_before(c->p, s->bound_ms, HIGHER_MS);
 	if (theirs == highest(own) && own->has > c->share && to->has < c->share)
 		return 0;
 	if (to->has)
 		return -1;
-	turn = s->tasks_served >= TURN_TASKS ? 0 : not_before(c->p, s->bound_ms, TURN_MS);
+	turn = cheap && s->tasks_served >= TURN_TASKS ? 0 : not_before(c->p, s->bound_ms, TURN_MS);
 	lower = theirs > highest(own) ? not_before(c->p, c->lower_ms, LOWER_MS) : 0;
 	return turn > lower ? turn : lower;
 }
@@ -235,6 +269,7 @@ exchange(struct crew *c, struct slot *s, enum worker_role to)
 	if (s->key) {
 		LOG(LOG_DEBUG, "worker_exchanged", LI("slot", s->index), LI("pid", s->proc.pid), LS("bound_to", slot_bound_to(s)),
 		    LI("tasks_served", s->tasks_served));
+		c->exchanges = c->exchanges >= 1 ? c->exchanges - 1 : 0;
 		s->key->has--;
 		s->key->idle--;
 		c->has[s->role]--;

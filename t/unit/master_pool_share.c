@@ -39,7 +39,7 @@ before(void)
 	m.endpoints = endpoints_new();
 	m.sched = sched_new(&m, 1);
 	m.pool = &pool;
-	crew = (struct crew){ .p = &pool, .name = "test", .isolation = ISOLATION_TENANT };
+	crew = (struct crew){ .p = &pool, .name = "test", .isolation = ISOLATION_TENANT, .exchanges = 8, .exchanges_ms = loop_now(m.loop) };
 	crew.types = ~0u;
 	timer_init(&crew.linger, NULL, NULL);
 	pool.m = &m;
@@ -297,6 +297,7 @@ START_TEST(a_turn_where_there_are_more_tenants_than_workers)
 		for (size_t o = 0; o < 5; o++)
 			served[o] += !strcmp(t->job->org_id, orgs[o]);
 		done(&slots[0]);
+		crew.exchanges = 8;
 		/* All have had their turn by now. */
 		if (tasks == 40)
 			for (size_t o = 0; o < 5; o++)
@@ -304,6 +305,69 @@ START_TEST(a_turn_where_there_are_more_tenants_than_workers)
 	}
 	ck_assert_uint_eq(tasks, 200);
 	ck_assert_uint_eq(exchanges, 24);
+}
+END_TEST
+
+/* Beyond a few at once a turn lasts its time: an exchange costs more than the tasks of a short one. */
+START_TEST(turns_are_longer_when_there_are_many)
+{
+	size_t exchanges = 0, tasks = 0;
+
+	workers(1, 0);
+	put_many("a", 300);
+	put_many("b", 300);
+	while (tasks < 200) {
+		if (!next(NULL)) {
+			exchanges += reborn();
+			continue;
+		}
+		tasks++;
+		done(&slots[0]);
+	}
+	ck_assert_uint_eq(exchanges, 8);
+	slots[0].bound_ms -= 250;
+	ck_assert_ptr_null(next(NULL));
+	ck_assert_uint_eq(reborn(), 1);
+	/* and come back */
+	crew.exchanges_ms -= 100;
+	for (int i = 0; i < 8; i++) {
+		ck_assert_ptr_nonnull(next(NULL));
+		done(&slots[0]);
+	}
+	ck_assert_ptr_null(next(NULL));
+	ck_assert_int_eq(slots[0].state, WORKER_DRAINING);
+}
+END_TEST
+
+/* Two tenants whose single jobs alternate do not cost an exchange each, nor wait for long. */
+START_TEST(alternating_jobs)
+{
+	size_t exchanges = 0;
+
+	workers(1, 0);
+	put_many("a", 1);
+	next(NULL);
+	for (int i = 0; i < 8; i++) {
+		done(&slots[0]);
+		put_many(i % 2 ? "a" : "b", 1);
+		ck_assert_ptr_null(next(NULL));
+		exchanges += reborn();
+		ck_assert_ptr_nonnull(next(NULL));
+	}
+	ck_assert_uint_eq(exchanges, 8);
+	done(&slots[0]);
+	put_many("b", 1);
+	ck_assert_ptr_null(next(NULL));
+	ck_assert_int_eq(slots[0].state, WORKER_IDLE);
+	ck_assert(timer_armed(&crew.linger));
+	put_many("a", 1);
+	ck_assert_ptr_nonnull(next(NULL));
+	slots[0].bound_ms -= 250;
+	done(&slots[0]);
+	ck_assert_ptr_null(next(NULL));
+	ck_assert_uint_eq(reborn(), 1);
+	ck_assert_ptr_nonnull(next(NULL));
+	ck_assert_uint_eq(bound_to("b"), 1);
 }
 END_TEST
 
@@ -388,6 +452,7 @@ START_TEST(low_is_never_starved)
 			continue;
 		}
 		tasks++;
+		slots[0].bound_ms -= 10;
 		done(&slots[0]);
 		low = low || t->job->job->priority == PRIORITY_LOW;
 		normal = normal || t->job->job->priority == PRIORITY_NORMAL;
@@ -492,6 +557,8 @@ main(void)
 	tcase_add_test(tc, another_tenant_is_another_process);
 	tcase_add_test(tc, shares_where_both_have_work);
 	tcase_add_test(tc, a_turn_where_there_are_more_tenants_than_workers);
+	tcase_add_test(tc, turns_are_longer_when_there_are_many);
+	tcase_add_test(tc, alternating_jobs);
 	tcase_add_test(tc, a_turn_of_slow_tasks_is_over_by_time);
 	tcase_add_test(tc, a_worker_lingers_for_its_own);
 	tcase_add_test(tc, high_overtakes_across_tenants);
