@@ -53,8 +53,23 @@ def one_daemon(t, b):
     w = World(b)
     d = Daemon(w, {"local.allowed_roots": [root, os.path.join(os.path.dirname(root), "late")]})
     t.part(verdicts, w, d)
+    t.part(stopped, w, d)
     t.part(replaced, w, d, root)
     t.is_(d.stop(), 0, "exit 0")
+
+
+def stopped(t, w, d):
+    """A wait that SIGSTOP and SIGCONT break into goes on by a call of its own, which a debugger or a freezer brings about."""
+    w.push(job("stopped", generated(3, delay="1500ms", retries=0)))
+    slot = d.wait_log("job_started", job_id="stopped")["slot"]
+    pid = d.workers()[slot]
+    for _ in range(3):
+        os.kill(pid, signal.SIGSTOP)
+        wait_for("the worker to stop", lambda: "stopped" in status_of(pid)["State"])
+        os.kill(pid, signal.SIGCONT)
+        wait_for("the worker to go on", lambda: "stopped" not in status_of(pid)["State"])
+    r = w.result_of("stopped")
+    t.is_((r["event_type"], r["sources"][0]["attempts"]), ("job.completed", 1), "a worker that was stopped in its wait goes on")
 
 
 def verdicts(t, w, d):
@@ -236,6 +251,9 @@ def every_source(t, b):
             served.stop()
         r, e, _ = w.run(served.source("sub", retries=0), timeout=60)
         t.ok(r["event_type"] in ("job.completed", "job.failed"), "%s: the server is gone: an error and no death" % served.name, r["error"])
+    t.is_([d.http(p)[0] for p in ("/metrics", "/livez", "/readyz", "/health", "/status", "/status.json", "/none")], [200] * 6 + [404],
+          "the status child serves every page")
+    t.ok(not d.logged("http_child_died"), "and lives")
     r, e, _ = w.run({"source_type": "http", "url": "http://localhost:1/", "retries": 0})
     t.is_(r["event_type"], "job.failed", "a name is resolved by /etc/hosts; nobody listens")
     code, out, _ = run(program("iis-pollerctl"), "sources", "--json")
