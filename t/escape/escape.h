@@ -63,6 +63,7 @@ enum holds {
 	NAMES,                  /* nowhere: names and metadata of files */
 	NETWORK,                /* but in the roles network and credentials, whose work it is */
 	HTTP,                   /* but in the role http, whose work it is */
+	OWN_FILES,              /* but in the role local; where there is no Landlock it is as open as other files */
 	OPEN,                   /* nowhere, and it does no harm: the row says why */
 };
 

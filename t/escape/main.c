@@ -371,7 +371,8 @@ list(void)
 	static const char *const holds[] = {
 		[ALWAYS] = "always", [LANDLOCK] = "landlock", [LOCAL_ABI_3] = "local-abi-3", [LOCAL_NAMES] = "local-names",
 		[LOCAL_OPENAT2] = "local-openat2",
-		[NAMES] = "names", [NETWORK] = "network", [HTTP] = "http", [OPEN] = "open",
+		[NAMES] = "names", [NETWORK] = "network", [HTTP] = "http", [OWN_FILES] = "own-files",
+		[OPEN] = "open",
 	};
 
 	for (size_t t = 0; t < N_TABLES; t++)

@@ -16,6 +16,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "common/sandbox.h"
 #include "common/xalloc.h"
 #include "t/escape/escape.h"
 #include "common/banned.h"
@@ -185,6 +186,31 @@ a_any_fd(const struct world *w)
 	return -1;
 }
 
+/* A worker serves one tenant at a time, whose part of the roots is all that it may still read from its first task on. */
+static int
+narrowed(const struct world *w, const char *then)
+{
+	struct err e = ERR_INIT;
+
+	if (sandbox_narrow(in_dir(w->root, "mine"), &e) < 0 || (then && sandbox_narrow(then, &e) < 0)) {
+		errno = EPROTO;
+		return -1;
+	}
+	return read_path(in_dir(w->root, "other/secret.txt"));
+}
+
+static int a_narrow(const struct world *w) { return narrowed(w, NULL); }
+static int a_narrow_link(const struct world *w) { return narrowed(w, NULL) < 0 ? read_path(in_dir(w->root, "mine/link")) : 0; }
+/* A layer that allows more, on top of one that allows less. */
+static int a_narrow_wide(const struct world *w) { return narrowed(w, "/"); }
+
+/* That what it may read it does read: else the attempts above would prove nothing of a worker that reads nothing. */
+static int
+a_narrow_own(const struct world *w)
+{
+	return narrowed(w, NULL) < 0 ? read_path(in_dir(w->root, "mine/file")) : 0;
+}
+
 static int
 a_kmsg(const struct world *w)
 {
@@ -323,6 +349,10 @@ const struct attempt attempts_files[] = {
 	{ "read-handle", ALWAYS, W_SECRET, a_handle, "by a file handle" },
 	{ "read-handle-alone", ALWAYS, 0, a_handle_alone, "by a file handle made up" },
 	{ "read-kernel-log", LANDLOCK, 0, a_kmsg, "/dev/kmsg" },
+	{ "tenant-other", LANDLOCK, W_SECRET, a_narrow, "another tenant's part of the root" },
+	{ "tenant-link", LANDLOCK, W_SECRET, a_narrow_link, "the same by a link in its own" },
+	{ "tenant-wider", LANDLOCK, W_SECRET, a_narrow_wide, "the same after another, wider layer" },
+	{ "tenant-own", OWN_FILES, 0, a_narrow_own, "its own part: what it is for" },
 	{ "fd-leaked-file", ALWAYS, W_SECRET, a_leaked, "a descriptor that the master left open" },
 	{ "fd-leaked-directory", ALWAYS, W_SECRET, a_leaked_dir, "a directory that the master left open" },
 	{ "fd-any", ALWAYS, 0, a_any_fd, "any descriptor but a worker's own" },

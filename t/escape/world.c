@@ -67,6 +67,20 @@ make_file(const char *dir, const char *name, const void *p, size_t n)
 	return rc;
 }
 
+/* Two tenants' parts of the root. */
+static int
+make_tenants(const struct world *w)
+{
+	char mine[128], other[128], link[160];
+
+	snprintf(mine, sizeof(mine), "%s/mine", w->root);
+	snprintf(other, sizeof(other), "%s/other", w->root);
+	snprintf(link, sizeof(link), "%s/link", mine);
+	if (mkdir(mine, 0700) < 0 || mkdir(other, 0700) < 0 || symlink("../other/secret.txt", link) < 0)
+		return -1;
+	return make_file(mine, "file", "its own", 7) < 0 ? -1 : make_file(other, "secret.txt", shared->secret, SECRET_LEN);
+}
+
 static int
 make_files(const struct world *w)
 {
@@ -89,7 +103,7 @@ make_files(const struct world *w)
 		return -1;
 #endif
 	snprintf(path, sizeof(path), "%s/sub", w->root);
-	if (mkdir(path, 0700) < 0)
+	if (mkdir(path, 0700) < 0 || make_tenants(w) < 0)
 		return -1;
 	snprintf(path, sizeof(path), "%s/link-to-secret", w->root);
 	if (symlink("../outside/secret.txt", path) < 0)

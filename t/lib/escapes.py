@@ -14,7 +14,7 @@ HELD = ("refused", "killed")
 WITNESS = {1: "secret read", 2: "file changed", 4: "signal arrived", 8: "memory changed", 16: "limits changed", 32: "connection came",
            64: "mounts changed", 128: "host renamed", 256: "another program or process ran"}
 # the classes that the program must try, by the first word of a name
-CLASSES = {"read", "write", "meta", "fd", "exec", "fork", "thread", "group", "ptrace", "memory", "signal", "limit", "code", "net", "unix",
+CLASSES = {"read", "write", "meta", "fd", "tenant", "exec", "fork", "thread", "group", "ptrace", "memory", "signal", "limit", "code", "net", "unix",
            "socket", "option", "mount", "namespace", "key", "kernel", "ipc", "id", "prctl", "entry"}
 
 
@@ -55,6 +55,8 @@ def must_hold(holds, role, landlock):
     if holds == "landlock":
         # the status child has no files at all
         return landlock != NONE or role == "http"
+    if holds == "own-files":
+        return role == "http" or role != "local" and landlock != NONE
     if holds == "local-abi-3":
         return role != "local" or landlock != OLD
     if holds == "local-names":
