@@ -115,7 +115,7 @@ run_listed(struct run *r, struct err *e)
 {
 	r->done.listed++;
 	if (r->task->entries_max && r->done.listed > (uint64_t)r->task->entries_max)
-		return err_set(e, ERR_LIMIT, "more than %lld entries", (long long)r->task->entries_max);
+		return err_set(e, ERR_LIMIT, "more than %lld entries (jobs.entries_max)", (long long)r->task->entries_max);
 	return run_turn(r, e);
 }
 
