@@ -119,6 +119,23 @@ def evil_starts(t, b):
     t.is_(d.stop(), 0, "exit 0")
 
 
+def credentials(t, b):
+    """A worker that was asked for credentials answers with what it must not: killed, and nothing of it is kept or told."""
+    w = World(b)
+    d = Daemon(w, {"workers.path": program("t/lib/evil_worker"), "workers.count": 1, "timeouts.cancel": "100ms", "timeouts.kill": "100ms"})
+    for kind, rule in (("files", "FILES where credentials were asked for"), ("done", "DONE of a listing where credentials were asked for"), ("expired", "expired already"),
+                       ("odd", "its session token is missing, too long, or has odd characters"), ("more", "more than it should hold"), ("less", "more than it should hold")):
+        since = d.mark()
+        r, _, letters = w.run({"source_type": "s3", "bucket": "bucket", "role_arn": "arn:aws:iam::123456789012:role/x", "role_session_name": "evil-" + kind, "access_key_id": "AKIA",
+                               "secret_access_key": "not-to-be-told"})
+        t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "worker_protocol" and len(refused(d, since, rule)) == 2 and alive(d.pid),
+             "credentials-%s: refused with \"%s\", twice, then dead-lettered" % (kind, rule), r.raw, refused(d, since, ""))
+        t.ok(not any("not-to-be-told" in x for x in d.raw) and b"not-to-be-told" not in r.raw + letters[0].raw, "credentials-%s: no secret is told" % kind)
+    w.push(job("honest", generated(1, name_template="good_{index}")))
+    t.is_(w.result_of("honest")["event_type"], "job.completed", "the next job is served")
+    t.is_(d.stop(), 0, "exit 0")
+
+
 def starts(t, b):
     w = World(b)
     d = Daemon(w, {"workers.path": "/bin/cat", "timeouts.start": "300ms"}, ready=False)
@@ -139,6 +156,7 @@ def main(t):
     t.part(covered)
     t.part(evil, b)
     t.part(evil_starts, b)
+    t.part(credentials, b)
     t.part(starts, b)
 
 

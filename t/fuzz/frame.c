@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/ipc.h"
+#include "common/keys.h"
 #include "common/record.h"
 #include "common/task.h"
 #include "common/banned.h"
@@ -74,11 +75,13 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	struct setup s;
 	struct hello h;
 	struct ready r;
+	struct keys k;
+	struct keys_ask a;
 
 	if (!n)
 		return 0;
 	log_set_sink(no_sink, NULL);
-	switch (p[0] % 10) {
+	switch (p[0] % 12) {
 	case 0: records(p + 1, n - 1, SOURCE_LOCAL); break;
 	case 1: records(p + 1, n - 1, SOURCE_DUMMY); break;
 	case 2: frames(p + 1, n - 1); break;
@@ -90,6 +93,14 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	case 8:
 		if (!setup_decode(&s, p + 1, n - 1, &e))
 			setup_release(&s);
+		break;
+	case 10:
+		if (!keys_decode(&k, p + 1, n - 1, 0, &e))
+			keys_wipe(&k);
+		break;
+	case 11:
+		if (!keys_ask_decode(&a, p + 1, n - 1, &e))
+			keys_ask_release(&a);
 		break;
 	default:
 		if (!task_spec_decode(&t, p + 1, n - 1, &e))

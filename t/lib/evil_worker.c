@@ -20,6 +20,8 @@
 #include <unistd.h>
 
 #include "common/ipc.h"
+#include "common/keys.h"
+#include "common/loop.h"
 #include "common/record.h"
 #include "common/task.h"
 #include "common/units.h"
@@ -355,6 +357,12 @@ static void
 s_job(void)
 {
 	send_type(MSG_JOB);
+}
+
+static void
+s_keys(void)
+{
+	send_type(MSG_KEYS);
 }
 
 static void
@@ -911,6 +919,7 @@ static const struct sin { const char *name; void (*commit)(void); const char *an
 	{ "wrong_state-ready", s_ready, "READY is out of turn", AT_JOB },
 	{ "wrong_state-hello", s_hello, "HELLO is out of turn", AT_JOB },
 	{ "wrong_state-job", s_job, "JOB is not for this side to send", AT_JOB },
+	{ "wrong_state-keys", s_keys, "KEYS is not a frame of a task", AT_JOB },
 	{ "wrong_state-stat", s_stat, "STAT is not for this side to send", AT_JOB },
 	{ "wrong_state-done_twice", s_done_twice, "+DONE is out of turn", AT_JOB },
 	{ "wrong_state-files_after_done", s_files_after_done, "+FILES is out of turn", AT_JOB },
@@ -1050,6 +1059,40 @@ begin(const struct sin *s)
 	at(s, AFTER_READY);
 }
 
+/* Asked for credentials: the name of the role's session says how to answer. */
+static void
+serve_keys(const struct frame *f)
+{
+	char id[] = "ASIA", secret[] = "secret", token[] = "token", odd[] = "tok\nen";
+	struct keys k = { id, secret, token, clock_real_ns() + INT64_C(3600000000000) };
+	struct err e = ERR_INIT;
+	struct keys_ask a;
+
+	task_id = f->task;
+	if (keys_ask_decode(&a, f->payload, f->n, &e))
+		exit(EX_DATAERR);
+	if (!strcmp(a.session_name, "evil-files")) {
+		files_frame(&out, 1, 1);
+	} else if (!strcmp(a.session_name, "evil-done")) {
+		done_frame(&out, 0, 0);
+	} else {
+		if (!strcmp(a.session_name, "evil-expired"))
+			k.expires_ns = 1;
+		if (!strcmp(a.session_name, "evil-odd"))
+			k.session_token = odd;
+		ipc_begin(&out, MSG_KEYS, generation, task_id);
+		keys_encode(&k, &out);
+		if (!strcmp(a.session_name, "evil-more"))
+			buf_u8(&out, 0);
+		if (!strcmp(a.session_name, "evil-less"))
+			out.len--;
+		ipc_finish(&out);
+	}
+	keys_ask_release(&a);
+	send_raw(out.p, out.len);
+	wait_for_the_end();
+}
+
 int
 main(int argc, char **argv)
 {
@@ -1068,6 +1111,10 @@ main(int argc, char **argv)
 
 		if (f.type == MSG_STOP)
 			return EX_OK;
+		if (f.type == MSG_KEYS_ASK) {
+			serve_keys(&f);
+			continue;
+		}
 		if (f.type != MSG_JOB)
 			continue;
 		task_id = f.task;
