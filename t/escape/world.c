@@ -31,7 +31,7 @@
 #include "t/escape/escape.h"
 #include "common/banned.h"
 
-#define PING_MS 2000
+#define PING_MS 20000
 #define LOOK_MS 20
 
 /* Of the master and the sibling, at the same place in both; the worker is another program. */
