@@ -483,6 +483,7 @@ dispatch_worker_died(struct master *m, struct slot *s, const struct err *why, co
 	/* It was leaving by itself when the task crossed its way: no attempt of the task's, unless that becomes a habit. */
 	if (v->exit_code == EX_TEMPFAIL && !t->cancel && !t->sent && t->bounced < BOUNCES_MAX) {
 		t->bounced++;
+		pool_stale(m->pool);
 		t->attempt--;
 		event_ctx_free(t->events);
 		t->events = NULL;

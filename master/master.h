@@ -544,6 +544,9 @@ uint64_t pool_restarts(const struct pool *);
 bool pool_broken(const struct pool *);
 /* Every worker is replaced, one at a time: what SETUP tells them has changed. */
 void pool_refresh(struct pool *);
+/* A worker left rather than take a task, since a root or file is not what its sandbox knows: the others of its age know no
+ * better, and take no further task. */
+void pool_stale(struct pool *);
 /* STOP to the idle, end for all; pool_empty tells when. hard: KILL at once. */
 void pool_stop(struct pool *, bool hard);
 bool pool_empty(const struct pool *);

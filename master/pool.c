@@ -19,6 +19,8 @@
 #include "common/banned.h"
 
 #define RECYCLE_CHECK_MS 1000
+/* A worker that was taken over may say that it is stale as often as it likes. */
+#define STALE_MS 10000
 
 /* Descriptors of one worker: socket, pidfd, stderr, spool, page of refused calls. */
 #define FDS_PER_WORKER 5
@@ -173,6 +175,17 @@ pool_refresh(struct pool *p)
 {
 	for (size_t i = 0; i <= p->n; i++)
 		p->slots[i].tasks_max = 0;
+}
+
+void
+pool_stale(struct pool *p)
+{
+	int64_t now = loop_now(p->m->loop);
+
+	if (p->stale_ms && now - p->stale_ms < STALE_MS)
+		return;
+	p->stale_ms = now;
+	p->m->setup_generation++;
 }
 
 /* ---- beginning and end ------------------------------------------------------------------------------------------- */

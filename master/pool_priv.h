@@ -49,6 +49,7 @@ struct pool {
 	char *path;                     /* the worker program */
 	double tokens;
 	int64_t tokens_ms;
+	int64_t stale_ms;               /* when all workers were last taken for stale; 0: never */
 	unsigned failed_starts;         /* deaths before READY since the last READY, of all slots */
 	bool stopping;
 	bool config_error;              /* a worker ended with EX_CONFIG: starting more cannot help */

@@ -51,7 +51,7 @@ def one_daemon(t, b):
     """The parts that need no setting of their own."""
     root = tree()
     w = World(b)
-    d = Daemon(w, {"local.allowed_roots": [root, os.path.join(os.path.dirname(root), "late")]})
+    d = Daemon(w, {"local.allowed_roots": [root, os.path.join(os.path.dirname(root), "late")], "workers.count": 8})
     t.part(verdicts, w, d)
     t.part(stopped, w, d)
     t.part(replaced, w, d, root)
