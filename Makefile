@@ -163,10 +163,12 @@ fuzz: need-test
 	@$(MAKE) --no-print-directory -s $(FUZZERS)
 	@printf '%s\n' $(notdir $(FUZZERS)) | xargs -P 2 -n 1 t/fuzz/run $(B) $(FUZZ_SECONDS)
 
-# The same tests of the parts that are ours, under valgrind.
+# The same tests of the parts that are ours, under valgrind; but for the sandbox's: valgrind 3.19 knows neither
+# seccomp(2) nor Landlock, and keeps descriptors of its own above every limit.
+VALGRIND_UNITS = $(filter-out %/common_sandbox.t,$(UNITS))
 check-valgrind: need-test
 	@$(MAKE) --no-print-directory -s all units tools
-	CK_DEFAULT_TIMEOUT=300 prove -j2 -e 'valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' $(UNITS)
+	CK_DEFAULT_TIMEOUT=300 prove -j2 -e 'valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' $(VALGRIND_UNITS)
 
 # What the service manager and AppArmor read names the installed paths.
 FILL = sed -e 's,@SBINDIR@,$(PREFIX)/sbin,g' -e 's,@LIBEXECDIR@,$(PREFIX)/libexec/iis-poller,g' -e 's,@SYSCONFDIR@,$(SYSCONFDIR),g'
