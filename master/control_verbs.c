@@ -144,6 +144,22 @@ control_endpoints(const struct control_request *rq, struct buf *out)
 	return 0;
 }
 
+#define TENANTS_SHOWN 1000
+
+int
+control_tenants(const struct control_request *rq, struct buf *out)
+{
+	struct jsonw j;
+
+	if (no_arguments(rq, out))
+		return EX_USAGE;
+	jsonw_init(&j, out);
+	jsonw_object(&j, NULL);
+	jsonw_int(&j, "more", (int64_t)tenants_json(&j, rq->m, TENANTS_SHOWN));
+	jsonw_end_object(&j);
+	return 0;
+}
+
 static void
 put_death(struct jsonw *j, const struct death *d)
 {

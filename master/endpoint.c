@@ -2,7 +2,7 @@
  * endpoint.c - the servers that tasks go to: how many tasks each has now, how many it may have, which workers keep
  * connections to it.
  *
- * schedule.c asks before it gives a task out; a task whose endpoint is full waits here, in order, and goes to the front of
+ * schedule.c asks before it gives a task out, and tenants.c is asked here first; a task whose endpoint is full waits here, in order, and goes to the front of
  * its tenant's queue when one there ends, so that a slow server holds back only its own jobs. dispatch.c prefers the worker
  * that kept a connection for the same endpoint and tenant. An endpoint is scheme, host and port, as the job check wrote it.
  */
@@ -143,6 +143,8 @@ endpoint_left(struct master *m, struct task *t)
 		HASH_FIND_STR(m->endpoints->by_name, name, p);
 	if (p)
 		call_next(m, p);
+	if (!t->waits_at)
+		tenant_passed(m, t);
 }
 
 void
@@ -160,6 +162,12 @@ endpoint_admit(struct master *m, struct task *t)
 	const char *name = name_of(t);
 	struct endpoint *p;
 
+	if (!tenant_admit(m, t)) {
+		/* Its place there is another's. */
+		if (t->called)
+			endpoint_left(m, t);
+		return false;
+	}
 	if (!name)
 		return true;
 	came_back(t);
@@ -170,6 +178,7 @@ endpoint_admit(struct master *m, struct task *t)
 	p->n_parked++;
 	t->parked = p;
 	m->endpoints->parked[t->job->job->priority]++;
+	tenant_passed(m, t);
 	return false;
 }
 
@@ -196,6 +205,7 @@ endpoint_started(struct master *m, struct task *t, struct slot *s)
 	free(s->endpoint);
 	s->endpoint = name ? xstrdup(name) : NULL;
 	snprintf(s->tenant, sizeof(s->tenant), "%s", t->job->org_id);
+	tenant_started(m, t);
 	if (!name)
 		return;
 	t->endpoint = endpoint_of(m->endpoints, name);
@@ -209,6 +219,7 @@ endpoint_ended(struct master *m, struct task *t, bool failed)
 {
 	struct endpoint *p = t->endpoint;
 
+	tenant_ended(m, t);
 	if (!p)
 		return;
 	t->endpoint = NULL;

@@ -279,6 +279,7 @@ ended(struct jobrec *rec)
 	for (size_t i = 0; i < rec->n_tasks; i++)
 		published += rec->tasks[i].state == TASK_DONE ? rec->tasks[i].published : 0;
 	metric_add(METRIC_JOBS, 1, outcome_names[o], label(rec));
+	tenants_count_job(m, rec->org_id, outcome_names[o]);
 	metric_observe(METRIC_JOB_DURATION, seconds, label(rec));
 	metric_set(METRIC_LAST_JOB, (double)(clock_real_ns() / 1000000) / 1000, NULL, NULL);
 	if (e)
@@ -672,7 +673,7 @@ put_back(struct jobs *j, struct task *t)
 
 	/* Where nothing takes it any more, it is refused when its turn comes. */
 	pool_assign(j->m->pool, t, &e);
-	if (!t->parked)
+	if (!t->parked && !t->waits_at && !t->awaits)
 		sched_push(j->m->sched, t);
 }
 

@@ -260,6 +260,7 @@ reload(struct master *m, struct err *e)
 	jobs_reloaded(m->jobs);
 	endpoints_reloaded(m);
 	keyring_reloaded(m->keyring);
+	tenants_reloaded(m);
 	ret = 0;
 out:
 	buf_release(&names);
@@ -436,6 +437,7 @@ open_rooms(struct master *m, struct err *e)
 	m->sched = sched_new(m, pool_crews(m->pool));
 	m->endpoints = endpoints_new();
 	m->keyring = keyring_new(m);
+	m->tenants = tenants_new(m);
 	m->publisher = publisher_new(m);
 	m->consumer = consumer_new(m);
 	m->deferred = deferred_new(m);
@@ -464,6 +466,7 @@ close_rooms(struct master *m)
 	sched_free(m->sched);
 	endpoints_free(m->endpoints);
 	keyring_free(m->keyring);
+	tenants_free(m->tenants);
 	journal_close(m->journal);
 	demo_stop(m->demo_broker);
 	loop_unwatch(m->loop, &run.w_signal);

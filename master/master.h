@@ -33,6 +33,7 @@ struct jobrec;
 struct task;
 struct slot;
 struct crew;
+struct tenant_use;
 
 /* ---- main.c ------------------------------------------------------------------------------------------------- */
 
@@ -59,6 +60,7 @@ struct master {
 	struct sched *sched;
 	struct endpoints *endpoints;
 	struct keyring *keyring;
+	struct tenants *tenants;
 	struct pool *pool;
 	struct consumer *consumer;
 	struct publisher *publisher;
@@ -167,6 +169,12 @@ struct task {                       /* one source of one job */
 	struct keyring_entry *fetches;  /* RUNNING: its worker fetches these, and lists nothing */
 	uint64_t keys_serial;           /* of the temporary credentials that the last attempt was given; 0: none */
 	bool rekeyed;                   /* its source called them stale once */
+	/* tenants.c's, in the same way */
+	struct tenant_use *waits_at, *waits_called, *tenant;
+	size_t called_in;               /* the pool where it counts while it is called: a reload may give it another */
+	bool waits_rate;                /* for its minute, not for a place */
+	bool was_called;                /* has waited there since it was last queued */
+	int64_t waits_ms;               /* loop time when it began to */
 };
 
 struct jobrec {
@@ -251,6 +259,50 @@ void task_account_trim(struct task *);
 void jobs_task_started(struct master *, struct task *);
 /* dispatch.c: the attempt has ended (class in t->error) with all its events reported. */
 void jobs_task_ended(struct master *, struct task *);
+
+/* ---- share.c: one of many, and what it may hold of the workers ----------------------------------------------------- */
+
+struct share {
+	size_t workers, busy;           /* all; with a task */
+	size_t active;                  /* who was here lately */
+	int64_t weights;                /* of those, together */
+	int64_t limit;                  /* thousandths of the workers that one may hold beside others */
+};
+bool share_allows(const struct share *, unsigned running, int64_t weight);
+
+/* ---- tenants.c: what each tenant has in hand, and what has to wait ----------------------------------------------------- */
+
+struct tenants *tenants_new(struct master *);
+void tenants_free(struct tenants *);
+/* A job of it came: it counts among those that share the workers. */
+void tenant_seen(struct master *, const char *org_id);
+int64_t tenant_weight(const struct master *, const char *org_id);
+/* May it start now? If not it waits there until it may, and then goes to the front of its queue. */
+bool tenant_admit(struct master *, struct task *);
+/* true: it waited there, and does not any more. */
+bool tenant_unpark(struct task *);
+void tenant_started(struct master *, struct task *);
+void tenant_ended(struct master *, struct task *);
+/* It was admitted and did not start. */
+void tenant_passed(struct master *, struct task *);
+void tenants_reloaded(struct master *);
+size_t tenants_parked(const struct tenants *, enum job_priority);
+/* metrics.tenants: its own name, or "other" */
+const char *tenant_label(struct master *, const char *org_id);
+void tenants_count_job(struct master *, const char *org_id, const char *outcome);
+void tenants_refresh_metrics(struct master *);
+struct tenant_view {
+	const char *name, *entry;       /* borrowed; entry: of the settings */
+	const struct tenant_conf *conf;
+	unsigned running, waiting;      /* tasks; waiting: for a quota or for its share */
+	const char *why;                /* the setting that the last one waits for: tasks, share, jobs_per_minute; "" */
+	uint64_t started, waited;
+	int64_t waited_ms, idle_ms;
+};
+/* The array "tenants", those with something in hand first; returns how many it left out. */
+size_t tenants_json(struct jsonw *, const struct master *, size_t max);
+/* all: how many there are. */
+size_t tenants_view(const struct master *, struct tenant_view *out, size_t max, size_t *all);
 
 /* ---- tenant_policy.c: what a tenant's job may ask for ------------------------------------------------------------------ */
 
@@ -537,6 +589,7 @@ const char *slot_pool(const struct slot *);      /* the name of its pool */
 /* The tenant ("acme"), or the group ("group g"), that it serves and no other; NULL: it has served none, or ends with its task. */
 const char *slot_bound_to(const struct slot *);
 size_t pool_crews(const struct pool *);          /* configured pools */
+size_t pool_workers(const struct pool *, size_t pool); /* tasks that one of them serves at once */
 const char *worker_role_name(enum worker_role);
 const struct deaths *pool_deaths(const struct pool *);
 uint64_t pool_restarts(const struct pool *);

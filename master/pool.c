@@ -118,6 +118,12 @@ pool_crews(const struct pool *p)
 }
 
 size_t
+pool_workers(const struct pool *p, size_t pool)
+{
+	return p->crews[pool].workers;
+}
+
+size_t
 pool_in_state(const struct pool *p, enum worker_state st)
 {
 	size_t n = 0;

@@ -6,7 +6,8 @@
  * which key gets a worker is pool_share.c's business.
  * Of every SCHED_ROUND turns of a key one is the low queue's and three may be the normal queue's, whatever waits above
  * them: a saturated high queue slows the others and never stops them. All other turns go to the highest queue that has
- * something. Within a priority tenants take turns, each with a queue of its own in order of arrival. A task that
+ * something. Within a priority tenants take turns by their weight (start-time fair queueing: the ring is kept in the
+ * order of what each was given, divided by its weight), each with a queue of its own in order of arrival. A task that
  * crashed a worker needs a fresh one and waits apart. Owns no task; jobs.c does.
  */
 #include <stdlib.h>
@@ -19,18 +20,21 @@
 #include "common/banned.h"
 
 #define SCHED_ROUND 10
+#define STRIDE 1000000              /* what a turn costs a tenant of weight 1 */
 
 struct tenant {
 	char *name;
 	struct sched_key *key;          /* alive as long as a task waits */
 	struct taskq tasks;
 	size_t n;
+	int64_t pass;                   /* the turns it was given, by its weight: the least comes first */
 	TAILQ_ENTRY(tenant) turn;       /* in its queue's ring while it has tasks */
 	UT_hash_handle hh;
 };
 
 struct queue {
-	TAILQ_HEAD(, tenant) turns;     /* first: whose turn it is */
+	TAILQ_HEAD(ring, tenant) turns; /* first: whose turn it is */
+	int64_t pass;                   /* the least of the ring: who comes begins one turn behind it */
 	struct tenant *by_name;
 	size_t n;
 };
@@ -182,8 +186,29 @@ sched_free(struct sched *s)
 	free(s);
 }
 
+/* Behind all that were given as much or less; most often that is the end. */
+static void
+ring_insert(struct queue *q, struct tenant *t)
+{
+	struct tenant *before = TAILQ_LAST(&q->turns, ring);
+
+	while (before && before->pass > t->pass)
+		before = TAILQ_PREV(before, ring, turn);
+	if (before)
+		TAILQ_INSERT_AFTER(&q->turns, before, t, turn);
+	else
+		TAILQ_INSERT_HEAD(&q->turns, t, turn);
+}
+
+static int64_t
+stride(const struct sched *s, const char *name)
+{
+	return STRIDE / tenant_weight(s->m, name);
+}
+
+/* make: 0, or its stride: it is made if there is none. */
 static struct tenant *
-tenant_of(struct queue *q, const char *name, bool make)
+tenant_of(struct queue *q, const char *name, int64_t make)
 {
 	struct tenant *t;
 
@@ -194,7 +219,8 @@ tenant_of(struct queue *q, const char *name, bool make)
 	t->name = xstrdup(name);
 	TAILQ_INIT(&t->tasks);
 	HASH_ADD_KEYPTR(hh, q->by_name, t->name, strlen(t->name), t);
-	TAILQ_INSERT_TAIL(&q->turns, t, turn);
+	t->pass = q->pass + make;
+	ring_insert(q, t);
 	return t;
 }
 
@@ -210,7 +236,7 @@ push(struct sched *s, struct task *t, bool first)
 		l->n_alone[p]++;
 		return;
 	}
-	tn = tenant_of(&l->q[p], t->job->org_id, true);
+	tn = tenant_of(&l->q[p], t->job->org_id, stride(s, t->job->org_id));
 	tn->key = key_of(l, t->key ? t->key : "");
 	key_count(l, tn->key, p, 1);
 	if (first)
@@ -241,12 +267,8 @@ take(struct lane *l, enum job_priority p, struct tenant *tn, struct task *t)
 
 	TAILQ_REMOVE(&tn->tasks, t, entry);
 	q->n--;
-	if (--tn->n == 0) {
+	if (--tn->n == 0)
 		tenant_drop(q, tn);
-	} else {
-		TAILQ_REMOVE(&q->turns, tn, turn);
-		TAILQ_INSERT_TAIL(&q->turns, tn, turn);
-	}
 	key_count(l, k, p, -1);
 	key_drop(l, k);
 }
@@ -263,7 +285,7 @@ take_out(struct sched *s, struct task *t)
 		l->n_alone[p]--;
 		return;
 	}
-	tn = tenant_of(&l->q[p], t->job->org_id, false);
+	tn = tenant_of(&l->q[p], t->job->org_id, 0);
 	if (!tn)
 		BUG("a queued task without its tenant");
 	take(l, p, tn, t);
@@ -272,13 +294,15 @@ take_out(struct sched *s, struct task *t)
 void
 sched_lift(struct sched *s, struct task *t)
 {
-	if (!t->parked)
+	if (!t->parked && !t->waits_at && !t->awaits)
 		take_out(s, t);
 }
 
 void
 sched_remove(struct sched *s, struct task *t)
 {
+	if (tenant_unpark(t))
+		return;
 	if (t->parked) {
 		endpoint_unpark(s->m, t);
 		return;
@@ -312,7 +336,7 @@ whose_turn(struct sched_key *k)
 static struct tenant *
 tenant_with(struct queue *q, const struct sched_key *k)
 {
-	struct tenant *tn = tenant_of(q, k->name, false);
+	struct tenant *tn = tenant_of(q, k->name, 0);
 
 	if (tn && tn->key == k)
 		return tn;
@@ -320,6 +344,23 @@ tenant_with(struct queue *q, const struct sched_key *k)
 		if (tn->key == k)
 			return tn;
 	BUG("a key's tasks belong to nobody");
+}
+
+/* It had its turn. */
+static void
+charge(const struct sched *s, struct queue *q, const struct task *t, int64_t pass)
+{
+	struct tenant *tn = tenant_of(q, t->job->org_id, 0);
+
+	if (tn) {
+		tn->pass = pass + stride(s, tn->name);
+		TAILQ_REMOVE(&q->turns, tn, turn);
+		ring_insert(q, tn);
+	}
+	if (!TAILQ_EMPTY(&q->turns))
+		pass = TAILQ_FIRST(&q->turns)->pass;
+	if (pass > q->pass)
+		q->pass = pass;
 }
 
 struct task *
@@ -330,6 +371,7 @@ sched_pop(struct sched *s, size_t pool, enum worker_role role, const char *name)
 	struct sched_key *k;
 	struct tenant *tn;
 	struct task *t;
+	int64_t pass;
 
 	/* One whose endpoint is full leaves the queue and waits there; each does so once. */
 	do {
@@ -339,8 +381,10 @@ sched_pop(struct sched *s, size_t pool, enum worker_role role, const char *name)
 		p = whose_turn(k);
 		tn = tenant_with(&l->q[p], k);
 		t = TAILQ_FIRST(&tn->tasks);
+		pass = tn->pass;
 		take(l, p, tn, t);
 	} while (!endpoint_admit(s->m, t));
+	charge(s, &l->q[p], t, pass);
 	return t;
 }
 
@@ -385,7 +429,7 @@ sched_queued(const struct sched *s, size_t pool, enum worker_role role, enum job
 size_t
 sched_depth(const struct sched *s, enum job_priority p)
 {
-	size_t n = s->m ? endpoints_parked(s->m->endpoints, p) + keyring_waiting(s->m->keyring, p) : 0;
+	size_t n = s->m ? endpoints_parked(s->m->endpoints, p) + keyring_waiting(s->m->keyring, p) + tenants_parked(s->m->tenants, p) : 0;
 
 	for (const struct lane *l = s->lane; l < s->lane + s->n; l++)
 		n += l->q[p].n + l->n_alone[p];

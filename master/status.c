@@ -149,6 +149,7 @@ status_refresh_metrics(struct master *m)
 	deferred_refresh_metrics(m->deferred);
 	metric_set(METRIC_ACTIVE_JOBS, (double)jobs_count(m->jobs), NULL, NULL);
 	metric_set(METRIC_OLDEST_JOB, status_oldest_seconds(m), NULL, NULL);
+	tenants_refresh_metrics(m);
 	metric_set(METRIC_OUTSTANDING, (double)publish_outstanding(m->publisher), NULL, NULL);
 	for (int i = 0; i < PRIORITY__MAX; i++)
 		metric_set(METRIC_QUEUE_DEPTH, (double)sched_depth(m->sched, (enum job_priority)i), job_priority_name((enum job_priority)i), NULL);
@@ -410,6 +411,7 @@ status_json(struct master *m, struct buf *b)
 	for (size_t i = 0; i < pool_size(m->pool); i++)
 		json_worker(&j, m, pool_slot(m->pool, i));
 	jsonw_end_array(&j);
+	jsonw_int(&j, "tenants_more", (int64_t)tenants_json(&j, m, STATUS_TENANTS));
 	json_deaths(&j, m);
 	jsonw_end_object(&j);
 	buf_putc(b, '\n');

@@ -249,6 +249,31 @@ workers(struct buf *b, const struct master *m)
 }
 
 static void
+tenants(struct buf *b, const struct master *m)
+{
+	static struct tenant_view v[STATUS_TENANTS];
+	size_t all, n = tenants_view(m, v, STATUS_TENANTS, &all);
+
+	if (!n)
+		return;
+	buf_puts(b, "<h2>Tenants</h2>\n<div class=\"wide\"><table><tr><th>Tenant</th><th>Settings</th><th class=\"n\">Running</th>"
+	    "<th class=\"n\">Held back</th><th>For</th><th class=\"n\">Started</th></tr>\n");
+	for (size_t i = 0; i < n; i++) {
+		buf_puts(b, "<tr>");
+		cell(b, v[i].name);
+		cell(b, v[i].entry);
+		cell_number(b, v[i].running);
+		cell_number(b, v[i].waiting);
+		cell(b, v[i].why);
+		cell_number(b, (int64_t)v[i].started);
+		buf_puts(b, "</tr>\n");
+	}
+	buf_puts(b, "</table></div>\n");
+	if (all > n)
+		buf_printf(b, "<p class=\"dim\">and %zu more tenants</p>\n", all - n);
+}
+
+static void
 deaths(struct buf *b, const struct master *m)
 {
 	const struct death *d = deaths_get(pool_deaths(m->pool), 0);
@@ -284,6 +309,7 @@ status_html(struct master *m, struct buf *b)
 	facts(b, m, views, n);
 	kafka(b, m, views, n);
 	workers(b, m);
+	tenants(b, m);
 	deaths(b, m);
 	buf_puts(b, "<p class=\"dim\">For programs: /status.json, /metrics, /health, /readyz, /livez.</p>\n</body></html>\n");
 }

@@ -8,6 +8,7 @@
 
 /* Partitions shown and measured one by one. */
 #define STATUS_PARTITIONS 1024
+#define STATUS_TENANTS 100
 
 const char *status_phase(const struct master *);
 /* Messages of the partition not done yet; -1 unknown. */

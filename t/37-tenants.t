@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 """Tenants: what each setting of an entry refuses or honours, a reload, quotas that delay and lose nothing, shares of the workers."""
+import datetime
+import json
 import os
 import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import Daemon, MockBroker, Tap, World, conservation, folder, generated, need  # noqa: E402
+from poller import Daemon, MockBroker, Tap, World, conservation, folder, generated, need, validate, wait_for  # noqa: E402
 
 LOGIN = {"username": "u", "path": "/in", "host_key_check": "off"}
 
@@ -86,10 +88,88 @@ def policy(t, b):
     t.is_(d.stop(), 0, "exit 0")
 
 
+def rows(d):
+    code, out, err = d.ctl("tenants")
+    return {x["org_id"]: x for x in out["tenants"]}
+
+
+def quotas(t, b):
+    """Tasks at once and jobs a minute: all is done in the end, nobody else waits, what waits is shown."""
+    w = World(b)
+    d = Daemon(w, {"workers.count": 6, "metrics.tenants": 2, "workers.tenant_share": 1, "tenants.slow": {"tasks": 1}, "tenants.minute": {"jobs_per_minute": 300}})
+    held = [{"job_id": "slow-%d" % i, "org_id": "slow", "source_config": generated(1, delay="300ms")} for i in range(4)]
+    w.push(*held)
+    w.push(*[{"job_id": "minute-%d" % i, "org_id": "minute", "source_config": generated(1)} for i in range(40)])
+    x = wait_for("three tasks that wait", lambda: (lambda r: r if r.get("slow", {}).get("waiting") == 3 else None)(rows(d)))
+    t.is_((x["slow"]["running"], x["slow"]["tasks"], x["slow"]["waits_for"], x["slow"]["entry"]), (1, 1, "tasks", "slow"), "tasks: 1 runs, three wait, and for what")
+    text = d.ctl("tenants", json_out=False)[1]
+    t.ok("WAITS FOR" in text and "slow" in text, "iis-pollerctl tenants as a table", text)
+    r, events, letters = w.run(generated(1), org_id="other-1")
+    done = [y["job_id"] for y in w.reader("results").records]
+    t.ok("slow-3" not in done, "another tenant's job does not wait behind them", done)
+    x = rows(d)
+    t.ok(x["other-1"]["entry"] == "default" and x["other-1"]["waiting"] == 0, "it has the limits of the list", x["other-1"])
+    for i in range(40):
+        w.result_of("minute-%d" % i)
+    for i in range(4):
+        w.result_of("slow-%d" % i)
+    mine = [y for y in w.reader("results").records if y["job_id"].startswith("slow")]
+    t.is_([y["job_id"] for y in mine], ["slow-%d" % i for i in range(4)], "in the order of arrival")
+    began = [datetime.datetime.fromisoformat(y["started_at"].rstrip("Z")) for y in mine]
+    t.ok(all((z - a).total_seconds() >= 0.29 for a, z in zip(began, began[1:])), "one after the other: each lists for 300 ms", began)
+    x = rows(d)["minute"]
+    # 300 a minute: 30 at once, then one every 200 ms; a slow machine only makes it slower
+    t.ok(x["waited"] >= 1 and x["waited_seconds"] > 0 and x["waiting"] == 0 and x["started"] == 40, "jobs_per_minute: the rest had to wait, and all were done", x)
+    w.push({"job_id": "later", "org_id": "fourth", "source_config": generated(1)})
+    w.result_of("later")
+    t.is_(d.wait_metric("poller_jobs_total", 46), 46, "46 jobs have ended")
+    m = d.metrics()
+    total = d.metric("poller_jobs_total", m)
+    t.is_((d.metric("poller_tenant_jobs_total", m), total), (46, 46), "the tenants' jobs add up to all jobs")
+    names = {dict(labels)["org_id"] for name, labels in m if name == "poller_tenant_jobs_total"}
+    t.ok(len(names) == 3 and "other" in names, "two tenants have series of their own, the rest are other", names)
+    t.ok(d.metric("poller_tenant_wait_seconds_total", m) > 0, "their waits are counted")
+    status = json.loads(d.http("/status.json")[1])
+    t.ok(validate("status", status) is None and {"slow", "minute", "other-1", "fourth"} == {x["org_id"] for x in status["tenants"]}, "/status.json shows them", validate("status", status), status["tenants"])
+    t.ok("<h2>Tenants</h2>" in d.http("/status")[1], "and the page")
+    # A job that waits is cancelled; one waits while the limit goes.
+    w.push(*[{"job_id": "again-%d" % i, "org_id": "slow", "source_config": generated(1, delay="60s")} for i in range(3)])
+    wait_for("two that wait", lambda: rows(d)["slow"]["waiting"] == 2)
+    d.ctl("job", "cancel", "again-2")
+    t.is_(w.result_of("again-2")["error"]["class"], "cancelled", "one that waits can be cancelled")
+    since = d.mark()
+    d.write_conf(tenants__slow={"tasks": 2})
+    d.signal(signal.SIGHUP)
+    d.wait_log("config_reloaded", since=since)
+    wait_for("a reload lets it go", lambda: rows(d)["slow"]["running"] == 2)
+    for i in range(2):
+        d.ctl("job", "cancel", "again-%d" % i)
+        w.result_of("again-%d" % i)
+    left, right = conservation(d)
+    t.is_(left, right, "accepted = ended + in hand")
+    t.is_(d.stop(), 0, "exit 0")
+
+
+def shares(t, b):
+    """One that has more than it can do never holds all workers while another was seen lately."""
+    w = World(b)
+    d = Daemon(w, {"workers.count": 4, "timeouts.job": "60s"})
+    w.run(generated(1), org_id="quiet")
+    w.push(*[{"job_id": "noise-%d" % i, "org_id": "noise", "source_config": generated(1, delay="60s")} for i in range(30)])
+    x = wait_for("noise has its most", lambda: (lambda r: r if r.get("noise", {}).get("running") == 3 and r["noise"]["waiting"] == 27 else None)(rows(d)))
+    t.is_(x["noise"]["waits_for"], "share", "three of four workers, the rest waits for its share")
+    for i in range(5):
+        r, events, letters = w.run(generated(1), org_id="quiet")
+        t.ok(r["event_type"] == "job.completed" and rows(d)["noise"]["running"] == 3, "the quiet tenant's job %d is served at once, beside them" % i)
+    r, events, letters = w.run(generated(1), org_id="newcomer")
+    t.is_(r["event_type"], "job.completed", "and so is a newcomer's")
+    d.kill()
+
+
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker")
     b = MockBroker(t)
-    for part in (policy,):
+    for part in (policy, quotas, shares):
         t.part(part, b)
 
 

@@ -405,6 +405,21 @@ def kept(t, b):
         x.stop()
 
 
+def tenants(t, b):
+    """With metrics.tenants: what one tenant has running and waiting, and what the others come to."""
+    w = World(b)
+    d = started(w, {"metrics.tenants": 1, "tenants.a": {"tasks": 1}})
+    w.push(*[{"job_id": "a%d" % i, "org_id": "a", "source_config": generated(1, delay="1500ms")} for i in range(2)])
+    t.is_(until(d, "poller_tenant_running_tasks", 1, org_id="a"), 1, "one of its tasks runs")
+    t.is_(until(d, "poller_tenant_waiting_tasks", 1, org_id="a"), 1, "one waits for its quota")
+    w.push({"job_id": "b", "org_id": "b", "source_config": generated(0)}, {"job_id": "c", "org_id": "c", "source_config": generated(0)})
+    w.results(4)
+    until(d, "poller_jobs_total", 4)
+    t.is_(series(look(d), "poller_tenant_jobs_total", "org_id", "status"), {("a", "completed"): 2, ("other", "completed"): 2}, "tenant_jobs_total")
+    t.ok(d.metric("poller_tenant_wait_seconds_total", look(d), org_id="a") > 0, "the wait is counted")
+    t.is_(d.stop(), 0, "exit 0")
+
+
 def still(t):
     with open(os.path.join(ROOT, "master/metrics.def")) as f:
         names = set(re.findall(r'^METRIC\(\w+, "(\w+)"', f.read(), re.M))
@@ -429,7 +444,7 @@ def main(t):
             t.part(*part, b)
     # Most of it is waiting for Kafka's times. Faults are a broker's own, so each lane has one.
     lanes = [threading.Thread(target=lane, args=(MockBroker(t),) + parts) for parts in (
-        ((lambda t, b: exact(t, b, wrap),), (too_large,), (skipped,)), ((held,), (kept,), (deferred,)), ((revoked,), (others,)))]
+        ((lambda t, b: exact(t, b, wrap),), (too_large,), (skipped,)), ((held,), (kept,), (deferred,), (tenants,)), ((revoked,), (others,)))]
     for x in lanes:
         x.start()
     for x in lanes:

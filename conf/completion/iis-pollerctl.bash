@@ -22,7 +22,7 @@ _iis_pollerctl()
 	done
 	case "$verb" in
 	'')
-		words='push peek verify lag ping status workers endpoints crashes jobs job config reload stop sources completion'
+		words='push peek verify lag ping status workers endpoints tenants crashes jobs job config reload stop sources completion'
 		;;
 	push)
 		words=' --type --path --pattern --set --recursive --priority --id --org --timeout --publish --metadata --count --force --dry-run --wait'
@@ -46,6 +46,9 @@ _iis_pollerctl()
 		words=''
 		;;
 	endpoints)
+		words=''
+		;;
+	tenants)
 		words=''
 		;;
 	crashes)

@@ -1,5 +1,5 @@
 /*
- * daemon.c - the verbs that ask the daemon: ping, status, workers, endpoints, crashes, jobs, job cancel, config, reload, stop, lag --daemon.
+ * daemon.c - the verbs that ask the daemon: ping, status, workers, endpoints, tenants, crashes, jobs, job cancel, config, reload, stop, lag --daemon.
  *
  * Each sends one line and shows the JSON that comes back, as it is or as a table. A status that is not 0 is the exit
  * code.
@@ -158,6 +158,14 @@ ctl_endpoints(struct ctl *c)
 {
 	return show_list(c, "endpoints", "endpoints", "ENDPOINT=endpoint|>RUNNING=running|>WAITING=waiting|>KEPT=kept_connections|"
 	    ">TASKS=tasks|>FAILED=failed|>IDLE=idle_seconds");
+}
+
+int
+ctl_tenants(struct ctl *c)
+{
+	return show_list(c, "tenants", "tenants", "TENANT=org_id|ENTRY=entry|>RUNNING=running|>TASKS=tasks|>WAITING=waiting|WAITS FOR=waits_for|"
+	    ">WEIGHT=weight|>JOBS/MIN=jobs_per_minute|>REQUESTS/MIN=requests_per_minute|ISOLATION=isolation|>STARTED=started|>WAITED=waited_seconds|"
+	    ">IDLE=idle_seconds");
 }
 
 int

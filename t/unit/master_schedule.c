@@ -129,6 +129,51 @@ START_TEST(tenants_take_turns)
 }
 END_TEST
 
+START_TEST(turns_by_weight)
+{
+	static const char text[] = "tenants: {a: {weight: 3}, b: {weight: 1}, c: {weight: 2}}\n";
+	struct config_args args = { .file = NULL };
+	struct config_set set;
+	struct master m;
+	struct sched *s;
+	struct item *got;
+	int n[3] = { 0 };
+
+	ck_assert_int_eq(config_load_text(&set, "t.yaml", text, strlen(text), &args), 0);
+	memset(&m, 0, sizeof(m));
+	m.cfg = &set.c;
+	s = sched_new(&m, 1);
+	for (int i = 0; i < 300; i++) {
+		item(s, PRIORITY_NORMAL, "a", false);
+		item(s, PRIORITY_NORMAL, "b", false);
+	}
+	/* One that comes later has no arrears to make up. */
+	for (int i = 0; i < 240; i++) {
+		if (i == 120)
+			for (int k = 0; k < 300; k++)
+				item(s, PRIORITY_NORMAL, "c", false);
+		got = pop(s, false);
+		if (!got)
+			break;
+		n[got->org[0] - 'a']++;
+		if (i == 119) {
+			ck_assert_int_ge(n[0], 89);
+			ck_assert_int_le(n[0], 91);
+		}
+		free(got);
+	}
+	/* 120 turns more, 3 : 1 : 2 */
+	ck_assert_int_ge(n[0], 148);
+	ck_assert_int_le(n[0], 152);
+	ck_assert_int_ge(n[2], 38);
+	ck_assert_int_le(n[2], 42);
+	while ((got = pop(s, false)))
+		free(got);
+	sched_free(s);
+	config_set_release(&set);
+}
+END_TEST
+
 START_TEST(order_of_arrival_within_a_tenant)
 {
 	struct sched *s = sched_new(NULL, 1);
@@ -225,6 +270,7 @@ main(void)
 	tcase_add_test(tc, high_overtakes_a_thousand_normal);
 	tcase_add_test(tc, low_starts_within_ten_turns);
 	tcase_add_test(tc, tenants_take_turns);
+	tcase_add_test(tc, turns_by_weight);
 	tcase_add_test(tc, order_of_arrival_within_a_tenant);
 	tcase_add_test(tc, alone_waits_for_a_fresh_worker);
 	tcase_add_test(tc, removed_is_not_popped);

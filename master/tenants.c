@@ -1,0 +1,604 @@
+/*
+ * tenants.c - how much each tenant has in hand, and what of its tasks has to wait: tasks at once, jobs a minute, its share of
+ * the workers.
+ *
+ * endpoint.c asks before a task is given out, so that a task passes here first. One that may not start waits here and goes
+ * to the front of its tenant's queue when it may: nothing is dropped, and no other tenant's task waits behind it. Limits are
+ * those of tenant.def and count per daemon. A tenant that has nothing in hand and was not seen for a while is forgotten.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include <uthash.h>
+
+#include "common/xalloc.h"
+#include "master/master.h"
+#include "common/banned.h"
+
+#define TENANTS_KEPT 4096               /* idle ones beyond so many are forgotten, the longest idle first */
+#define LATELY_MS 300000                /* so long after its last task a tenant counts as one that may come back */
+#define LOOK_MS 100                     /* who was here lately is counted again after so long */
+#define TICK_MS 1000                    /* shares grow when others have been away for long enough */
+#define MINUTE_NS 60000000000LL
+#define ASKED_MAX 32                    /* tasks of a tenant that are asked in turn whether their pool has a place */
+#define BURST_PART 10                   /* of a minute's jobs, so many may start at once */
+
+enum wait { WAIT_NO, WAIT_TASKS, WAIT_SHARE, WAIT_RATE, WAIT__MAX };
+static const char *const wait_names[WAIT__MAX] = { "", "tasks", "share", "jobs_per_minute" };
+
+struct tenant_use {
+	struct tenants *all;
+	char *name;
+	struct taskq room[PRIORITY__MAX]; /* wait for a place */
+	struct taskq rate[PRIORITY__MAX]; /* wait for their minute */
+	unsigned n_room, n_rate, running;
+	unsigned *in;                   /* of running and called, those in each pool */
+	unsigned called;                /* taken out of here and given to the scheduler, not yet come back from it */
+	unsigned called_rate;           /* of these, those that waited for their minute */
+	enum wait why;                  /* of the last one that had to wait */
+	uint64_t started, waited;       /* tasks; those that had to wait */
+	int64_t waited_ms;
+	int64_t next_ns;                /* CLOCK_MONOTONIC: when the bucket of jobs a minute is full again */
+	int64_t seen_ms;                /* loop time of the last task that came, started or ended */
+	bool shown;                     /* has metrics of its own */
+	struct timer timer;             /* the next job's token */
+	TAILQ_ENTRY(tenant_use) entry;      /* of those with tasks that wait here */
+	bool listed;
+	UT_hash_handle hh;              /* in order of first use */
+};
+
+struct tenants {
+	struct master *m;
+	struct tenant_use *by_name;
+	TAILQ_HEAD(tenant_uses, tenant_use) waiting;
+	size_t parked[PRIORITY__MAX];
+	size_t pools;
+	size_t *busy;                   /* tasks that run or were called, in each pool */
+	size_t shown;
+	struct share share;             /* of the last look */
+	int64_t looked_ms;
+	bool stale;
+	struct timer tick;
+};
+
+/* ---- the tenants that are known ---------------------------------------------------------------------------------------- */
+
+static void tick_due(void *);
+static void token_due(void *);
+
+struct tenants *
+tenants_new(struct master *m)
+{
+	struct tenants *all = xcalloc(1, sizeof(*all));
+
+	all->m = m;
+	all->stale = true;
+	all->pools = pool_crews(m->pool);
+	all->busy = xcalloc(all->pools, sizeof(*all->busy));
+	TAILQ_INIT(&all->waiting);
+	timer_init(&all->tick, tick_due, all);
+	return all;
+}
+
+static void
+forget(struct tenants *all, struct tenant_use *u)
+{
+	timer_cancel(all->m->loop, &u->timer);
+	HASH_DEL(all->by_name, u);
+	all->shown -= u->shown;
+	all->stale = true;
+	free(u->name);
+	free(u->in);
+	free(u);
+}
+
+void
+tenants_free(struct tenants *all)
+{
+	struct tenant_use *u, *next;
+
+	if (!all)
+		return;
+	HASH_ITER(hh, all->by_name, u, next)
+		forget(all, u);
+	timer_cancel(all->m->loop, &all->tick);
+	free(all->busy);
+	free(all);
+}
+
+static bool
+idle(const struct tenant_use *u)
+{
+	return !u->running && !u->called && !u->n_room && !u->n_rate;
+}
+
+/* One with metrics of its own stays: its counters must not move to another name. */
+static void
+forget_one(struct tenants *all)
+{
+	struct tenant_use *u, *next, *oldest = NULL;
+
+	HASH_ITER(hh, all->by_name, u, next)
+		if (idle(u) && !u->shown && !timer_armed(&u->timer) && (!oldest || u->seen_ms < oldest->seen_ms))
+			oldest = u;
+	if (oldest)
+		forget(all, oldest);
+}
+
+static struct tenant_use *
+tenant_of(struct tenants *all, const char *name)
+{
+	struct tenant_use *u;
+
+	HASH_FIND_STR(all->by_name, name, u);
+	if (u)
+		return u;
+	if (HASH_COUNT(all->by_name) >= TENANTS_KEPT)
+		forget_one(all);
+	u = xcalloc(1, sizeof(*u));
+	u->all = all;
+	u->name = xstrdup(name);
+	u->in = xcalloc(all->pools, sizeof(*u->in));
+	for (int p = 0; p < PRIORITY__MAX; p++) {
+		TAILQ_INIT(&u->room[p]);
+		TAILQ_INIT(&u->rate[p]);
+	}
+	timer_init(&u->timer, token_due, u);
+	/* Long ago: it was not seen yet. */
+	u->seen_ms = loop_now(all->m->loop) - LATELY_MS;
+	HASH_ADD_KEYPTR(hh, all->by_name, u->name, strlen(u->name), u);
+	return u;
+}
+
+static const struct tenant_conf *
+conf_of(const struct tenant_use *u)
+{
+	return tenants_get(u->all->m->cfg, u->name);
+}
+
+static bool
+lately(const struct tenant_use *u)
+{
+	return !idle(u) || loop_now(u->all->m->loop) - u->seen_ms < LATELY_MS;
+}
+
+static void
+seen(struct tenant_use *u)
+{
+	if (!lately(u))
+		u->all->stale = true;
+	u->seen_ms = loop_now(u->all->m->loop);
+}
+
+void
+tenant_seen(struct master *m, const char *org_id)
+{
+	if (m->tenants)
+		seen(tenant_of(m->tenants, org_id));
+}
+
+int64_t
+tenant_weight(const struct master *m, const char *org_id)
+{
+	return m && m->cfg ? tenants_get(m->cfg, org_id)->weight : 1;
+}
+
+/* ---- may it start? --------------------------------------------------------------------------------------------------------- */
+
+/* Of one pool's workers. */
+static const struct share *
+share_now(struct tenants *all, size_t pool)
+{
+	struct share *s = &all->share;
+	int64_t now = loop_now(all->m->loop);
+	struct tenant_use *u, *next;
+
+	s->workers = pool_workers(all->m->pool, pool);
+	s->busy = all->busy[pool];
+	s->limit = all->m->cfg->workers_tenant_share;
+	if (!all->stale && now - all->looked_ms < LOOK_MS)
+		return s;
+	s->active = 0;
+	s->weights = 0;
+	HASH_ITER(hh, all->by_name, u, next)
+		if (lately(u)) {
+			s->active++;
+			s->weights += conf_of(u)->weight;
+		}
+	all->looked_ms = now;
+	all->stale = false;
+	return s;
+}
+
+static int64_t
+now_ns(void)
+{
+	return clock_mono_ms() * 1000000;
+}
+
+/* ns until a job may start after `before` others; 0: now. The bucket holds a tenth of a minute's jobs. */
+static int64_t
+token_wait(const struct tenant_use *u, size_t before)
+{
+	const struct tenant_conf *c = conf_of(u);
+	int64_t each, burst, now = now_ns(), full = u->next_ns > now ? u->next_ns : now;
+
+	if (!c->jobs_per_minute)
+		return 0;
+	each = MINUTE_NS / c->jobs_per_minute;
+	burst = c->jobs_per_minute / BURST_PART > 1 ? c->jobs_per_minute / BURST_PART : 1;
+	full += (int64_t)before * each - (burst - 1) * each;
+	return full > now ? full - now : 0;
+}
+
+static void
+token_take(struct tenant_use *u)
+{
+	const struct tenant_conf *c = conf_of(u);
+	int64_t now = now_ns();
+
+	if (!c->jobs_per_minute)
+		return;
+	if (u->next_ns < now)
+		u->next_ns = now;
+	u->next_ns += MINUTE_NS / c->jobs_per_minute;
+}
+
+/* A job that has begun has its token. */
+static bool
+wants_token(const struct task *t)
+{
+	return !t->job->started_ns;
+}
+
+/* For one more of its tasks, beside those that run and those that were called. */
+static enum wait
+room_wait(struct tenant_use *u, const struct task *t)
+{
+	const struct tenant_conf *c = conf_of(u);
+
+	if (c->tasks && u->running + u->called >= (unsigned)c->tasks)
+		return WAIT_TASKS;
+	return share_allows(share_now(u->all, t->pool), u->in[t->pool], c->weight) ? WAIT_NO : WAIT_SHARE;
+}
+
+static enum wait
+why_wait(struct tenant_use *u, const struct task *t)
+{
+	enum wait w = room_wait(u, t);
+
+	if (w == WAIT_NO && wants_token(t) && token_wait(u, u->called_rate) > 0)
+		w = WAIT_RATE;
+	return w;
+}
+
+/* The first that may have a place now; of many that have none not all are asked. */
+static struct task *
+first_of(struct tenant_use *u, struct taskq q[PRIORITY__MAX])
+{
+	struct task *t;
+	int asked = 0;
+
+	for (int p = 0; p < PRIORITY__MAX; p++)
+		TAILQ_FOREACH(t, &q[p], entry) {
+			if (room_wait(u, t) == WAIT_NO)
+				return t;
+			if (++asked == ASKED_MAX)
+				return NULL;
+		}
+	return NULL;
+}
+
+static void
+arm(struct tenant_use *u)
+{
+	/* Without a place the minute is not what it waits for. */
+	if (u->n_rate && !timer_armed(&u->timer) && first_of(u, u->rate))
+		timer_set(u->all->m->loop, &u->timer, token_wait(u, u->called_rate) / 1000000 + 1);
+	if (!timer_armed(&u->all->tick))
+		timer_set(u->all->m->loop, &u->all->tick, TICK_MS);
+}
+
+static void
+park(struct tenant_use *u, struct task *t, enum wait why)
+{
+	enum job_priority p = t->job->job->priority;
+	struct taskq *q = why == WAIT_RATE ? &u->rate[p] : &u->room[p];
+
+	/* Who was called and found the place taken keeps its turn. */
+	if (t->was_called)
+		TAILQ_INSERT_HEAD(q, t, entry);
+	else
+		TAILQ_INSERT_TAIL(q, t, entry);
+	if (why == WAIT_RATE)
+		u->n_rate++;
+	else
+		u->n_room++;
+	if (!t->was_called) {
+		u->waited++;
+		t->waits_ms = loop_now(u->all->m->loop);
+	}
+	t->waits_at = u;
+	t->waits_rate = why == WAIT_RATE;
+	u->why = why;
+	u->all->parked[p]++;
+	if (!u->listed)
+		TAILQ_INSERT_TAIL(&u->all->waiting, u, entry);
+	u->listed = true;
+	arm(u);
+}
+
+static void
+unpark(struct task *t)
+{
+	struct tenant_use *u = t->waits_at;
+	enum job_priority p = t->job->job->priority;
+
+	TAILQ_REMOVE(t->waits_rate ? &u->rate[p] : &u->room[p], t, entry);
+	if (t->waits_rate)
+		u->n_rate--;
+	else
+		u->n_room--;
+	t->waits_at = NULL;
+	u->all->parked[p]--;
+	if (!u->n_room && !u->n_rate) {
+		TAILQ_REMOVE(&u->all->waiting, u, entry);
+		u->listed = false;
+		u->why = WAIT_NO;
+		timer_cancel(u->all->m->loop, &u->timer);
+	}
+}
+
+/* The next that may start goes to the scheduler; false: none may. */
+static bool
+call_one(struct tenant_use *u)
+{
+	struct task *t = first_of(u, u->room);
+
+	/* Those that were called take tokens, too. */
+	if (!t && token_wait(u, u->called_rate) == 0)
+		t = first_of(u, u->rate);
+	if (!t)
+		return false;
+	u->called_rate += t->waits_rate;
+	unpark(t);
+	t->waits_called = u;
+	t->was_called = true;
+	u->called++;
+	t->called_in = t->pool;
+	u->in[t->pool]++;
+	u->all->busy[t->pool]++;
+	sched_push_first(u->all->m->sched, t);
+	return true;
+}
+
+/* Some task has ended, or a limit has changed: who waits may be called. Whoever was called is asked last the next time. */
+static void
+call_next(struct tenants *all)
+{
+	struct tenant_use *u, *next, *last = TAILQ_LAST(&all->waiting, tenant_uses);
+	bool more = last != NULL;
+
+	for (u = TAILQ_FIRST(&all->waiting); more && u; u = next) {
+		unsigned called = u->called;
+
+		next = TAILQ_NEXT(u, entry);
+		more = u != last;
+		while (call_one(u))
+			;
+		if (!u->listed)
+			continue;
+		arm(u);
+		if (u->called == called)
+			continue;
+		TAILQ_REMOVE(&all->waiting, u, entry);
+		TAILQ_INSERT_TAIL(&all->waiting, u, entry);
+	}
+}
+
+static void
+tick_due(void *arg)
+{
+	struct tenants *all = arg;
+
+	all->stale = true;
+	call_next(all);
+}
+
+static void
+token_due(void *arg)
+{
+	struct tenant_use *u = arg;
+
+	while (call_one(u))
+		;
+	if (u->listed)
+		arm(u);
+}
+
+/* ---- what endpoint.c tells ---------------------------------------------------------------------------------------------------- */
+
+static void
+came_back(struct task *t)
+{
+	struct tenant_use *u = t->waits_called;
+
+	if (!u)
+		return;
+	u->called--;
+	u->called_rate -= t->waits_rate;
+	u->in[t->called_in]--;
+	u->all->busy[t->called_in]--;
+	t->waits_called = NULL;
+}
+
+bool
+tenant_admit(struct master *m, struct task *t)
+{
+	struct tenant_use *u;
+	enum wait w;
+
+	if (!m || !m->tenants)
+		return true;
+	u = tenant_of(m->tenants, t->job->org_id);
+	seen(u);
+	came_back(t);
+	w = why_wait(u, t);
+	if (w == WAIT_NO)
+		return true;
+	park(u, t, w);
+	return false;
+}
+
+bool
+tenant_unpark(struct task *t)
+{
+	if (!t->waits_at)
+		return false;
+	unpark(t);
+	t->was_called = false;
+	return true;
+}
+
+void
+tenant_started(struct master *m, struct task *t)
+{
+	struct tenant_use *u;
+
+	if (!m->tenants)
+		return;
+	u = t->tenant = tenant_of(m->tenants, t->job->org_id);
+	if (wants_token(t))
+		token_take(u);
+	if (t->was_called) {
+		int64_t ms = loop_now(m->loop) - t->waits_ms;
+
+		u->waited_ms += ms;
+		if (m->cfg->metrics_tenants)
+			metric_add(METRIC_TENANT_WAIT, (double)ms / 1000, tenant_label(m, u->name), NULL);
+	}
+	t->was_called = false;
+	u->running++;
+	u->started++;
+	u->in[t->pool]++;
+	u->all->busy[t->pool]++;
+	seen(u);
+}
+
+void
+tenant_ended(struct master *m, struct task *t)
+{
+	struct tenant_use *u = t->tenant;
+
+	if (!u)
+		return;
+	t->tenant = NULL;
+	u->running--;
+	u->in[t->pool]--;
+	u->all->busy[t->pool]--;
+	seen(u);
+	if (!TAILQ_EMPTY(&m->tenants->waiting))
+		call_next(m->tenants);
+}
+
+/* It did not start: another may come in its place. */
+void
+tenant_passed(struct master *m, struct task *t)
+{
+	came_back(t);
+	if (m && m->tenants && !TAILQ_EMPTY(&m->tenants->waiting))
+		call_next(m->tenants);
+}
+
+void
+tenants_reloaded(struct master *m)
+{
+	struct tenant_use *u, *next;
+
+	m->tenants->stale = true;
+	HASH_ITER(hh, m->tenants->by_name, u, next) {
+		struct task *t;
+
+		/* The rate may be another, or none. */
+		timer_cancel(m->loop, &u->timer);
+		if (u->next_ns > now_ns() + MINUTE_NS)
+			u->next_ns = now_ns() + MINUTE_NS;
+		/* One that waits for its minute may wait for a place now. */
+		for (int p = 0; p < PRIORITY__MAX && !conf_of(u)->jobs_per_minute; p++)
+			while ((t = TAILQ_FIRST(&u->rate[p]))) {
+				unpark(t);
+				t->was_called = false;
+				park(u, t, WAIT_TASKS);
+			}
+	}
+	call_next(m->tenants);
+}
+
+size_t
+tenants_parked(const struct tenants *all, enum job_priority p)
+{
+	return all ? all->parked[p] : 0;
+}
+
+/* ---- what others may know ----------------------------------------------------------------------------------------------------- */
+
+const char *
+tenant_label(struct master *m, const char *org_id)
+{
+	struct tenant_use *u = tenant_of(m->tenants, org_id);
+
+	if (!u->shown && m->tenants->shown < (size_t)m->cfg->metrics_tenants) {
+		u->shown = true;
+		m->tenants->shown++;
+	}
+	return u->shown ? u->name : "other";
+}
+
+void
+tenants_count_job(struct master *m, const char *org_id, const char *outcome)
+{
+	if (m->tenants && m->cfg->metrics_tenants && org_id)
+		metric_add(METRIC_TENANT_JOBS, 1, tenant_label(m, org_id), outcome);
+}
+
+void
+tenants_refresh_metrics(struct master *m)
+{
+	struct tenant_use *u, *next;
+
+	metric_reset(METRIC_TENANT_RUNNING);
+	metric_reset(METRIC_TENANT_WAITING);
+	if (!m->cfg->metrics_tenants)
+		return;
+	HASH_ITER(hh, m->tenants->by_name, u, next) {
+		const char *label = tenant_label(m, u->name);
+
+		metric_add(METRIC_TENANT_RUNNING, u->running, label, NULL);
+		metric_add(METRIC_TENANT_WAITING, u->n_room + u->n_rate, label, NULL);
+	}
+}
+
+static void
+view(const struct tenant_use *u, struct tenant_view *v)
+{
+	const struct tenant_conf *c = conf_of(u);
+
+	*v = (struct tenant_view){ .name = u->name, .entry = tenant_entry_name(c), .conf = c, .running = u->running,
+		.waiting = u->n_room + u->n_rate, .why = wait_names[u->why], .started = u->started, .waited = u->waited,
+		.waited_ms = u->waited_ms, .idle_ms = idle(u) ? loop_now(u->all->m->loop) - u->seen_ms : 0 };
+}
+
+size_t
+tenants_view(const struct master *m, struct tenant_view *out, size_t max, size_t *all)
+{
+	struct tenant_use *u, *next;
+	size_t n = 0;
+
+	*all = HASH_COUNT(m->tenants->by_name);
+	/* First who has something in hand. */
+	for (int busy = 1; busy >= 0; busy--)
+		HASH_ITER(hh, m->tenants->by_name, u, next)
+			if (n < max && idle(u) == !busy)
+				view(u, &out[n++]);
+	return n;
+}
