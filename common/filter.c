@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/filter.h"
 #include "common/glob.h"
@@ -89,6 +90,7 @@ filter_spec_release(struct filter_spec *f)
 	strlist_release(&f->exclude);
 	strlist_release(&f->exclude_dirs);
 	strlist_release(&f->in_progress_suffixes);
+	strlist_release(&f->extensions);
 	free(f->done_file);
 	filter_spec_init(f);
 }
@@ -101,6 +103,7 @@ filter_spec_encode(const struct filter_spec *f, struct buf *b)
 	strlist_encode(&f->exclude, b);
 	strlist_encode(&f->exclude_dirs, b);
 	strlist_encode(&f->in_progress_suffixes, b);
+	strlist_encode(&f->extensions, b);
 	buf_u8(b, f->done_file != NULL);
 	if (f->done_file)
 		buf_cstr(b, f->done_file);
@@ -124,6 +127,7 @@ filter_spec_decode(struct filter_spec *f, struct cursor *c)
 	strlist_decode(&f->exclude, c);
 	strlist_decode(&f->exclude_dirs, c);
 	strlist_decode(&f->in_progress_suffixes, c);
+	strlist_decode(&f->extensions, c);
 	if (flag_decode(c))
 		f->done_file = cursor_strdup(c, GLOB_MAX);
 	f->ignore_case = flag_decode(c);
@@ -226,6 +230,15 @@ suffixes_check(const struct strlist *l, struct err *e)
 	return 0;
 }
 
+static int
+extensions_check(const struct strlist *l, struct err *e)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (!l->v[i][l->v[i][0] == '.'] || strchr(l->v[i], '/'))
+			return err_set(e, ERR_INVALID_JOB, "extensions: not the end of a file's name");
+	return 0;
+}
+
 struct filter *
 filter_new(const struct filter_spec *spec, int64_t now_ns, struct err *e)
 {
@@ -238,7 +251,8 @@ filter_new(const struct filter_spec *spec, int64_t now_ns, struct err *e)
 	    globs_init(&f->include, &spec->include, false, fold, e) ||
 	    globs_init(&f->exclude, &spec->exclude, false, fold, e) ||
 	    globs_init(&f->exclude_dirs, &spec->exclude_dirs, true, fold, e) ||
-	    done_init(f, spec->done_file, e) || suffixes_check(&spec->in_progress_suffixes, e)) {
+	    done_init(f, spec->done_file, e) || suffixes_check(&spec->in_progress_suffixes, e) ||
+	    extensions_check(&spec->extensions, e)) {
 		filter_free(f);
 		return NULL;
 	}
@@ -285,6 +299,20 @@ is_in_progress(const struct strlist *l, const char *name, size_t n)
 	return false;
 }
 
+/* The C locale's strncasecmp(3) folds ASCII letters alone, and the program sets no other. */
+static bool
+has_extension(const struct strlist *l, const char *name, size_t n)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		const char *ext = l->v[i] + (l->v[i][0] == '.');
+		size_t k = strlen(ext);
+
+		if (n > k + 1 && name[n - k - 1] == '.' && !strncasecmp(name + n - k, ext, k))
+			return true;
+	}
+	return false;
+}
+
 static bool
 is_done_file(const struct filter *f, const char *name, size_t n)
 {
@@ -316,6 +344,8 @@ filter_name(struct filter *f, const char *rel, size_t n)
 		return FILTER_NO;
 	if (is_in_progress(&f->spec->in_progress_suffixes, name, name_n) ||
 	    is_done_file(f, name, name_n))
+		return FILTER_NO;
+	if (f->spec->extensions.n && !has_extension(&f->spec->extensions, name, name_n))
 		return FILTER_NO;
 	if (!globs_any(&f->patterns, rel, n))
 		return FILTER_NO;

@@ -26,6 +26,7 @@ struct filter_spec {                 /* as the job says it; in the task frame */
 	struct strlist include, exclude; /* globs: one of include (if any) must match, none of exclude may */
 	struct strlist exclude_dirs;     /* globs for directories not to enter */
 	struct strlist in_progress_suffixes; /* names with such an ending are skipped; so is NAME while NAME+suffix exists in the same directory (the source checks) */
+	struct strlist extensions;       /* one of them (if any) must end the name, behind a dot and something before it; ASCII letters of either case */
 	char *done_file;                 /* NULL, or a name: files of a directory count only once it holds that name; with "{name}" in it: a file counts only once its own companion exists. The done files themselves are never reported. */
 	bool ignore_case;
 	bool include_hidden;             /* names that begin with '.' */

@@ -31,6 +31,7 @@ take_values(struct filter_spec *f, struct field_value *v)
 	take_list(&f->exclude, &v[FF_EXCLUDE]);
 	take_list(&f->exclude_dirs, &v[FF_EXCLUDE_DIRS]);
 	take_list(&f->in_progress_suffixes, &v[FF_IN_PROGRESS_SUFFIXES]);
+	take_list(&f->extensions, &v[FF_EXTENSIONS]);
 	f->done_file = v[FF_DONE_FILE].s;
 	v[FF_DONE_FILE].s = NULL;
 	f->ignore_case = v[FF_IGNORE_CASE].i;
@@ -107,7 +108,7 @@ compile(struct job_parser *ps, bool alone)
 	    blame_globs(ps, AT, "exclude_dirs", &f->exclude_dirs, false))
 		return -1;
 	return job_refuse(ps, e.cls, AT,
-	    strstr(e.text, "done_file") ? "done_file" : "in_progress_suffixes", "%s", e.text);
+	    !strncmp(e.text, "done_file", 9) ? "done_file" : !strncmp(e.text, "extensions", 10) ? "extensions" : "in_progress_suffixes", "%s", e.text);
 }
 
 int

@@ -272,6 +272,8 @@ def rows():
         Row("exclude_dirs by name", lambda p, s, a: not p.startswith("in/deep/"), source=rec, filters={"exclude_dirs": ["deep"]}),
         Row("exclude_dirs by path", lambda p, s, a: not p.startswith("in/deep/er/"), source=rec, filters={"exclude_dirs": ["in/deep/er"]}),
         Row("in_progress_suffixes: neither the suffix nor the file it is for", one_of("one.csv", "four.csv"), "in", filters={"in_progress_suffixes": [".tmp", ".part"]}),
+        Row("extensions: with or without the dot, letters of either case", lambda p, s, a: p.lower().endswith((".csv", ".tmp")), source=rec, filters={"extensions": ["CSV", ".tmp"]}),
+        Row("extensions that nothing has", one_of(), "in", filters={"extensions": ["nowhere"]}),
         Row("in_progress_suffixes, recursive", lambda p, s, a: p not in ("in/two.csv", "in/two.csv.tmp", "in/three.csv.part"), source=rec, filters={"in_progress_suffixes": [".tmp", ".part"]}),
         Row("done_file of a folder", one_of("p.csv"), "batch", filters={"done_file": "_SUCCESS"}),
         Row("done_file is each folder's own", one_of("p.csv"), "batch", rec, filters={"done_file": "_SUCCESS"}),

@@ -27,7 +27,7 @@ add_all(struct strlist *l, const char *words)
 }
 
 static const struct {
-	const char *patterns, *include, *exclude, *suffixes, *done, *rel;
+	const char *patterns, *include, *exclude, *suffixes, *ext, *done, *rel;
 	bool fold, hidden, wanted;
 } names[] = {
 	{ .patterns = "*", .rel = "a", .wanted = 1 },
@@ -58,6 +58,16 @@ static const struct {
 	{ .patterns = "*", .suffixes = ".part .tmp", .rel = "d.tmp/a", .wanted = 1 },
 	{ .patterns = "*", .suffixes = "part", .rel = "part" },
 	{ .patterns = "*", .suffixes = ".longer.than.the.name", .rel = "a", .wanted = 1 },
+	{ .patterns = "*", .ext = "csv .tar.gz", .rel = "a.csv", .wanted = 1 },
+	{ .patterns = "*", .ext = "csv .tar.gz", .rel = "d/A.CSV", .wanted = 1 },
+	{ .patterns = "*", .ext = "csv .tar.gz", .rel = "a.TAR.gz", .wanted = 1 },
+	{ .patterns = "*", .ext = "csv .tar.gz", .rel = "a.gz" },
+	{ .patterns = "*", .ext = "csv .tar.gz", .rel = "acsv" },
+	{ .patterns = "*", .ext = "csv .tar.gz", .rel = "csv" },
+	{ .patterns = "*", .ext = "csv .tar.gz", .rel = "a.csv.bak" },
+	{ .patterns = "*", .ext = "csv .tar.gz", .rel = "a.csv/b" },
+	{ .patterns = "*", .ext = "csv", .rel = "d/.csv", .hidden = 1 },
+	{ .patterns = "b*", .ext = "csv", .rel = "a.csv" },
 	{ .patterns = "*", .done = "_SUCCESS", .rel = "d/_SUCCESS" },
 	{ .patterns = "*", .done = "_SUCCESS", .rel = "d/_SUCCESS2", .wanted = 1 },
 	{ .patterns = "*", .done = "{name}.done", .rel = "a.csv.done" },
@@ -79,6 +89,7 @@ START_TEST(by_name)
 	add_all(&spec.include, names[_i].include);
 	add_all(&spec.exclude, names[_i].exclude);
 	add_all(&spec.in_progress_suffixes, names[_i].suffixes);
+	add_all(&spec.extensions, names[_i].ext);
 	spec.done_file = names[_i].done ? xstrdup(names[_i].done) : NULL;
 	spec.ignore_case = names[_i].fold;
 	spec.include_hidden = names[_i].hidden;
@@ -236,6 +247,7 @@ fill(struct filter_spec *s)
 	add_all(&s->include, "x");
 	add_all(&s->exclude_dirs, "tmp old");
 	add_all(&s->in_progress_suffixes, ".part");
+	add_all(&s->extensions, "csv");
 	s->done_file = xstrdup("{name}.ok");
 	s->ignore_case = true;
 	s->min_size = 1;
@@ -261,6 +273,7 @@ START_TEST(frame_reads_back)
 	ck_assert_uint_eq(out.exclude.n, 0);
 	ck_assert_str_eq(out.exclude_dirs.v[1], "old");
 	ck_assert_str_eq(out.in_progress_suffixes.v[0], ".part");
+	ck_assert_str_eq(out.extensions.v[0], "csv");
 	ck_assert_str_eq(out.done_file, "{name}.ok");
 	ck_assert(out.ignore_case && !out.include_hidden);
 	ck_assert_int_eq(out.max_size, INT64_MAX);
