@@ -16,6 +16,7 @@
 #include "common/banned.h"
 
 #define ENDPOINTS_KEPT 1024             /* idle ones beyond so many are forgotten, the longest idle first */
+#define LATELY_MS 300000                /* other work may come back so long after the last of it */
 #define CONNECTIONS_MAX 64              /* what one worker may say it keeps */
 
 struct endpoint {
@@ -31,6 +32,8 @@ struct endpoint {
 struct endpoints {
 	struct endpoint *by_name;
 	size_t parked[PRIORITY__MAX];
+	const struct endpoint *last;    /* of the task that was begun last; NULL: one without; never followed */
+	int64_t last_ms, before_ms;     /* loop time of that; of the last one that went elsewhere; 0: none */
 };
 
 struct endpoints *
@@ -100,6 +103,43 @@ endpoint_of(struct endpoints *all, const char *name)
 	return p;
 }
 
+/* Was anything but this endpoint's tasks begun lately? */
+static bool
+others_lately(const struct master *m, const struct endpoint *p)
+{
+	const struct endpoints *all = m->endpoints;
+	int64_t at = all->last == p ? all->before_ms : all->last_ms;
+
+	return at && loop_now(m->loop) - at < LATELY_MS;
+}
+
+/* Tasks at once: the setting's, and less than all workers while there is other work for them. */
+static unsigned
+most(const struct master *m, const struct endpoint *p, const struct task *t)
+{
+	unsigned max = (unsigned)m->cfg->network_tasks;
+	int64_t workers = m->pool ? (int64_t)pool_workers(m->pool, t->pool) : 0, share;
+
+	if (workers < SHARE_WORKERS_MIN || !others_lately(m, p))
+		return max;
+	share = workers * m->cfg->network_endpoint_share / 1000;
+	if (share < 1)
+		share = 1;
+	return share < max ? (unsigned)share : max;
+}
+
+/* Of a task without an endpoint, p is NULL. */
+static void
+began(struct master *m, const struct endpoint *p)
+{
+	struct endpoints *all = m->endpoints;
+
+	if (all->last != p)
+		all->before_ms = all->last_ms;
+	all->last = p;
+	all->last_ms = loop_now(m->loop);
+}
+
 /*
  * As many as have room now go to the scheduler. Called whenever there may be more room than before, which is not only at
  * a task's end: one that was called may be cancelled, or fail without a worker, and then nothing here would ever end.
@@ -107,8 +147,8 @@ endpoint_of(struct endpoints *all, const char *name)
 static void
 call_next(struct master *m, struct endpoint *p)
 {
-	unsigned max = (unsigned)m->cfg->network_tasks, used = p->running + p->called;
 	struct task *t = TAILQ_FIRST(&p->parked), *before;
+	unsigned max = t ? most(m, p, t) : 0, used = p->running + p->called;
 
 	if (used >= max || !t)
 		return;
@@ -172,7 +212,7 @@ endpoint_admit(struct master *m, struct task *t)
 		return true;
 	came_back(t);
 	p = endpoint_of(m->endpoints, name);
-	if (p->running < (unsigned)m->cfg->network_tasks)
+	if (p->running < most(m, p, t))
 		return true;
 	TAILQ_INSERT_TAIL(&p->parked, t, entry);
 	p->n_parked++;
@@ -206,9 +246,12 @@ endpoint_started(struct master *m, struct task *t, struct slot *s)
 	s->endpoint = name ? xstrdup(name) : NULL;
 	snprintf(s->tenant, sizeof(s->tenant), "%s", t->job->org_id);
 	tenant_started(m, t);
-	if (!name)
+	if (!name) {
+		began(m, NULL);
 		return;
+	}
 	t->endpoint = endpoint_of(m->endpoints, name);
+	began(m, t->endpoint);
 	t->endpoint->running++;
 	t->endpoint->tasks++;
 	t->endpoint->used_ms = loop_now(m->loop);

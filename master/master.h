@@ -268,6 +268,7 @@ struct share {
 	int64_t weights;                /* of those, together */
 	int64_t limit;                  /* thousandths of the workers that one may hold beside others */
 };
+#define SHARE_WORKERS_MIN 4             /* of fewer none is spared */
 bool share_allows(const struct share *, unsigned running, int64_t weight);
 
 /* ---- tenants.c: what each tenant has in hand, and what has to wait ----------------------------------------------------- */

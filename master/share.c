@@ -8,8 +8,6 @@
 #include "master/master.h"
 #include "common/banned.h"
 
-#define SHARE_WORKERS_MIN 4
-
 bool
 share_allows(const struct share *s, unsigned running, int64_t weight)
 {

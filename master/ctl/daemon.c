@@ -164,7 +164,7 @@ int
 ctl_tenants(struct ctl *c)
 {
 	return show_list(c, "tenants", "tenants", "TENANT=org_id|ENTRY=entry|>RUNNING=running|>TASKS=tasks|>WAITING=waiting|WAITS FOR=waits_for|"
-	    ">WEIGHT=weight|>JOBS/MIN=jobs_per_minute|>REQUESTS/MIN=requests_per_minute|ISOLATION=isolation|>STARTED=started|>WAITED=waited_seconds|"
+	    ">WEIGHT=weight|>JOBS/MIN=jobs_per_minute|ISOLATION=isolation|>STARTED=started|>WAITED=waited_seconds|"
 	    ">IDLE=idle_seconds");
 }
 
