@@ -59,7 +59,7 @@ all: $(PROGRAMS) $(MAN)
 $(B)/iis-pollerd: $(B)/master/main.o $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
 $(B)/iis-poller-worker: $(B)/worker/main.o $(B)/worker/zero_free.o $(B)/libworker.a $(B)/libcommon.a
-	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_WORKER) $(LIBS_COMMON)) -lm
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_WORKER) $(LIBS_COMMON)) -lpthread -lm
 $(B)/iis-poller-http: $(B)/master/http/main.o $(B)/libhttp.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_HTTP) $(LIBS_COMMON)) -lm
 $(B)/iis-pollerctl: $(B)/master/ctl/main.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a

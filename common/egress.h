@@ -17,6 +17,8 @@
 #include "common/err.h"
 #include "common/filter.h"
 
+enum egress_mode { EGRESS_MODE_DIRECT, EGRESS_MODE_BROKER };  /* the words of egress.mode */
+
 struct egress_net { uint8_t addr[16]; uint8_t bits; bool v6; };  /* host bits are zero; v4: the first four bytes */
 
 /* "10.0.0.0/8", "::1/128", or an address alone. 0, or -1 (CONFIG) with what is wrong: no such form, prefix too long, host

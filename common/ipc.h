@@ -46,7 +46,7 @@ struct frame {                /* one received frame; payload borrowed from the r
 /* "FILES"; "?" where unknown */
 const char *ipc_name(enum msg_type);
 /* Fixed fd numbers of a child. */
-enum { IPC_FD = 3, IPC_SPOOL_FD = 4, IPC_REFUSED_FD = 5, IPC_LISTEN_FD = 6 };
+enum { IPC_FD = 3, IPC_SPOOL_FD = 4, IPC_REFUSED_FD = 5, IPC_LISTEN_FD = 6, IPC_BROKER_FD = 6 /* of a brokered worker */ };
 
 /* Begins a frame in b (cleared): room for the header; then append the payload; then ipc_finish writes the header. */
 void ipc_begin(struct buf *b, enum msg_type, uint32_t generation, uint64_t task);

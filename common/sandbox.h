@@ -22,7 +22,7 @@ enum sandbox_mode { SANDBOX_ENFORCE, SANDBOX_LOG, SANDBOX_OFF, SANDBOX_MODE__MAX
 enum sandbox_unlisted { SANDBOX_TRAP, SANDBOX_KILL, SANDBOX_UNLISTED__MAX };          /* those of sandbox.unlisted */
 
 /* Whose filter: the bits of syscalls.def. */
-enum sandbox_role { SANDBOX_LOCAL = 1, SANDBOX_NETWORK = 2, SANDBOX_CREDENTIALS = 4, SANDBOX_HTTP = 8 };
+enum sandbox_role { SANDBOX_LOCAL = 1, SANDBOX_NETWORK = 2, SANDBOX_CREDENTIALS = 4, SANDBOX_HTTP = 8, SANDBOX_BROKERED = 16 };
 
 /* The newest Landlock whose rights are known here; a newer kernel's are used up to it. */
 #define LANDLOCK_ABI_KNOWN 7

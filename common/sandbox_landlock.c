@@ -69,7 +69,7 @@ create(unsigned abi, enum sandbox_role role, struct err *e)
 	int fd;
 
 	if (abi >= 4)
-		a.net = NET_BIND_TCP | (role == SANDBOX_LOCAL || role == SANDBOX_HTTP ? NET_CONNECT_TCP : 0);
+		a.net = NET_BIND_TCP | (role == SANDBOX_LOCAL || role == SANDBOX_HTTP || role == SANDBOX_BROKERED ? NET_CONNECT_TCP : 0);
 	if (abi >= 6)
 		a.scoped = SCOPE_ABSTRACT_SOCKET | SCOPE_SIGNAL;
 	fd = (int)syscall(SYS_landlock_create_ruleset, &a, size, 0);

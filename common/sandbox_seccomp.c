@@ -37,7 +37,9 @@
 #define L SANDBOX_LOCAL
 #define NET (SANDBOX_NETWORK | SANDBOX_CREDENTIALS)
 #define H SANDBOX_HTTP
-#define W (L | NET)
+#define B SANDBOX_BROKERED
+#define HAVE (NET | B)
+#define W (L | HAVE)
 #define ALL (W | H)
 
 /* An int fills its register with zeros above: the whole register is compared. */

@@ -78,6 +78,7 @@ setup_encode(const struct setup *s, struct buf *b)
 	buf_u32(b, s->sandbox.landlock_max);
 	buf_u32(b, s->sandbox.uid);
 	buf_u32(b, s->sandbox.gid);
+	buf_u8(b, s->brokered);
 }
 
 static void
@@ -116,7 +117,7 @@ int
 setup_decode(struct setup *s, const void *p, size_t n, struct err *e)
 {
 	struct cursor c;
-	unsigned role, level, faults;
+	unsigned role, level, faults, brokered;
 
 	setup_init(s);
 	cursor_init(&c, p, n);
@@ -131,12 +132,14 @@ setup_decode(struct setup *s, const void *p, size_t n, struct err *e)
 	s->keep_ms = cursor_i64(&c);
 	egress_lists_decode(&s->egress, &c);
 	get_sandbox(&s->sandbox, &c);
-	if (role >= ROLE__MAX || level > LOG_DEBUG || faults > 1 || s->spool_max < 0 || s->memory_max < 0 ||
+	brokered = cursor_u8(&c);
+	if (role >= ROLE__MAX || level > LOG_DEBUG || faults > 1 || brokered > 1 || s->spool_max < 0 || s->memory_max < 0 ||
 	    s->cpu_max_s < 0 || s->open_files < 8 || s->keep_ms < 0)
 		cursor_fail(&c);
 	s->role = (enum worker_role)role;
 	s->log_level = (enum log_level)level;
 	s->allow_faults = faults;
+	s->brokered = brokered;
 	if (finish(&c, "SETUP", e)) {
 		setup_release(s);
 		return -1;

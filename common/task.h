@@ -30,6 +30,7 @@ struct setup {                      /* master to worker, once */
 	struct egress_lists egress;     /* the daemon's own policy */
 	int64_t keep_ms;                /* network.keep_idle */
 	struct sandbox_rules sandbox;
+	bool brokered;                  /* no sockets of its own: IPC_BROKER_FD leads to the connector */
 };
 void setup_init(struct setup *);
 void setup_release(struct setup *);

@@ -100,11 +100,30 @@ deadline_of(const struct master *m, const struct job *j)
 	return tenant_deadline(m->cfg, j);
 }
 
+/* Lent by the configuration. */
+static struct egress_lists
+tenant_egress(const struct master *m, const struct task *t)
+{
+	const struct tenant_conf *c = tenants_get(m->cfg, t->job->org_id);
+
+	return (struct egress_lists){ .deny = c->egress_deny, .only = c->egress_only, .ports = c->egress_ports, .schemes = c->egress_schemes };
+}
+
+/* Before the JOB: where its worker may be connected to, if another process connects for it. */
+static int
+grant(struct master *m, const struct task *t, const struct slot *s, struct err *e)
+{
+	struct egress_lists lists = tenant_egress(m, t);
+
+	if (!m->broker || s->role == ROLE_LOCAL)
+		return 0;
+	return broker_grant(m->broker, (uint32_t)s->index, &t->job->job->sources[t->index], &lists, e);
+}
+
 /* The JOB frame; the parts of the job's own structures are lent to spec for the encoding. */
 static int
 encode_job(struct master *m, struct task *t, const struct slot *s, struct buf *b, struct err *e)
 {
-	const struct tenant_conf *tenant = tenants_get(m->cfg, t->job->org_id);
 	const struct job *j = t->job->job;
 	struct task_spec spec;
 	struct secrets secrets;
@@ -120,8 +139,7 @@ encode_job(struct master *m, struct task *t, const struct slot *s, struct buf *b
 	spec.deadline_ms = deadline_of(m, j);
 	spec.now_ns = t->job->received_ns;
 	spec.entries_max = m->cfg->jobs_entries_max;
-	spec.egress = (struct egress_lists){ .deny = tenant->egress_deny, .only = tenant->egress_only, .ports = tenant->egress_ports,
-		.schemes = tenant->egress_schemes };
+	spec.egress = tenant_egress(m, t);
 	snprintf(spec.tenant, sizeof(spec.tenant), "%s", t->job->org_id);
 	snprintf(spec.endpoint, sizeof(spec.endpoint), "%s", spec.source.endpoint ? spec.source.endpoint : "");
 	if (source_rows[spec.source.type].role == ROLE_LOCAL && place(m, t, &spec.source, &spec, e) < 0)
@@ -212,10 +230,10 @@ start(struct master *m, struct task *t, struct slot *s)
 	}
 	t->attempt++;
 	t->wire = dispatch_wire();
-	if (encode_job(m, t, s, &b, &e) < 0) {
+	if (encode_job(m, t, s, &b, &e) < 0 || (grant(m, t, s, &e) < 0 && e.cls == ERR_LIMIT)) {
 		dispatch_fail(m, t, &e);
-	} else if (ipc_send(s->proc.fd, &b) != 1) {
-		/* The worker is gone; its death is on the way. The task has lost nothing but a moment. */
+	} else if (e.cls != ERR_OK || ipc_send(s->proc.fd, &b) != 1) {
+		/* The worker is gone, or its connector; its death is on the way. The task has lost nothing but a moment. */
 		t->attempt--;
 		sched_push(m->sched, t);
 		slot_kill(s, DEATH_KILLED, true);

@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 
+#include "common/keys.h"
 #include "common/units.h"
 #include "common/xalloc.h"
 #include "master/keyring.h"
@@ -23,6 +24,22 @@ deadline_of(const struct master *m, const struct task *t)
 	return ms < FETCH_MAX_MS ? ms : FETCH_MAX_MS;
 }
 
+/* Where its worker may be connected to, if another process connects for it. */
+static int
+grant(struct master *m, const struct slot *s, const struct buf *b, struct err *e)
+{
+	struct keys_ask a;
+	int rc;
+
+	if (!m->broker)
+		return 0;
+	if (keys_ask_decode(&a, b->p + IPC_HEADER, b->len - IPC_HEADER, e))
+		BUG("a KEYS_ASK of our own cannot be read");
+	rc = broker_grant_keys(m->broker, (uint32_t)s->index, &a, e);
+	keys_ask_release(&a);
+	return rc;
+}
+
 static void
 send_ask(struct master *m, struct task *t, struct slot *s, struct buf *b)
 {
@@ -35,8 +52,13 @@ send_ask(struct master *m, struct task *t, struct slot *s, struct buf *b)
 		dispatch_fail(m, t, &e);
 		return;
 	}
+	if (grant(m, s, b, &e) < 0 && e.cls == ERR_LIMIT) {
+		t->attempt++;
+		dispatch_fail(m, t, &e);
+		return;
+	}
 	ipc_finish(b);
-	if (ipc_send(s->proc.fd, b) != 1) {
+	if (e.cls != ERR_OK || ipc_send(s->proc.fd, b) != 1) {
 		sched_push(m->sched, t);
 		slot_kill(s, DEATH_KILLED, true);
 		return;

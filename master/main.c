@@ -65,6 +65,8 @@ master_not_ready(const struct master *m)
 		return "workers refuse to run: see worker_config_error in the log, then restart iis-pollerd";
 	if (!pool_sound(m->pool))
 		return "no worker is ready: see worker_died in the log or 'iis-pollerctl crashes'";
+	if (m->broker && broker_failing(m->broker))
+		return "the connector does not start: see connector_died in the log";
 	if ((why = consumer_trouble(m->consumer)))
 		return why;
 	if (!consumer_joined(m->consumer))
@@ -137,9 +139,12 @@ stop_step(struct master *m)
 		pool_stop(m->pool, run.drain_over);
 		if (m->httpd)
 			httpd_stop(m->httpd);
+		if (m->broker)
+			broker_stop(m->broker);
 		timer_set(m->loop, &run.drain, run.drain_over ? LEAVE_MS : m->cfg->timeout_drain + LEAVE_MS);
 	}
-	if (run.hard || (run.drained && consumer_closed(m->consumer) && pool_empty(m->pool) && (!m->httpd || httpd_empty(m->httpd)))) {
+	if (run.hard || (run.drained && consumer_closed(m->consumer) && pool_empty(m->pool) && (!m->httpd || httpd_empty(m->httpd)) &&
+	    (!m->broker || broker_empty(m->broker)))) {
 		m->phase = MASTER_STOPPED;
 		loop_stop(m->loop);
 	}
@@ -434,6 +439,8 @@ open_rooms(struct master *m, struct err *e)
 	LOG(LOG_INFO, "control_ready", LS("path", c->control_socket));
 	m->jobs = jobs_new(m);
 	m->pool = pool_new(m);
+	if (c->egress_mode == EGRESS_MODE_BROKER)
+		m->broker = broker_new(m);
 	m->sched = sched_new(m, pool_crews(m->pool));
 	m->endpoints = endpoints_new();
 	m->keyring = keyring_new(m);
@@ -441,7 +448,11 @@ open_rooms(struct master *m, struct err *e)
 	m->publisher = publisher_new(m);
 	m->consumer = consumer_new(m);
 	m->deferred = deferred_new(m);
-	if (pool_start(m->pool, e) < 0 || deferred_start(m->deferred, e) < 0 || publisher_start(m->publisher, e) < 0 || consumer_start(m->consumer, e) < 0)
+	if (pool_start(m->pool, e) < 0)
+		return -1;
+	if (m->broker)
+		broker_start(m->broker);
+	if (deferred_start(m->deferred, e) < 0 || publisher_start(m->publisher, e) < 0 || consumer_start(m->consumer, e) < 0)
 		return -1;
 	if (!c->http_enabled)
 		return 0;
@@ -457,6 +468,7 @@ close_rooms(struct master *m)
 {
 	control_free(m->control);
 	httpd_free(m->httpd);
+	broker_free(m->broker);
 	pool_free(m->pool);
 	/* Tickets of what is still queued point into jobs: Kafka goes first. */
 	publisher_free(m->publisher);

@@ -66,6 +66,7 @@ struct master {
 	struct publisher *publisher;
 	struct deferred *deferred;
 	struct httpd *httpd;            /* NULL when http.enabled is false */
+	struct broker *broker;          /* NULL where egress.mode is direct */
 	struct control *control;
 	struct journal *journal;
 	struct demo *demo_broker;       /* NULL but in --demo */
@@ -574,6 +575,8 @@ int spool_open(struct master *, struct err *);
 struct pool *pool_new(struct master *);
 int pool_start(struct pool *, struct err *);
 void pool_free(struct pool *);
+size_t pool_slots(const struct pool *);        /* those and the spare one: numbers of slots are below it */
+const char *pool_program(const struct pool *); /* the worker's */
 size_t pool_size(const struct pool *);         /* slots in use: workers.count, or what the descriptor limit allows */
 struct slot *pool_slot(const struct pool *, size_t i);
 size_t pool_in_state(const struct pool *, enum worker_state);
@@ -693,6 +696,24 @@ void result_write(const struct config *, const struct jobrec *, struct out_recor
 void dead_letter_write(const struct config *, const struct jobrec *, struct out_record *out);
 void result_id(const struct config *, const struct origin *, char out[37]);
 const char *origin_topic(const struct config *, const struct origin *);
+
+/* ---- broker.c: the connector, where egress.mode is broker -------------------------------------------------------------- */
+
+struct broker *broker_new(struct master *);
+void broker_start(struct broker *);                   /* behind pool_start */
+void broker_stop(struct broker *);
+bool broker_empty(const struct broker *);             /* its child has ended */
+void broker_free(struct broker *);
+bool broker_ready(const struct broker *);
+bool broker_failing(const struct broker *);           /* it died several times in a row, and is not there */
+/* The worker's end of a channel to the connector, the caller's to close; -1 with err. */
+int broker_channel(struct broker *, uint32_t slot, struct err *);
+/* What the slot's next task may reach, before its JOB. 0; -1: LIMIT (the task's), TRANSIENT (the connector's). */
+int broker_grant(struct broker *, uint32_t slot, const struct source_conf *, const struct egress_lists *tenant, struct err *);
+struct keys_ask;
+int broker_grant_keys(struct broker *, uint32_t slot, const struct keys_ask *, struct err *);
+/* Nothing any more. */
+void broker_revoke(struct broker *, uint32_t slot);
 
 /* ---- status.c, httpd.c: pages and the child that serves them --------------------------------------------------------- */
 

@@ -46,6 +46,7 @@ pool_send_setup(struct slot *s, struct err *e)
 	setup.allow_faults = c->dummy_faults;
 	egress_lists_copy(&setup.egress, &(struct egress_lists){ c->egress_allow, c->egress_deny, c->egress_only, c->egress_ports, c->egress_schemes });
 	setup.keep_ms = c->network_keep;
+	setup.brokered = s->m->broker && s->role != ROLE_LOCAL;
 	setup.sandbox = s->m->sandbox;
 	s->setup = s->m->setup_generation;
 	ipc_begin(&b, MSG_SETUP, s->generation, 0);
@@ -141,6 +142,18 @@ pool_sound(const struct pool *p)
 	for (size_t i = 0; i <= p->n; i++)
 		n += p->slots[i].turning && p->slots[i].state != WORKER_DRAINING;
 	return n;
+}
+
+size_t
+pool_slots(const struct pool *p)
+{
+	return p->n + 1;
+}
+
+const char *
+pool_program(const struct pool *p)
+{
+	return p->path;
 }
 
 size_t

@@ -399,6 +399,8 @@ void
 slot_release(struct slot *s)
 {
 	s->task = NULL;
+	if (s->m->broker && s->role != ROLE_LOCAL && s->proc.pid)
+		broker_revoke(s->m->broker, (uint32_t)s->index);
 	s->spool_end = -1;
 	s->listed = s->matched = 0;
 	timer_cancel(s->m->loop, &s->deadline);

@@ -22,6 +22,7 @@
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS 30000
 #define TOKENS_PER_SECOND 5
+#define CONNECTOR_WAIT_MS 50
 
 static int64_t
 mono_us(void)
@@ -168,9 +169,16 @@ on_stderr_line(void *arg, const char *p, size_t n)
 	snprintf(s->err_tail, sizeof(s->err_tail), "%.*s", (int)n, p);
 }
 
+static bool
+needs_connector(const struct slot *s)
+{
+	return s->m->broker && s->next_role != ROLE_LOCAL;
+}
+
 static int
 spawn_worker(struct slot *s, struct err *e)
 {
+	int rc;
 	char slot_text[16], generation_text[16];
 	const char *const argv[] = { "iis-poller-worker", "--worker", slot_text, generation_text, NULL };
 	struct spawn_spec spec = { .path = s->m->pool->path, .argv = argv, .listen_fd = -1, .on_socket = slot_on_socket,
@@ -182,8 +190,14 @@ spawn_worker(struct slot *s, struct err *e)
 	if (s->spool_fd < 0 && (s->spool_fd = spool_open(s->m, e)) < 0)
 		return -1;
 	spec.spool_fd = s->spool_fd;
+	/* its number in the worker is IPC_BROKER_FD */
+	if (needs_connector(s) && (spec.listen_fd = broker_channel(s->m->broker, (uint32_t)s->index, e)) < 0)
+		return -1;
 	s->spawned_us = mono_us();
-	return child_start(&s->proc, s->m->loop, &spec, e);
+	rc = child_start(&s->proc, s->m->loop, &spec, e);
+	if (spec.listen_fd >= 0)
+		close(spec.listen_fd);
+	return rc;
 }
 
 void
@@ -197,6 +211,10 @@ slot_start(struct slot *s)
 		return;
 	if (breaker_open(p) && !its_try(s)) {
 		backoff(s, BACKOFF_MAX_MS);
+		return;
+	}
+	if (needs_connector(s) && !broker_ready(s->m->broker)) {
+		backoff(s, CONNECTOR_WAIT_MS);
 		return;
 	}
 	/* The bucket is there for workers that die; an exchanged one ended because it was well. */

@@ -2,7 +2,7 @@
  * main.c - iis-poller-worker: start, sandbox, then one task after the other until the master says STOP or is gone.
  *
  * Started by the master alone: descriptor 0 is /dev/null, 1 and 2 a pipe that the master reads, 3 the frame socket,
- * 4 the spool, 5 the page of sandbox_refused.c. The only file of the worker that ends the process (but for faults that a test's job asks dummy.c for).
+ * 4 the spool, 5 the page of sandbox_refused.c, 6 (with egress.mode: broker) the channel to the connector. The only file of the worker that ends the process (but for faults that a test's job asks dummy.c for).
  * Exit codes: 0 told to end, or the master is gone; 64 started by hand; 70 the master broke the protocol; 71 the
  * system refused something; 75 it leaves by itself, before any further task; 78 master and worker are of different builds.
  */
@@ -122,7 +122,7 @@ descriptors_leaked(const struct setup *setup, const struct conns *conns)
 	int64_t max = setup->open_files < FDS_LOOKED_AT ? setup->open_files : FDS_LOOKED_AT;
 	unsigned open_now = 0;
 
-	for (int fd = IPC_SPOOL_FD + 1; fd < max; fd++)
+	for (int fd = setup->brokered ? IPC_BROKER_FD + 1 : IPC_SPOOL_FD + 1; fd < max; fd++)
 		open_now += fcntl(fd, F_GETFD) >= 0;
 	return open_now > conns_fds(conns);
 }
@@ -166,8 +166,12 @@ serve(struct channel *ch, struct emit *m, struct conns *conns, const struct setu
 }
 
 static enum sandbox_role
-role_of(enum worker_role r)
+role_of(const struct setup *s)
 {
+	enum worker_role r = s->role;
+
+	if (s->brokered && r != ROLE_LOCAL)
+		return SANDBOX_BROKERED;
 	return r == ROLE_LOCAL ? SANDBOX_LOCAL : r == ROLE_NETWORK ? SANDBOX_NETWORK : SANDBOX_CREDENTIALS;
 }
 
@@ -185,6 +189,7 @@ work(struct channel *ch, struct sandbox *s, struct setup *setup)
 	code = receive_setup(ch, setup);
 	if (code)
 		return code < 0 ? EX_OK : code;
+	broker_init(setup);
 	if (net_init(setup, &e))
 		return die(EX_CONFIG, "%s", e.text);
 	log_set_level(setup->log_level);
@@ -194,7 +199,7 @@ work(struct channel *ch, struct sandbox *s, struct setup *setup)
 	s->data_max = setup->memory_max;
 	s->cpu_max_s = setup->cpu_max_s;
 	s->open_files = setup->open_files;
-	s->role = role_of(setup->role);
+	s->role = role_of(setup);
 	s->rules = setup->sandbox;
 	s->roots = (const char *const *)setup->roots.v;
 	s->n_roots = setup->roots.n;
@@ -208,26 +213,28 @@ work(struct channel *ch, struct sandbox *s, struct setup *setup)
 	return code;
 }
 
-/* "--worker SLOT GENERATION"; the slot only shows in ps(1). */
+/* "--worker SLOT GENERATION" (the slot only shows in ps(1)), "--connector SLOTS GENERATION" */
 static int
-parse_args(int argc, char **argv, uint32_t *generation)
+parse_args(int argc, char **argv, uint32_t *generation, int64_t *slots)
 {
 	int64_t slot, g;
 
-	if (argc != 4 || strcmp(argv[1], "--worker") || units_int(argv[2], &slot) || slot < 0 ||
+	if (argc != 4 || (strcmp(argv[1], "--worker") && strcmp(argv[1], "--connector")) || units_int(argv[2], &slot) || slot < 0 ||
 	    units_int(argv[3], &g) || g < 0 || g > UINT32_MAX)
 		return -1;
 	*generation = (uint32_t)g;
+	*slots = strcmp(argv[1], "--connector") ? -1 : slot;
 	return 0;
 }
 
 int
 main(int argc, char **argv)
 {
-	struct sandbox s = { .keep_fds = IPC_REFUSED_FD + 1 };
+	struct sandbox s = { .keep_fds = IPC_BROKER_FD + 1 };
 	struct setup setup;
 	struct err e = ERR_INIT;
 	uint32_t generation;
+	int64_t slots;
 	int code;
 
 	if (argc == 2 && !strcmp(argv[1], "--help"))
@@ -236,13 +243,15 @@ main(int argc, char **argv)
 		dprintf(STDOUT_FILENO, "iis-poller-worker %s (%s)\n", VERSION, ipc_build_id);
 		return EX_OK;
 	}
-	if (parse_args(argc, argv, &generation))
+	if (parse_args(argc, argv, &generation, &slots))
 		return usage(STDERR_FILENO, EX_USAGE);
 	s.parent_pid = master_pid();
 	if (!s.parent_pid)
 		return die(EX_USAGE, "descriptor 3 is not the master's socket: this program is started by iis-pollerd only");
 	xalloc_set_handler(out_of_memory);
 	log_init("iis-poller-worker");
+	if (slots >= 0)
+		return connector_main(generation, (unsigned)slots, s.parent_pid);
 	if (sandbox_prepare(&s, &e))
 		return die(EX_OSERR, "%s", e.text);
 	refused_map(IPC_REFUSED_FD);

@@ -155,8 +155,8 @@ family_of(const struct run *r)
 }
 
 /* gai_strerror(3), RFC 3493 section 6.1 */
-static int
-failed(int rc, int saved, const char *host, int family, struct err *e)
+int
+net_resolve_error(int rc, int saved, const char *host, int family, struct err *e)
 {
 	const char *kind = family == AF_INET ? " IPv4" : family == AF_INET6 ? " IPv6" : "";
 
@@ -204,6 +204,17 @@ take_addresses(struct net_target *t, const struct addrinfo *list, struct err *e)
 	return err_set(e, ERR_POLICY, "%s may not be connected to: %s", t->host, first.text);
 }
 
+/* Checked there; where they are connected to they are checked here, too. */
+static int
+from_connector(struct run *r, int family, struct net_target *t, struct err *e)
+{
+	if (broker_resolve(r, family, t, e))
+		return -1;
+	for (size_t i = 0; i < t->n && only.on && only.n < ONLY_MAX; i++)
+		only.addr[only.n++] = t->addr[i];
+	return 0;
+}
+
 int
 net_resolve(struct run *r, const char *host, uint16_t port, struct net_target *t, struct err *e)
 {
@@ -216,10 +227,12 @@ net_resolve(struct run *r, const char *host, uint16_t port, struct net_target *t
 	if (take_host(t, host, e) || port_allowed(port, false, e))
 		return -1;
 	hints.ai_family = family_of(r);
+	if (broker_on())
+		return from_connector(r, hints.ai_family, t, e);
 	snprintf(service, sizeof(service), "%u", port);
 	rc = getaddrinfo(t->host, service, &hints, &list);
 	if (rc)
-		return failed(rc, errno, t->host, hints.ai_family, e);
+		return net_resolve_error(rc, errno, t->host, hints.ai_family, e);
 	rc = take_addresses(t, list, e);
 	freeaddrinfo(list);
 	return rc;

@@ -194,8 +194,22 @@ int net_allowed(const struct sockaddr *, bool data, struct err *);
 /* A worker of the role credentials may connect only to what net_resolve gave since this; NULL: to nothing. */
 struct net_only { bool metadata, loopback; };  /* such addresses, too */
 void net_only(const struct net_only *);
+/* What an error of getaddrinfo(3), with its errno, means. Always -1. */
+int net_resolve_error(int rc, int saved, const char *host, int family, struct err *);
 /* Resolves and checks. 0; -1: NOT_FOUND no such host (TRANSIENT where the resolver failed for now), POLICY all addresses are refused. */
 int net_resolve(struct run *, const char *host, uint16_t port, struct net_target *, struct err *);
+
+/* broker.c: egress.mode broker: addresses and connected sockets come from the connector */
+
+void broker_init(const struct setup *);
+bool broker_on(void);
+/* The addresses of t->host into t. As net_resolve. */
+int broker_resolve(struct run *, int family, struct net_target *t, struct err *);
+/* A connected socket to one of t's addresses at its port; *reached: which. -1 with err. */
+int broker_connect(struct run *, const struct net_target *t, bool data, int64_t timeout_ms, struct sockaddr_storage *reached, struct err *);
+
+/* connector.c: the connector, another process of the same program; its exit code */
+int connector_main(uint32_t generation, unsigned slots, int parent_pid);
 
 /* source/tree.c: what every listing of a remote tree does alike */
 

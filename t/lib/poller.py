@@ -5,8 +5,8 @@ tap.done(). Nothing has a fixed port or a shared folder, so tests run side by si
 line, a record, a page) with a deadline, never for a time. Every record that is read and every job that is pushed is held
 against the installed JSON Schemas and the contract's headers; tap.done() reports it as a test of its own. A job that is
 wrong on purpose says so: invalid(job), or run(..., invalid=True). BUILD names the folder of the programs (default
-build), so that the same tests run with sanitizers; TEST_SLOW stretches every deadline; TEST_WRAP goes before the
-daemon's command line (valgrind ...); TEST_KEEP=1 keeps the temporary folders.
+build), so that the same tests run with sanitizers; TEST_SLOW stretches every deadline; TEST_EGRESS is the egress.mode of
+every daemon; TEST_WRAP goes before the daemon's command line (valgrind ...); TEST_KEEP=1 keeps the temporary folders.
 """
 import atexit
 import datetime
@@ -806,6 +806,8 @@ class Daemon:
             "dummy.allow_faults": True, "log.level": "info", "log.rate": 0, "retry.delay": "50ms",
             "timeouts.start": "%ds" % int(10 * SLOW),
         }
+        if os.environ.get("TEST_EGRESS"):
+            self.conf["egress.mode"] = os.environ["TEST_EGRESS"]
         if world is not None:
             self.conf.update(world.conf())
         self.conf.update(conf or {})

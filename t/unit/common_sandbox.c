@@ -32,10 +32,12 @@
 #define L SANDBOX_LOCAL
 #define NET (SANDBOX_NETWORK | SANDBOX_CREDENTIALS)
 #define H SANDBOX_HTTP
-#define W (L | NET)
+#define B SANDBOX_BROKERED
+#define HAVE (NET | B)
+#define W (L | HAVE)
 #define ALL (W | H)
 
-static const enum sandbox_role roles[] = { SANDBOX_LOCAL, SANDBOX_NETWORK, SANDBOX_CREDENTIALS, SANDBOX_HTTP };
+static const enum sandbox_role roles[] = { SANDBOX_LOCAL, SANDBOX_NETWORK, SANDBOX_CREDENTIALS, SANDBOX_HTTP, SANDBOX_BROKERED };
 
 struct program { struct sock_filter rows[4096]; size_t n; };
 static struct program programs[2];      /* by call, by argument */

@@ -16,6 +16,7 @@
 
 #include "worker/source/curl.h"
 #include "worker/source/curl_priv.h"
+#include "common/broker.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
 
@@ -74,25 +75,73 @@ is_data(const struct curl_session *s, const struct sockaddr *sa)
 	return strstr(s->schemes, "ftp") && !s->proxy.url && ntohs(((const struct sockaddr_in *)(const void *)sa)->sin_port) != s->port;
 }
 
+static bool
+same_place(const struct net_addr *a, const struct curl_sockaddr *b)
+{
+	struct broker_addr x, y;
+
+	broker_addr_from(&x, (const struct sockaddr *)&a->sa);
+	broker_addr_from(&y, &b->addr);
+	return a->sa.ss_family == b->addr.sa_family && !memcmp(&x, &y, sizeof(x));
+}
+
+/* From the connector, and connected: of the endpoint's addresses to the first that answers, else to this one. */
+static int
+brokered_socket(struct curl_session *s, struct curl_sockaddr *a, struct err *e)
+{
+	struct net_target one = { .n = 1 };
+	struct sockaddr_storage reached;
+	const struct net_target *t = &one;
+	int fd;
+
+	memcpy(&one.addr[0].sa, &a->addr, a->addrlen < sizeof(reached) ? a->addrlen : sizeof(reached));
+	one.port = ntohs(((const struct sockaddr_in *)(const void *)&a->addr)->sin_port);
+	if (!s->proxy.url && s->target.n && one.port == s->target.port && same_place(&s->target.addr[0], a))
+		t = &s->target;
+	fd = broker_connect(s->run, t, is_data(s, &a->addr), s->limits.connect_ms, &reached, e);
+	if (fd < 0)
+		return -1;
+	/* libcurl's own room behind it takes any address */
+	a->family = reached.ss_family;
+	a->addrlen = reached.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+	memcpy((void *)&a->addr, &reached, a->addrlen);
+	return fd;
+}
+
 static curl_socket_t
 open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 {
 	struct curl_handle *h = arg;
 	struct err why = ERR_INIT;
-	int fd;
+	int fd = -1;
 
 	h->refused = purpose != CURLSOCKTYPE_IPCXN || net_allowed(&a->addr, is_data(h->session, &a->addr), &why);
 	if (a->addrlen <= sizeof(h->tried))
 		memcpy(&h->tried, &a->addr, a->addrlen);
+	if (!h->refused && broker_on()) {
+		fd = brokered_socket(h->session, a, &why);
+		h->refused = fd < 0;
+	}
 	if (h->refused) {
+		h->refusal_cls = why.cls ? why.cls : ERR_POLICY;
 		snprintf(h->refusal, sizeof(h->refusal), "%s", why.text);
 		return CURL_SOCKET_BAD;
 	}
-	fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+	if (fd < 0)
+		fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
 	h->session->sockets++;
 	return fd;
+}
+
+static int
+socket_is_connected(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+	(void)arg;
+	(void)fd;
+	(void)purpose;
+	return CURL_SOCKOPT_ALREADY_CONNECTED;
 }
 
 static int
@@ -233,6 +282,8 @@ set_common(struct curl_session *s, struct curl_handle *h)
 	SET(easy, CURLOPT_NOSIGNAL, 1L);
 	SET(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	SET(easy, CURLOPT_OPENSOCKETDATA, h);
+	if (broker_on())
+		SET(easy, CURLOPT_SOCKOPTFUNCTION, socket_is_connected);
 	SET(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
 	SET(easy, CURLOPT_CLOSESOCKETDATA, s);
 	SET(easy, CURLOPT_RESOLVER_START_FUNCTION, resolver_start);

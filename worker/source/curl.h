@@ -51,7 +51,7 @@ unsigned curl_session_active(const struct curl_session *);
  * out (its easy handle must be recycled by its owner). 0, RUN_STOP or -1 with err.
  */
 int curl_session_run(struct curl_session *, struct err *);
-/* Policy refused the last socket that the transfer wanted. */
+/* The last socket that the transfer wanted was refused, by policy or the connector. */
 bool curl_session_refused(const struct transfer *);
 /* What a CURLcode means: one table with its manual (curl_error.c); what: "GET http://...", never with secrets. Before the
  * easy handle is recycled. Returns -1. */

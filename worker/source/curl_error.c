@@ -201,7 +201,7 @@ meaning_of(const struct transfer *t, CURLcode code, char *words, size_t n)
 	struct meaning m = row ? *row : (struct meaning){ 0, ERR_INTERNAL, "libcurl failed in a way not foreseen" };
 
 	if (h->refused)
-		return (struct meaning){ 0, ERR_POLICY, "the address may not be connected to" };
+		return (struct meaning){ 0, h->refusal_cls, h->refusal_cls == ERR_POLICY ? "the address may not be connected to" : "no connection" };
 	if (code == CURLE_OPERATION_TIMEDOUT)
 		return timeout_meaning(h, t->easy, t->error, words, n);
 	if (code == CURLE_RECV_ERROR && curl_session_proxied(h->session) && status >= 300) {

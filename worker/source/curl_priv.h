@@ -16,7 +16,8 @@ struct curl_handle {                /* one easy handle */
 	bool out;                   /* a source has it; else it waits in the pool */
 	bool in_multi;
 	bool keep;                  /* stays in the multi handle when it has ended: its socket is in use */
-	bool refused;               /* the policy refused the last socket it wanted */
+	bool refused;               /* it did not get the last socket it wanted: the policy's word, or the connector's */
+	enum err_class refusal_cls;
 	char refusal[256];
 	struct sockaddr_storage tried; /* where its last socket was to lead; family 0: none was opened */
 	bool waiting;               /* something was asked and nothing came since */

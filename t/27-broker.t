@@ -1,0 +1,216 @@
+#!/usr/bin/python3
+"""egress.mode: broker: each network source lists a real server through the connector; a worker that was taken over gets no
+socket and no connection but its task's; the connector dies, hangs and comes back, and no job is lost."""
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import trees  # noqa: E402
+from poller import Daemon, MockBroker, Tap, World, alive, conservation, folder, job, need, program, wait_for  # noqa: E402
+from servers import SERVED, Absent  # noqa: E402
+
+FILES = {"a.csv": 5, "b c.csv": 6, "deep/d.csv": 7, "deep/er/e.csv": 8}
+CONF = {"egress.mode": "broker", "egress.allow": ["127.0.0.0/8", "::1/128"], "workers.count": 2, "retry.max_attempts": 0}
+
+
+def children(d):
+    """{pid: name} of the daemon's children"""
+    got = {}
+    for pid in os.listdir("/proc"):
+        try:
+            with open("/proc/%s/stat" % pid) as f:
+                text = f.read()
+            if text.rpartition(")")[2].split()[1] == str(d.pid):
+                got[int(pid)] = text[text.index("(") + 1:text.rindex(")")]
+        except (OSError, ValueError, IndexError):
+            pass
+    return got
+
+
+def network_workers(d):
+    return {x["pid"] for x in d.logged("worker_ready", role="network")} & {p for p in children(d)}
+
+
+def sources(t, w, d):
+    top = folder()
+    os.chmod(top, 0o755)
+    trees.write(top, {k: (v, trees.EPOCH) for k, v in FILES.items()})
+    for p, _, _ in os.walk(top):
+        os.chmod(p, 0o755)
+    served = set()
+    for cls in SERVED:
+        if cls.type == "local":
+            continue
+        try:
+            s = cls(top)
+        except Absent as e:
+            t.ok(os.environ.get("CI") != "true", "%s: left out: %s" % (cls.type, e))
+            continue
+        served.add(s.type)
+        for keep in (False, True, True):
+            r, e, _ = w.run(dict(s.source("", recursive=True, retries=0), keepalive=keep), timeout=60)
+            got = sorted((x["relative_path"], x["file_size"]) for x in e)
+            t.ok(r["event_type"] == "job.completed" and got == sorted(FILES.items()) and r["sources"][0]["peer"], "%s: every file (keepalive %s)" % (s.name, keep), r.raw, got)
+        r, e, _ = w.run(dict(s.source("", recursive=True, retries=0), max_connections=4), timeout=60)
+        t.ok(r["event_type"] == "job.completed" and len(e) == len(FILES), "%s: over several connections" % s.name, r.raw)
+    t.ok({"s3", "http", "ftp", "sftp"} <= served, "every type was served: %s" % ", ".join(sorted(served)))
+    died = [x for x in d.logged("worker_died") if x["cause"] not in ("exchanged", "clean", "recycled")]
+    t.is_(died, [], "no worker died of it")
+
+
+# ---- a worker that was taken over ----------------------------------------------------------------------------------------------
+
+class Listener:
+    """.came: connections so far"""
+
+    def __init__(self, address="127.0.0.1"):
+        self.s = socket.create_server((address, 0))
+        self.port = self.s.getsockname()[1]
+        self.came = 0
+        self.held = []
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        while True:
+            self.held.append(self.s.accept()[0])
+            self.came += 1
+
+
+ERRNO = "Address family not supported by protocol"
+NOT_OURS = "is no part of this task"
+NOWHERE = "are not what a name of this task leads to"
+TRIES = {
+    "tcp": ERRNO, "udp": ERRNO, "tcp6": ERRNO, "udp6": ERRNO, "unix": ERRNO, "unix-dgram": ERRNO, "netlink": ERRNO, "raw": ERRNO, "packet": ERRNO, "mptcp": ERRNO, "vsock": ERRNO,
+    "before-resolving": NOWHERE, "other-name": NOT_OURS, "other-port": NOT_OURS, "other-address": NOT_OURS, "metadata-name": NOT_OURS, "the-job's": "RESOLVED",
+    "an-address-of-no-name": NOWHERE, "another-port": NOWHERE, "another-port-as-data": NOWHERE, "mapped": NOWHERE, "metadata": NOWHERE, "second-of-two": NOWHERE,
+    "own": "connected", "again": "Permission denied", "dissolve": "Permission denied", "after-the-task": "no task of this worker may connect now",
+}
+
+
+def tried(d, since):
+    got = {}
+    for x in d.logged("worker_stderr", since=since):
+        m = re.match(r"try (\S+): (.*)", x["text"])
+        if m:
+            got[m.group(1)] = m.group(2)
+    return got
+
+
+def taken_over(t, w):
+    d = Daemon(w, dict(CONF), start=False, name="evil")
+    wrapper = os.path.join(d.dir, "worker")
+    with open(wrapper, "w") as f:
+        f.write("#!/bin/sh\ncase $1 in --connector) exec '%s' \"$@\";; esac\nexec '%s' \"$@\"\n" % (program("iis-poller-worker"), program("t/lib/evil_broker")))
+    os.chmod(wrapper, 0o755)
+    d.write_conf(workers__path=wrapper)
+    d.start()
+    own, other = Listener(), Listener()
+    source = {"source_type": "http", "url": "http://127.0.0.1:%d/" % own.port, "retries": 0}
+    since = d.mark()
+    w.run(dict(source, user_agent="%d asks" % other.port))
+    got = wait_for("the last try", lambda: (lambda x: x if "after-the-task" in x else None)(tried(d, since)))
+    for name, want in TRIES.items():
+        t.ok(want in got.get(name, "not tried"), "a taken-over worker: %s: %s" % (name, want), got.get(name))
+    t.is_(set(got) - set(TRIES), set(), "nothing else was tried")
+    t.is_(other.came, 0, "the other server was not connected to")
+    wait_for("its own", lambda: own.came)
+    for what in ("descriptor", "garbage", "oversize"):
+        since = d.mark()
+        w.run(dict(source, user_agent="%d %s" % (other.port, what)))
+        got = wait_for("the try", lambda: tried(d, since))
+        t.is_(got, {what: "the channel is gone"}, "a taken-over worker: %s costs it its channel" % what)
+        d.wait_log("connector_stderr", since=since)
+        # its slot's next worker has a channel of its own
+        for pid in network_workers(d):
+            os.kill(pid, signal.SIGKILL)
+    t.is_((other.came, len(d.logged("connector_died"))), (0, 0), "the connector lives, and nobody was connected elsewhere")
+    t.is_(d.stop(), 0, "exit 0")
+
+
+# ---- the connector's deaths ----------------------------------------------------------------------------------------------------------
+
+PAGE = b"<html><head><title>Index of /</title></head><body><h1>Index of /</h1><pre><a href=\"../\">../</a>\n<a href=\"a.csv\">a.csv</a>  01-Jan-2024 00:00  5\n</pre></body></html>"
+
+
+class Pages:
+    def __init__(self):
+        self.s = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self.s.getsockname()[1]
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        while True:
+            threading.Thread(target=self._one, args=(self.s.accept()[0],), daemon=True).start()
+
+    @staticmethod
+    def _one(c):
+        with c:
+            f = c.makefile("rb")
+            while True:
+                line = f.readline()
+                if not line:
+                    return
+                if line == b"\r\n":
+                    c.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(PAGE) + PAGE)
+
+
+def deaths(t, w, d):
+    pages = Pages()
+    source = {"source_type": "http", "url": "http://localhost:%d/" % pages.port, "retries": 5, "keepalive": False}
+    pid = d.logged("connector_ready")[-1]["pid"]
+    t.ok(pid in children(d), "the connector is a child of the daemon")
+    t.is_(w.run(source)[0]["event_type"], "job.completed", "a job through it")
+    for what, sig, n in (("killed", signal.SIGKILL, 40), ("ended", signal.SIGTERM, 20)):
+        since = d.mark()
+        jobs = [job("%s-%d" % (what, i), source) for i in range(n)]
+        w.push(*jobs[:n // 2])
+        os.kill(d.logged("connector_ready")[-1]["pid"], sig)
+        w.push(*jobs[n // 2:])
+        d.wait_log("connector_died", since=since)
+        got = [w.result_of(j["job_id"], 60)["event_type"] for j in jobs]
+        t.is_(set(got), {"job.completed"}, "the connector is %s: each of %d jobs is served" % (what, n))
+        d.wait_log("connector_ready", since=since)
+    for pid in network_workers(d):
+        t.ok(alive(pid), "workers of the network: %d" % pid)
+    # a server that does not answer holds up its own task alone
+    hole = socket.socket()
+    hole.bind(("127.0.0.1", 0))
+    hole.listen(0)
+    full = [socket.socket() for _ in range(4)]
+    for s in full:
+        s.setblocking(False)
+        s.connect_ex(hole.getsockname())
+    slow = job("slow", dict(source, url="http://127.0.0.1:%d/" % hole.getsockname()[1], connect_timeout="2s", retries=0))
+    w.push(slow)
+    d.wait_log("job_started", job_id="slow")
+    got = [w.run(source)[0] for _ in range(5)]
+    t.is_({r["event_type"] for r in got}, {"job.completed"}, "beside one that waits for its server, five jobs are served")
+    r = w.result_of("slow")
+    t.ok(r["error"]["class"] in ("timeout", "transient") and r["finished_at"] > got[0]["finished_at"], "which fails by its connect_timeout, later", r.raw)
+    w.push(job("cancelled", dict(slow["source_config"], connect_timeout="60s")))
+    d.wait_log("job_started", job_id="cancelled")
+    code, out, err = d.ctl("job", "cancel", "cancelled")
+    t.ok(code == 0 and w.result_of("cancelled", 10)["event_type"] == "job.cancelled", "a task that waits for the connector can be cancelled", out, err)
+    t.is_(w.run(source)[0]["event_type"], "job.completed", "and its worker serves the next")
+    left, right = conservation(d)
+    t.ok(left == right and left, "accepted = ended + in flight", left, right)
+
+
+def main(t):
+    need(t, "iis-pollerd", "iis-pollerctl", "iis-poller-worker", "t/lib/evil_broker")
+    b = MockBroker(t)
+    w = World(b)
+    d = Daemon(w, dict(CONF))
+    t.ok("seccomp" in d.wait_log("connector_ready")["sandbox"], "the connector closed its sandbox", d.logged("connector_ready"))
+    t.part(sources, w, d)
+    t.part(deaths, w, d)
+    t.is_(d.stop(), 0, "a graceful stop: exit 0")
+    t.part(taken_over, World(b))
+
+
+with Tap() as tap:
+    main(tap)

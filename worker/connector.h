@@ -1,0 +1,63 @@
+/*
+ * connector.h - what the connector_*.c files show one another; nobody else includes it.
+ */
+#ifndef WORKER_CONNECTOR_H
+#define WORKER_CONNECTOR_H
+
+#include "common/broker.h"
+#include "common/loop.h"
+
+#define KNOWN_MAX 256                   /* addresses of one task */
+
+struct known { struct broker_addr addr; uint16_t port; bool own; };
+
+struct peer {                           /* a slot's worker */
+	struct loop *loop;
+	uint64_t id;                    /* of this channel; no other ever has it */
+	uint32_t slot;
+	int fd;
+	struct watch *w;
+	bool granted;
+	struct broker_grant grant;
+	struct egress daemon, tenant;
+	struct known known[KNOWN_MAX];  /* what its names came to, since the grant */
+	size_t n_known;
+	bool busy;                      /* an ask is under way */
+	struct broker_ask ask;
+	struct attempt *attempt;        /* CONNECT */
+	unsigned resolving;             /* names being resolved for it, given up ones too */
+};
+
+/* connector_policy.c: may it? 0, or -1 (POLICY) with why */
+int peer_grant(struct peer *, const struct broker_grant *, struct err *);
+void peer_ungrant(struct peer *);
+int peer_may_resolve(const struct peer *, const struct broker_ask *, struct err *);
+int peer_may_connect(const struct peer *, const struct broker_ask *, const struct broker_addr *, struct err *);
+/* The address of the name that was asked for: checked, and known from now on. */
+int peer_learn(struct peer *, const struct sockaddr *, struct broker_addr *, struct err *);
+
+/* connector_resolve.c: names in threads */
+struct resolved {                       /* one question and its outcome */
+	struct resolved *next;
+	uint64_t peer;
+	uint32_t slot, seq;
+	int family;
+	uint16_t port;
+	char host[256];
+	int rc, error;                  /* getaddrinfo's, and errno */
+	size_t n;
+	struct sockaddr_storage addr[BROKER_ADDRS * 2];
+};
+/* done is called in the loop for each question; it frees it. 0 or -1 with err. */
+int resolver_start(struct loop *, unsigned threads, void (*done)(struct resolved *), struct err *);
+void resolver_ask(const struct peer *, const struct broker_ask *);
+/* What getaddrinfo's outcome means. Always -1. */
+int resolver_error(const struct resolved *, struct err *);
+
+/* connector_attempt.c: one connection, by whichever address answers first */
+struct attempt;
+/* Calls done once, unless it is freed before: fd (the callee's) and which address, or -1 with why. */
+struct attempt *attempt_new(struct peer *, void (*done)(struct peer *, int fd, size_t which, const struct err *, int error));
+void attempt_free(struct attempt *);
+
+#endif

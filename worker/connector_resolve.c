@@ -1,0 +1,142 @@
+/*
+ * connector_resolve.c - names to addresses, each in a thread, so that a slow name server holds up its own asker alone.
+ *
+ * connector.c asks and is called back in the loop. The threads share one queue in and one out behind a lock, and touch
+ * nothing else; getaddrinfo(3) can be neither stopped nor bounded, so that there are more threads than workers may occupy.
+ */
+#include <errno.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "worker/connector.h"
+#include "worker/worker.h"
+#include "common/xalloc.h"
+#include "common/banned.h"
+
+#define STACK (256 * 1024)
+
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t some;
+	struct resolved *first, **last;  /* asked */
+	struct resolved *ready;          /* answered */
+	int event;
+	void (*done)(struct resolved *);
+} resolver = { .lock = PTHREAD_MUTEX_INITIALIZER, .some = PTHREAD_COND_INITIALIZER, .event = -1 };
+
+static void
+look_up(struct resolved *r)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_family = r->family, .ai_flags = AI_NUMERICSERV }, *list = NULL;
+	char service[8];
+
+	snprintf(service, sizeof(service), "%u", r->port);
+	r->rc = getaddrinfo(r->host, service, &hints, &list);
+	r->error = errno;
+	if (r->rc)
+		return;
+	for (const struct addrinfo *a = list; a && r->n < ARRAY_LEN(r->addr); a = a->ai_next)
+		if (a->ai_family == AF_INET || a->ai_family == AF_INET6)
+			memcpy(&r->addr[r->n++], a->ai_addr, a->ai_addrlen);
+	freeaddrinfo(list);
+}
+
+static void *
+work(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		struct resolved *r;
+		uint64_t one = 1;
+
+		pthread_mutex_lock(&resolver.lock);
+		while (!resolver.first)
+			pthread_cond_wait(&resolver.some, &resolver.lock);
+		r = resolver.first;
+		resolver.first = r->next;
+		if (!resolver.first)
+			resolver.last = &resolver.first;
+		pthread_mutex_unlock(&resolver.lock);
+		look_up(r);
+		pthread_mutex_lock(&resolver.lock);
+		r->next = resolver.ready;
+		resolver.ready = r;
+		pthread_mutex_unlock(&resolver.lock);
+		/* a full counter wakes the loop just as well */
+		if (write(resolver.event, &one, sizeof(one)) != sizeof(one))
+			continue;
+	}
+	return NULL;
+}
+
+static void
+on_event(void *arg, int fd, uint32_t events)
+{
+	struct resolved *r, *next;
+	uint64_t n;
+
+	(void)arg;
+	(void)events;
+	if (read(fd, &n, sizeof(n)) != sizeof(n))
+		return;
+	pthread_mutex_lock(&resolver.lock);
+	r = resolver.ready;
+	resolver.ready = NULL;
+	pthread_mutex_unlock(&resolver.lock);
+	for (; r; r = next) {
+		next = r->next;
+		resolver.done(r);
+	}
+}
+
+int
+resolver_start(struct loop *l, unsigned threads, void (*done)(struct resolved *), struct err *e)
+{
+	pthread_attr_t attr;
+	pthread_t t;
+	int rc = 0;
+
+	resolver.last = &resolver.first;
+	resolver.done = done;
+	resolver.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (resolver.event < 0 || !loop_watch(l, resolver.event, EPOLLIN, on_event, NULL))
+		return err_errno(e, ERR_SYSTEM, "cannot watch for names");
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	for (unsigned i = 0; i < threads && !rc; i++)
+		rc = pthread_create(&t, &attr, work, NULL);
+	pthread_attr_destroy(&attr);
+	errno = rc;
+	return rc ? err_errno(e, ERR_SYSTEM, "cannot start %u threads", threads) : 0;
+}
+
+void
+resolver_ask(const struct peer *p, const struct broker_ask *q)
+{
+	struct resolved *r = xcalloc(1, sizeof(*r));
+
+	r->peer = p->id;
+	r->slot = p->slot;
+	r->seq = q->seq;
+	r->family = q->family;
+	r->port = q->port;
+	memcpy(r->host, q->host, sizeof(r->host));
+	pthread_mutex_lock(&resolver.lock);
+	*resolver.last = r;
+	resolver.last = &r->next;
+	pthread_cond_signal(&resolver.some);
+	pthread_mutex_unlock(&resolver.lock);
+}
+
+int
+resolver_error(const struct resolved *r, struct err *e)
+{
+	return net_resolve_error(r->rc, r->error, r->host, r->family, e);
+}
