@@ -449,8 +449,11 @@ deferred_message(struct deferred *d, rd_kafka_message_t *msg)
 			p->next = msg->offset;
 		caught_up(d, p);
 	} else if (msg->err) {
-		LOG(LOG_WARN, "deferred_error", LI("partition", msg->partition), LS("error", rd_kafka_err2name(msg->err)),
-		    LS("reason", rd_kafka_message_errstr(msg)));
+		char text[512];
+
+		kafka_topic_trouble(text, sizeof(text), d->m->cfg->topic_deferred, msg->err);
+		LOG(msg->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ? LOG_ERROR : LOG_WARN, "deferred_error", LI("partition", msg->partition),
+		    LS("error", rd_kafka_err2name(msg->err)), LS("reason", text));
 	} else {
 		if (msg->offset < p->next)
 			went_back(d, p, msg->offset);

@@ -160,6 +160,8 @@ deferred_retention(struct deferred *d, rd_kafka_event_t *ev)
 				d->retention_ms = strtoll(v, NULL, 10);
 		}
 	}
+	/* the sweep may be waiting for as long as the setting alone says */
+	timer_set(d->m->loop, &d->sweep, 0);
 	LOG(rd_kafka_event_error(ev) ? LOG_DEBUG : LOG_INFO, "deferred_retention", LI("retention_ms", d->retention_ms), LI("rewrite_ms", interval(d)),
 	    LS("error", rd_kafka_event_error(ev) ? rd_kafka_event_error_string(ev) : NULL));
 }

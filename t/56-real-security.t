@@ -92,6 +92,8 @@ class Secured(RealBroker):
         self.acl(GROUP, w.group, READ)
         for k in ("events", "results", "dlq"):
             self.acl(TOPIC, w.topics[k], WRITE)
+        self.acl(TOPIC, w.topics["deferred"], READ)
+        self.acl(TOPIC, w.topics["deferred"], WRITE)
 
 
 def settings(w, bootstrap, **properties):
