@@ -217,6 +217,8 @@ read_jobs(struct consumer *c)
 	rd_kafka_message_t *msg;
 	int n = 0;
 
+	if (deferred_catching_up(c->m->deferred))
+		return;
 	if (c->stashed && consumer_may_read(c))
 		unstash_all(c);
 	for (; c->jobs_ready && n < JOBS_A_ROUND && consumer_may_read(c); n++) {

@@ -130,6 +130,8 @@ void deferred_unassign(struct deferred *);
 void deferred_drop_lost(struct deferred *, const rd_kafka_topic_partition_list_t *);
 /* One is ours, with what is committed of it: where to read on; -1: its beginning. */
 int64_t deferred_assign(struct deferred *, const rd_kafka_topic_partition_t *, size_t meta_n);
+/* Some are not read to their end yet, and it is not long ago that they were given: a job of the polling queue may wait here too. */
+bool deferred_catching_up(const struct deferred *);
 bool deferred_room(const struct deferred *);
 void deferred_message(struct deferred *, rd_kafka_message_t *); /* takes it */
 void deferred_tick(struct deferred *);

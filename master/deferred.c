@@ -21,6 +21,7 @@
  * partition. The later one stands for both; a lower count is a leftover. Records that are none of a poller's are
  * released at once and end as dead letters of class invalid_job, under their place in this topic.
  */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,8 @@
 #define RELEASED_A_ROUND 200
 #define LOOK_MS 60000           /* the wall clock may have been set */
 #define RETRY_MS 1000
+#define CATCH_UP_MS 10000
+#define GIVE_BACK_FROM 10000
 #define PARTITIONS_MAX 1000000
 
 /* ---- a record's bytes ------------------------------------------------------------------------------------------------ */
@@ -222,6 +225,7 @@ deferred_assign(struct deferred *d, const rd_kafka_topic_partition_t *t, size_t 
 		return -1;
 	p->assigned = true;
 	p->caught_up = false;
+	d->assigned_ms = loop_now(d->m->loop);
 	LOG(LOG_INFO, "deferred_assigned", LI("partition", p->id), LI("committed", t->offset), LI("start", p->next), LI("known", p->line.live));
 	return p->next;
 }
@@ -393,6 +397,17 @@ due_now(struct deferred *d)
 	timer_set(d->m->loop, &d->due, 0);
 }
 
+/* What librdkafka had fetched and freed again is three times what is kept of it; glibc would keep it for good. */
+static void
+give_back(const struct deferred *d)
+{
+	for (size_t i = 0; i < d->n_parts; i++)
+		if (d->parts[i] && d->parts[i]->assigned && !d->parts[i]->caught_up)
+			return;
+	if (d->index.n >= GIVE_BACK_FROM)
+		malloc_trim(0);
+}
+
 /* Read to its end: every mark behind a record is known. */
 static void
 caught_up(struct deferred *d, struct defer_part *p)
@@ -403,7 +418,20 @@ caught_up(struct deferred *d, struct defer_part *p)
 	part_activate(d, p, true);
 	LOG(LOG_INFO, "deferred_ready", LI("partition", p->id), LI("jobs", p->line.live), LI("next", p->next), LI("file_bytes", defer_store_bytes(d->store)));
 	consumer_commit_soon(d->m->consumer);
+	give_back(d);
 	due_now(d);
+	consumer_kick(d->m->consumer);
+}
+
+bool
+deferred_catching_up(const struct deferred *d)
+{
+	if (loop_now(d->m->loop) - d->assigned_ms > CATCH_UP_MS)
+		return false;
+	for (size_t i = 0; i < d->n_parts; i++)
+		if (d->parts[i] && d->parts[i]->assigned && !d->parts[i]->caught_up)
+			return true;
+	return false;
 }
 
 static void

@@ -13,11 +13,14 @@
 
 #define RETRY_MS 1000
 
+/* A stop waits for records that are on their way, not for timers. */
 static void
 mark_soon(struct deferred *d)
 {
-	if (!timer_armed(&d->mark))
-		timer_set(d->m->loop, &d->mark, d->m->phase == MASTER_DRAINING ? 0 : d->m->cfg->kafka_commit_interval);
+	if (d->m->phase == MASTER_DRAINING)
+		deferred_flush(d);
+	else if (!timer_armed(&d->mark))
+		timer_set(d->m->loop, &d->mark, d->m->cfg->kafka_commit_interval);
 }
 
 void

@@ -35,6 +35,7 @@ struct deferred {
 	struct timer sweep;             /* what has grown old is written again */
 	rd_kafka_message_t *stuck;      /* read, but there was no room for it */
 	size_t rewriting;               /* copies on their way */
+	int64_t assigned_ms;            /* loop time of the last assignment */
 	int64_t retention_ms;           /* of the topic; -1 unknown, or none */
 	bool full;                      /* told that deferred.jobs_max is reached */
 	bool list_full;

@@ -18,6 +18,11 @@ from poller import *  # noqa: E402,F403
 CONF = {"jobs.hold_max": "500ms", "kafka.commit_interval": "50ms"}
 
 
+def later(seconds):
+    """A time that far from now, or farther where all is slow."""
+    return rfc3339(seconds * SLOW)
+
+
 def deferred(d, *more):
     code, got, err = d.ctl("jobs", "--deferred", *more)
     return got["jobs"] if code == 0 else err
@@ -64,7 +69,7 @@ def headers_of(w):
 def order(t, w):
     d = Daemon(w, CONF)
     whens = [4.5, 3.6, 4.2, 3.9, 4.8, 3.3]
-    jobs = [job("due-%d" % i, generated(1), scheduled_at=rfc3339(s), metadata={"n": i}) for i, s in enumerate(whens)]
+    jobs = [job("due-%d" % i, generated(1), scheduled_at=later(s), metadata={"n": i}) for i, s in enumerate(whens)]
     w.push(*jobs, key=b"the key", headers={"traceparent": "00-%032x-%016x-01" % (7, 9)})
     seen = wait_deferred(d, 6)
     by_due = ["due-%d" % i for i in sorted(range(6), key=lambda i: whens[i])]
@@ -120,7 +125,7 @@ def uuid_of(topic, partition, offset):
 
 
 def cancel(t, w, d):
-    w.push(job("to-cancel", generated(1), scheduled_at=rfc3339(3600)), job("stays", generated(1), scheduled_at=rfc3339(3600)))
+    w.push(job("to-cancel", generated(1), scheduled_at=later(3600)), job("stays", generated(1), scheduled_at=later(3600)))
     wait_deferred(d, 2)
     code, got, err = d.ctl("job", "cancel", "to-cancel")
     t.is_((code, got and got["cancelled"]), (0, 1), "job cancel takes one that is deferred")
@@ -137,10 +142,10 @@ def bounds(t, w, d):
     r, _, dl = w.run(generated(1), scheduled_at=rfc3339(86400 * 32))
     t.is_((r["event_type"], r["error"]["class"]), ("job.failed", "policy"), "later than deferred.longest is refused by name")
     t.ok("scheduled_at" in r["error"]["message"] and "deferred.longest" in r["error"]["message"], "both are named", r["error"])
-    old = Daemon(w, dict(CONF, **{"kafka.message_max": "5000", "jobs.max_age": "1s"}), keep=stop(d))
-    r, _, dl = w.run(generated(1), scheduled_at=rfc3339(60), metadata={"x": "y" * 4600}, created_at=rfc3339(0))
+    old = Daemon(w, dict(CONF, **{"kafka.message_max": "5000", "jobs.max_age": "10s"}), keep=stop(d))
+    r, _, dl = w.run(generated(1), scheduled_at=later(60), metadata={"x": "y" * 4600})
     t.is_((r["event_type"], r["error"]["class"]), ("job.failed", "message_too_large"), "what Kafka would not take with its headers is a dead letter")
-    r, _, _ = w.run(generated(1), scheduled_at=rfc3339(2.5), created_at=rfc3339(0))
+    r, _, _ = w.run(generated(1), scheduled_at=later(2.5), created_at=rfc3339(-8))
     t.is_(r["event_type"], "job.completed", "jobs.max_age is about the first time a job is taken")
     return old
 
@@ -179,7 +184,7 @@ def killed(t, b):
     w = World(b, name="killed", partitions=2)
     d = Daemon(w, CONF)
     n = 40
-    w.push(*[job("k-%d" % i, generated(1), scheduled_at=rfc3339(3600 if i % 4 == 0 else 2)) for i in range(n)], partition=lambda i: i % 2)
+    w.push(*[job("k-%d" % i, generated(1), scheduled_at=later(3600 if i % 4 == 0 else 2)) for i in range(n)], partition=lambda i: i % 2)
     soon = ["k-%d" % i for i in range(n) if i % 4]
     w.results(len(soon), 30)
     # the marks, and the commits, are there
@@ -191,7 +196,7 @@ def killed(t, b):
     t.same_set(ids(left), ["k-%d" % i for i in range(0, n, 4)], "after kill -9 the others still wait")
     t.same_set(ids(w.reader("results").drain()), soon, "and what had ended beyond the frontier is not done again")
     # at any moment: the same twice may come, each with one result_id, and nothing is lost
-    w.push(*[job("m-%d" % i, generated(1), scheduled_at=rfc3339(1.5 + i * 0.1)) for i in range(30)], partition=lambda i: i % 2)
+    w.push(*[job("m-%d" % i, generated(1), scheduled_at=later(1.5 + i * 0.1)) for i in range(30)], partition=lambda i: i % 2)
     for k in range(2):
         want = len(soon) + 8 * (k + 1)
         w.results(want, 40)
@@ -226,7 +231,7 @@ def redelivered(t, b):
     """The offset of the first message was not committed: it comes again, and the copy that waits is the job."""
     w = World(b, name="again")
     d = Daemon(w, dict(CONF, **{"kafka.commit_interval": "60s"}))
-    w.push(*[job("a-%d" % i, generated(1), scheduled_at=rfc3339(4)) for i in range(5)])
+    w.push(*[job("a-%d" % i, generated(1), scheduled_at=later(4)) for i in range(5)])
     wait_deferred(d, 5)
     d.kill()
     d = Daemon(w, CONF, keep=d)
@@ -242,7 +247,7 @@ def redelivered(t, b):
 def rewritten(t, b):
     w = World(b, name="rewritten", deferred_partitions=1)
     d = Daemon(w, dict(CONF, **{"deferred.rewrite_interval": "1s"}))
-    w.push(*[job("w-%d" % i, generated(1), scheduled_at=rfc3339(5)) for i in range(4)])
+    w.push(*[job("w-%d" % i, generated(1), scheduled_at=later(5)) for i in range(4)])
     wait_deferred(d, 4)
     # each is written again each second; the frontier follows, so that retention may have what is before it
     wait_for("rewrites", lambda: d.metric("poller_deferred_rewrites_total", reason="retention") >= 8, 20, every=0.2)
@@ -263,7 +268,7 @@ def rewritten(t, b):
 def forged(t, b):
     w = World(b, name="forged", deferred_partitions=1)
     d = Daemon(w, CONF)
-    w.push(job("victim", generated(1), scheduled_at=rfc3339(8)))
+    w.push(job("victim", generated(1), scheduled_at=later(8)))
     victim = wait_deferred(d, 1)[0]
     _, _, _, raw, good = headers_of(w)[0]
     value = json.dumps(job("forged", generated(1))).encode()
@@ -328,7 +333,7 @@ def drained(t, b):
     """A stop marks and commits what has ended, and leaves who waits where it is; the second daemon has them."""
     w = World(b, name="drained")
     d = Daemon(w, CONF)
-    w.push(*[job("d-%d" % i, generated(1), scheduled_at=rfc3339(2 if i % 2 else 8)) for i in range(12)])
+    w.push(*[job("d-%d" % i, generated(1), scheduled_at=later(2 if i % 2 else 8)) for i in range(12)])
     w.results(6, 30)
     t.is_(d.stop(), 0, "stops while others wait")
     d = Daemon(w, CONF, name="second")
@@ -340,7 +345,7 @@ def drained(t, b):
 def rebalanced(t, b):
     w = World(b, name="two", partitions=2, deferred_partitions=4)
     first = Daemon(w, CONF, name="first")
-    w.push(*[job("r-%d" % i, generated(1), scheduled_at=rfc3339(14)) for i in range(24)], partition=lambda i: i % 2)
+    w.push(*[job("r-%d" % i, generated(1), scheduled_at=later(14)) for i in range(24)], partition=lambda i: i % 2)
     wait_deferred(first, 24)
     second = Daemon(w, CONF, name="second", ready=False)
     second.wait_log("deferred_ready", count=2, timeout=60)
