@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "common/broker.h"
@@ -211,6 +212,8 @@ on_exit_of(void *arg, int fd, uint32_t events)
 	/* Whoever spoke to it speaks to nobody now, and serves no further task. */
 	b->m->setup_generation++;
 	pool_refresh(b->m->pool);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EX_TEMPFAIL && b->ready_ms)
+		b->failures = 0;        /* it left for a fresh one, and was well */
 	backoff(b);
 }
 

@@ -403,6 +403,17 @@ def several(t, w, servers):
     t.is_((r["event_type"], {a for a, _ in servers.taken()[0]}), ("job.completed", {GOOD6}), "IPv6 is served")
 
 
+def replaced(t, w):
+    """/etc/hosts becomes another file, as resolv.conf does with each new network: whoever resolves reads the new one."""
+    path = os.path.join(folder(), "hosts")
+    with open(path, "w") as f:
+        f.write("127.0.0.1 localhost\n%s fresh.example\n" % GOOD)
+    subprocess.run(["mount", "--bind", path, "/etc/hosts"], check=True)
+    r, e, _ = w.run({"source_type": "http", "url": "http://fresh.example/", "retries": 0})
+    t.ok(r["event_type"] == "job.completed" and r["attempt"] == 1 and len(e) == 1, "a name of the new /etc/hosts is found, at no cost to the job", r.raw)
+    subprocess.run(["umount", "/etc/hosts"], check=True)
+
+
 # ---- ports, schemes, networks ---------------------------------------------------------------------------------------------------------
 
 def reload(d, **conf):
@@ -582,6 +593,7 @@ def main(t):
     d = Daemon(w, {"egress.deny": ["10.66.0.0/16"], "workers.count": 4, "retry.max_attempts": 0, "network.tasks_per_endpoint": 64})
     t.part(forbidden, w, servers, resolver)
     t.part(several, w, servers)
+    t.part(replaced, w)
     t.part(bounds, w, d, servers)
     t.part(tenants, w, d, servers)
     t.part(strangers, w, servers, pem, key)

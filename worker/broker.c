@@ -20,7 +20,7 @@
 
 #define WAIT_MS 200
 
-static struct { bool on; uint32_t seq; } broker;
+static struct { bool on, gone; uint32_t seq; } broker;
 
 void
 broker_init(const struct setup *s)
@@ -32,6 +32,12 @@ bool
 broker_on(void)
 {
 	return broker.on;
+}
+
+bool
+broker_gone(void)
+{
+	return broker.gone;
 }
 
 /*
@@ -52,6 +58,7 @@ connect(int fd, const struct sockaddr *sa, socklen_t n)
 static int
 gone(struct err *e)
 {
+	broker.gone = true;
 	return err_set(e, ERR_TRANSIENT, "the connector that makes connections for workers is gone; it is started again");
 }
 

@@ -114,7 +114,10 @@ start_resolve(struct peer *p)
 {
 	struct err e = ERR_INIT;
 
-	if (peer_may_resolve(p, &p->ask, &e)) {
+	/* resolv.conf or hosts is another file by now, which it has no leave to read: a fresh one has. */
+	if (sandbox_stale()) {
+		end(EX_TEMPFAIL, "a file that it may read was replaced; a fresh one takes over");
+	} else if (peer_may_resolve(p, &p->ask, &e)) {
 		refuse(p, &e, 0);
 	} else if (p->resolving >= RESOLVING_MAX) {
 		err_set(&e, ERR_TRANSIENT, "resolving %.200s: names that earlier tasks asked for are still being looked up", p->ask.host);

@@ -154,7 +154,7 @@ serve(struct channel *ch, struct emit *m, struct conns *conns, const struct setu
 			return die(EX_TEMPFAIL, "a directory or a file that it may read was replaced; a fresh worker takes over");
 		}
 		if (run_task(ch, m, conns, setup, &f, &cls, &e))
-			return end_code(ch, &e);
+			return broker_gone() && !ch->gone && !ch->broken ? die(EX_TEMPFAIL, "%s", e.text) : end_code(ch, &e);
 		if (descriptors_leaked(setup, conns)) {
 			/* what is still to be done at the end may need one */
 			close_range(IPC_SPOOL_FD + 1, ~0U, 0);

@@ -290,6 +290,7 @@ run_task(struct channel *ch, struct emit *m, struct conns *conns, const struct s
 	struct run r;
 	struct err why = ERR_INIT;
 	int64_t since = run_clock();
+	bool leave;
 	int rc;
 
 	if (ch->last) {
@@ -330,9 +331,13 @@ run_task(struct channel *ch, struct emit *m, struct conns *conns, const struct s
 	filter_free(r.filter);
 	task_spec_release(&task);
 	*cls = r.done.cls;
+	leave = rc && broker_gone() && !m->sent;
 	rc = -1;
 	if (ch->gone || ch->broken) {
 		*e = why;
+	} else if (leave) {
+		/* Answered by leaving: nothing has come of the task, and nobody is charged. */
+		err_set(e, ERR_SYSTEM, "the connector is gone; a fresh worker takes over");
 	} else {
 		task_done_encode(&r.done, channel_begin(ch, MSG_DONE));
 		rc = channel_send(ch, e);

@@ -203,6 +203,8 @@ int net_resolve(struct run *, const char *host, uint16_t port, struct net_target
 
 void broker_init(const struct setup *);
 bool broker_on(void);
+/* The connector has left this worker: it can serve no further task. */
+bool broker_gone(void);
 /* The addresses of t->host into t. As net_resolve. */
 int broker_resolve(struct run *, int family, struct net_target *t, struct err *);
 /* A connected socket to one of t's addresses at its port; *reached: which. -1 with err. */
