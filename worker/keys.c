@@ -662,6 +662,9 @@ answer(struct channel *ch, struct fetch *f, int rc, struct keys *k, const struct
 		*e = *why;
 		return -1;
 	}
+	/* Answered by leaving: nobody was asked, and nobody is charged. */
+	if (rc && broker_gone())
+		return err_set(e, ERR_SYSTEM, "the connector is gone; a fresh worker takes over");
 	if (!rc) {
 		struct buf *b = channel_begin(ch, MSG_KEYS);
 

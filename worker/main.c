@@ -86,6 +86,13 @@ end_code(const struct channel *ch, const struct err *e)
 	return die(ch->broken ? EX_SOFTWARE : EX_OSERR, "%s", e->text);
 }
 
+/* The same for a task that got no answer: one whose connector is gone is given to another worker. */
+static int
+task_code(const struct channel *ch, const struct err *e)
+{
+	return broker_gone() && !ch->gone && !ch->broken ? die(EX_TEMPFAIL, "%s", e->text) : end_code(ch, e);
+}
+
 static int
 receive_setup(struct channel *ch, struct setup *setup)
 {
@@ -143,7 +150,7 @@ serve(struct channel *ch, struct emit *m, struct conns *conns, const struct setu
 			return EX_OK;
 		if (f.type == MSG_KEYS_ASK) {
 			if (keys_task(ch, setup, &f, &e))
-				return end_code(ch, &e);
+				return task_code(ch, &e);
 			continue;
 		}
 		if (f.type != MSG_JOB)
@@ -154,7 +161,7 @@ serve(struct channel *ch, struct emit *m, struct conns *conns, const struct setu
 			return die(EX_TEMPFAIL, "a directory or a file that it may read was replaced; a fresh worker takes over");
 		}
 		if (run_task(ch, m, conns, setup, &f, &cls, &e))
-			return broker_gone() && !ch->gone && !ch->broken ? die(EX_TEMPFAIL, "%s", e.text) : end_code(ch, &e);
+			return task_code(ch, &e);
 		if (descriptors_leaked(setup, conns)) {
 			/* what is still to be done at the end may need one */
 			close_range(IPC_SPOOL_FD + 1, ~0U, 0);
