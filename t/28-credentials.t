@@ -248,7 +248,12 @@ def hostile(t, p):
             t.ok(False, "STS: %s: its words are fit to print" % what, repr(text))
     t.is_(canary.requests, [], "where the redirect led, nobody came")
     p.sts.answer = lambda r: (429, {"Retry-After": "86000"}, b"")
-    p.bad(t, "Retry-After beyond jobs.hold_max", p.role(role_session_name="later", retries=1), "transient", "jobs.hold_max")
+    p.w.push(job("later", p.role(role_session_name="later", retries=1)))
+    waits = wait_for("the deferred job", lambda: p.d.ctl("jobs", "--deferred")[1]["jobs"])[0]
+    t.ok((waits["job_id"], waits["reason"], waits["error"]) == ("later", "retry", "transient") and 85900 < waits["seconds"] <= 86000,
+         "Retry-After beyond jobs.hold_max: the job is deferred for as long", waits)
+    p.d.ctl("job", "cancel", "later")
+    t.is_(p.w.result_of("later")["event_type"], "job.cancelled", "and can be cancelled")
     p.sts.answer = None
 
 
