@@ -363,28 +363,40 @@ charge(const struct sched *s, struct queue *q, const struct task *t, int64_t pas
 		q->pass = pass;
 }
 
+/* One whose endpoint is full leaves the queue and waits there; each does so once. NULL: all of the key's do. */
+static struct task *
+pop_admitted(struct sched *s, struct lane *l, struct sched_key *k)
+{
+	while (k->total) {
+		enum job_priority p = whose_turn(k);
+		struct tenant *tn = tenant_with(&l->q[p], k);
+		struct task *t = TAILQ_FIRST(&tn->tasks);
+		int64_t pass = tn->pass;
+
+		take(l, p, tn, t);
+		if (endpoint_admit(s->m, t)) {
+			charge(s, &l->q[p], t, pass);
+			return t;
+		}
+	}
+	return NULL;
+}
+
 struct task *
 sched_pop(struct sched *s, size_t pool, enum worker_role role, const char *name)
 {
 	struct lane *l = lane_of(s, pool, role);
-	enum job_priority p;
 	struct sched_key *k;
-	struct tenant *tn;
 	struct task *t;
-	int64_t pass;
 
-	/* One whose endpoint is full leaves the queue and waits there; each does so once. */
-	do {
-		HASH_FIND_STR(l->keys, name, k);
-		if (!k || !k->total)
-			return NULL;
-		p = whose_turn(k);
-		tn = tenant_with(&l->q[p], k);
-		t = TAILQ_FIRST(&tn->tasks);
-		pass = tn->pass;
-		take(l, p, tn, t);
-	} while (!endpoint_admit(s->m, t));
-	charge(s, &l->q[p], t, pass);
+	HASH_FIND_STR(l->keys, name, k);
+	if (!k)
+		return NULL;
+	/* Held, since its last task may leave it here, and the name may be the key's own. */
+	k->workers++;
+	t = pop_admitted(s, l, k);
+	k->workers--;
+	key_drop(l, k);
 	return t;
 }
 

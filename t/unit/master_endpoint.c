@@ -221,6 +221,38 @@ START_TEST(alone)
 }
 END_TEST
 
+static bool
+any_key(void *arg, struct sched_key *k)
+{
+	(void)arg;
+	(void)k;
+	return true;
+}
+
+/* As pool_share.c asks: by the key's own name, which must outlive its last task's leaving. Seen by a sanitizer or valgrind. */
+START_TEST(the_last_of_its_key_waits)
+{
+	struct item *run[2] = { item("t", "http://a:80"), item("t", "http://a:80") }, *waits;
+	struct sched_key *k;
+
+	pop();
+	pop();
+	waits = item("t", "http://a:80");
+	sched_remove(m.sched, &waits->task);
+	waits->task.key = "t";
+	sched_push(m.sched, &waits->task);
+	k = sched_walk(m.sched, 0, ROLE_NETWORK, PRIORITY_NORMAL, any_key, NULL);
+	ck_assert_ptr_nonnull(k);
+	ck_assert_str_eq(k->name, "t");
+	ck_assert_ptr_null(sched_pop(m.sched, 0, ROLE_NETWORK, k->name));
+	ck_assert_ptr_nonnull(waits->task.parked);
+	ck_assert_uint_eq(sched_keys(m.sched, 0, ROLE_NETWORK), 0);
+	endpoint_ended(&m, &run[0]->task, false);
+	ck_assert_ptr_eq(sched_pop(m.sched, 0, ROLE_NETWORK, "t"), &waits->task);
+	endpoint_ended(&m, &run[1]->task, false);
+}
+END_TEST
+
 START_TEST(what_the_slot_remembers)
 {
 	struct item *a = item("t", "s3://x:443"), *b = item("t", "s3://x:443"), *c = item("t", "s3://x:443");
@@ -275,6 +307,7 @@ main(void)
 	tcase_add_loop_test(t, called_and_gone, 0, 2);
 	tcase_add_test(t, reloaded);
 	tcase_add_test(t, alone);
+	tcase_add_test(t, the_last_of_its_key_waits);
 	tcase_add_test(t, what_the_slot_remembers);
 	tcase_add_loop_test(t, kept_frames, 0, (int)ARRAY_LEN(kept));
 	srunner_set_tap(sr, "-");
