@@ -3,8 +3,8 @@
  *
  * Called by defer.c and deferred.c. Pure: knows no Kafka. What is read back may have been written by anybody with the
  * right to write there: every header is needed once, in its one form, within its bounds. A mark counts only with the
- * signature of the partition's key, which travels in the group's committed metadata; so nobody can make a job vanish
- * by writing to the topic.
+ * signature of the partition's key, which travels in the group's committed metadata; so no mark of a stranger ends a job.
+ * Who may write to the topic can still delay a job or repeat it: pollers alone should.
  */
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +17,7 @@
 #include "common/escape.h"
 #include "common/units.h"
 #include "common/xalloc.h"
+#include "common/job.h"
 #include "master/defer.h"
 #include "master/event_priv.h"
 #include "common/banned.h"
@@ -100,9 +101,9 @@ deferral_write(const struct deferral *d, struct out_record *out)
 
 /* ---- reading -------------------------------------------------------------------------------------------------------- */
 
-/* The header as a C string of at most max bytes. 0; 1 where there is none; -1 twice, too long, or with a byte that none of ours has. */
+/* The header as a C string of at most max bytes. 0; 1 where there is none; -1 twice, too long, not UTF-8 or with a NUL. */
 static int
-get(const struct out_header *h, size_t n, const char *name, char *out, size_t max)
+get_text(const struct out_header *h, size_t n, const char *name, char *out, size_t max)
 {
 	const struct out_header *found = NULL;
 
@@ -120,10 +121,28 @@ get(const struct out_header *h, size_t n, const char *name, char *out, size_t ma
 		return -1;
 	memcpy(out, found->value, found->n);
 	out[found->n] = '\0';
-	for (const char *p = out; *p; p++)
+	return 0;
+}
+
+/* The same of a word: -1 also with a byte that none of ours has. */
+static int
+get(const struct out_header *h, size_t n, const char *name, char *out, size_t max)
+{
+	int got = get_text(h, n, name, out, max);
+
+	for (const char *p = out; !got && *p; p++)
 		if ((unsigned char)*p <= ' ' || *p == 127)
 			return -1;
-	return 0;
+	return got;
+}
+
+/* A job's or a tenant's name, by the rule of jobs: a blank within it is nothing odd. */
+static int
+get_name(const struct out_header *h, size_t n, const char *name, char *out, size_t max)
+{
+	int got = get_text(h, n, name, out, max);
+
+	return got || !job_name_fault(out) ? got : -1;
 }
 
 static int
@@ -247,9 +266,9 @@ deferral_read(const struct out_header *h, size_t n, struct deferral *d, struct e
 	if (!count)
 		return bad(e, "deferred_count");
 	d->count = (uint32_t)count;
-	if (get(h, n, "job_id", d->job_id, sizeof(d->job_id) - 1))
+	if (get_name(h, n, "job_id", d->job_id, sizeof(d->job_id) - 1))
 		return bad(e, "job_id");
-	if (get(h, n, "org_id", d->org_id, sizeof(d->org_id) - 1))
+	if (get_name(h, n, "org_id", d->org_id, sizeof(d->org_id) - 1))
 		return bad(e, "org_id");
 	if (get(h, n, "error_type", d->error, sizeof(d->error) - 1) < 0 || (d->error[0] && err_class_by_name(d->error) < 0))
 		return bad(e, "error_type");

@@ -187,7 +187,10 @@ spawn_worker(struct slot *s, struct err *e)
 	s->generation++;
 	snprintf(slot_text, sizeof(slot_text), "%d", s->index);
 	snprintf(generation_text, sizeof(generation_text), "%u", s->generation);
-	if (s->spool_fd < 0 && (s->spool_fd = spool_open(s->m, e)) < 0)
+	/* A new one for each process: what one did to its descriptor's flags (O_DIRECT, say) would hold for all after it. */
+	spool_close(s);
+	s->spool_fd = spool_open(s->m, e);
+	if (s->spool_fd < 0)
 		return -1;
 	spec.spool_fd = s->spool_fd;
 	/* its number in the worker is IPC_BROKER_FD */

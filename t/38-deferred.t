@@ -69,12 +69,12 @@ def headers_of(w):
 def order(t, w):
     d = Daemon(w, CONF)
     whens = [4.5, 3.6, 4.2, 3.9, 4.8, 3.3]
-    jobs = [job("due-%d" % i, generated(1), scheduled_at=later(s), metadata={"n": i}) for i, s in enumerate(whens)]
+    jobs = [job("due-%d" % i, generated(1), scheduled_at=later(s), metadata={"n": i}, org_id="an org") for i, s in enumerate(whens)]
     w.push(*jobs, key=b"the key", headers={"traceparent": "00-%032x-%016x-01" % (7, 9)})
     seen = wait_deferred(d, 6)
     by_due = ["due-%d" % i for i in sorted(range(6), key=lambda i: whens[i])]
     t.is_(ids(seen), by_due, "jobs --deferred lists them, the next that is due first")
-    t.is_([(x["reason"], x["org_id"], x["times"], x["origin"]["topic"]) for x in seen], [("schedule", "default", 1, w.topics["jobs"])] * 6, "with reason, tenant and origin")
+    t.is_([(x["reason"], x["org_id"], x["times"], x["origin"]["topic"]) for x in seen], [("schedule", "an org", 1, w.topics["jobs"])] * 6, "with reason, tenant and origin")
     code, text, _ = d.ctl("jobs", "--deferred", json_out=False)
     t.ok(code == 0 and all(x in text for x in ("DUE", "REASON", "due-5", "schedule")), "and as a table", text)
     records = headers_of(w)
@@ -285,7 +285,7 @@ def forged(t, b):
     for name, bad in (("deferred_until", ["tomorrow", "-1", "1969-01-01T00:00:00Z", ""]), ("deferred_count", ["0", "-1", "1e3", "99999999999999999999"]),
                       ("deferred_tasks", ["", "0", "0.0.0", "0.0.0.2", "0.1.0.0", "0.0.0.0,", "00.0.0.0"]), ("origin_topic", ["", "a b", "x/../y", "\u00e9"]),
                       ("origin_partition", ["-1", "4294967296", "0x1"]), ("origin_offset", ["-1", "9223372036854775808", " 1"]), ("deferred_reason", ["sleep", ""]),
-                      ("job_id", ["", "a b", "x" * 256]), ("org_id", [""]), ("error_type", ["no_such"]), ("deferred_version", ["2", "01"])):
+                      ("job_id", ["", " ", "a\x1b[2Jb", "x" * 256]), ("org_id", ["", "\u202eo"]), ("error_type", ["no_such"]), ("deferred_version", ["2", "01"])):
         rows += [("%s %r" % (name, x[:12]), dict(good, **{name: x})) for x in bad]
     rows = [r for r in rows if not (r[0] in ("without traceparent", "without error_type", "without started_at"))]
     places = [send(h) for _, h in rows]

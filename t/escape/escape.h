@@ -26,6 +26,9 @@ enum {
 #define PRECIOUS "nobody has touched this"
 
 /* What the worker is told before it enters the sandbox. */
+/* Where the world listens: at an address of its own, since other tests knock at ports of 127.0.0.1 that were theirs. */
+#define WORLD_ADDRESS 0x7f2e2e01u      /* 127.46.46.1 */
+
 struct world {
 	char dir[64];           /* holds root/ and outside/ */
 	char root[96], outside[96];

@@ -37,7 +37,7 @@ static struct sockaddr_in
 loopback(unsigned port)
 {
 	return (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		.sin_addr.s_addr = htonl(WORLD_ADDRESS) };
 }
 
 static int

@@ -331,7 +331,7 @@ listen_unix(const char *path, bool abstract, int type)
 static int
 make_sockets(struct world *w)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(WORLD_ADDRESS) };
 	struct sockaddr_in6 a6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
 	int fd;
 
@@ -354,7 +354,7 @@ make_sockets(struct world *w)
 bool
 world_connects(uint16_t port)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = port, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = port, .sin_addr.s_addr = htonl(WORLD_ADDRESS) };
 	/* kept open: it is who waits */
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
