@@ -235,7 +235,7 @@ start(struct master *m, struct task *t, struct slot *s)
 	} else if (e.cls != ERR_OK || ipc_send(s->proc.fd, &b) != 1) {
 		/* The worker is gone, or its connector; its death is on the way. The task has lost nothing but a moment. */
 		t->attempt--;
-		sched_push(m->sched, t);
+		endpoint_again(m, t);
 		slot_kill(s, DEATH_KILLED, true);
 	} else {
 		dispatch_begin(m, t, s, deadline_of(m, t->job->job));

@@ -19,21 +19,32 @@
 #define LATELY_MS 300000                /* other work may come back so long after the last of it */
 #define CONNECTIONS_MAX 64              /* what one worker may say it keeps */
 
+struct count {                          /* tasks of one pool */
+	unsigned running, called;
+	unsigned room;                  /* call_next's */
+};
+
 struct endpoint {
 	char *name;
 	struct taskq parked;
 	unsigned n_parked, running;
 	unsigned called;                /* taken out of here and given to the scheduler, not yet come back from it */
+	struct count *in;               /* of both, those of each pool */
 	uint64_t tasks, failed;
 	int64_t used_ms;                /* loop time of the last start or end */
 	UT_hash_handle hh;              /* in order of first use */
 };
 
+struct begun {                          /* in one pool */
+	const struct endpoint *last;    /* of the task that was begun last; NULL: one without; never followed */
+	int64_t last_ms, before_ms;     /* loop time of that; of the last one that went elsewhere; 0: none */
+};
+
 struct endpoints {
 	struct endpoint *by_name;
 	size_t parked[PRIORITY__MAX];
-	const struct endpoint *last;    /* of the task that was begun last; NULL: one without; never followed */
-	int64_t last_ms, before_ms;     /* loop time of that; of the last one that went elsewhere; 0: none */
+	size_t pools;
+	struct begun *begun;            /* of each pool; made with the first task */
 };
 
 struct endpoints *
@@ -47,6 +58,7 @@ endpoint_free(struct endpoints *all, struct endpoint *p)
 {
 	HASH_DEL(all->by_name, p);
 	free(p->name);
+	free(p->in);
 	free(p);
 }
 
@@ -59,6 +71,7 @@ endpoints_free(struct endpoints *all)
 		return;
 	HASH_ITER(hh, all->by_name, p, next)
 		endpoint_free(all, p);
+	free(all->begun);
 	free(all);
 }
 
@@ -86,9 +99,24 @@ forget_one(struct endpoints *all)
 		endpoint_free(all, oldest);
 }
 
-static struct endpoint *
-endpoint_of(struct endpoints *all, const char *name)
+static struct begun *
+begun_in(const struct master *m, size_t pool)
 {
+	struct endpoints *all = m->endpoints;
+
+	if (!all->begun) {
+		all->pools = m->pool ? pool_crews(m->pool) : 1;
+		all->begun = xcalloc(all->pools, sizeof(*all->begun));
+	}
+	if (pool >= all->pools)
+		BUG("a task of no pool");
+	return &all->begun[pool];
+}
+
+static struct endpoint *
+endpoint_of(struct master *m, const char *name)
+{
+	struct endpoints *all = m->endpoints;
 	struct endpoint *p;
 
 	HASH_FIND_STR(all->by_name, name, p);
@@ -98,29 +126,31 @@ endpoint_of(struct endpoints *all, const char *name)
 		forget_one(all);
 	p = xcalloc(1, sizeof(*p));
 	p->name = xstrdup(name);
+	begun_in(m, 0);
+	p->in = xcalloc(all->pools, sizeof(*p->in));
 	TAILQ_INIT(&p->parked);
 	HASH_ADD_KEYPTR(hh, all->by_name, p->name, strlen(p->name), p);
 	return p;
 }
 
-/* Was anything but this endpoint's tasks begun lately? */
+/* Was anything but this endpoint's tasks begun lately by the pool's workers? They spare none for what goes to others. */
 static bool
-others_lately(const struct master *m, const struct endpoint *p)
+others_lately(const struct master *m, const struct endpoint *p, size_t pool)
 {
-	const struct endpoints *all = m->endpoints;
-	int64_t at = all->last == p ? all->before_ms : all->last_ms;
+	const struct begun *b = begun_in(m, pool);
+	int64_t at = b->last == p ? b->before_ms : b->last_ms;
 
 	return at && loop_now(m->loop) - at < LATELY_MS;
 }
 
-/* Tasks at once: the setting's, and less than all workers while there is other work for them. */
+/* Tasks at once of one pool: less than all its workers while there is other work for them. */
 static unsigned
-most(const struct master *m, const struct endpoint *p, const struct task *t)
+most_in(const struct master *m, const struct endpoint *p, size_t pool)
 {
 	unsigned max = (unsigned)m->cfg->network_tasks;
-	int64_t workers = m->pool ? (int64_t)pool_workers(m->pool, t->pool) : 0, share;
+	int64_t workers = m->pool ? (int64_t)pool_workers(m->pool, pool) : 0, share;
 
-	if (workers < SHARE_WORKERS_MIN || !others_lately(m, p))
+	if (workers < SHARE_WORKERS_MIN || !others_lately(m, p, pool))
 		return max;
 	share = workers * m->cfg->network_endpoint_share / 1000;
 	if (share < 1)
@@ -128,38 +158,84 @@ most(const struct master *m, const struct endpoint *p, const struct task *t)
 	return share < max ? (unsigned)share : max;
 }
 
+/*
+ * The setting's number counts all tasks, the share those of the task's pool. Those that were called have their places before
+ * any that comes anew, and are not in one another's way; nor in that of one which its tenant has called, or two that
+ * were called, here and there, could send each other away for ever.
+ */
+static bool
+has_room(const struct master *m, const struct endpoint *p, const struct task *t, bool anew)
+{
+	const struct count *in = &p->in[t->pool];
+
+	return p->running + (anew ? p->called : 0) < (unsigned)m->cfg->network_tasks &&
+	    in->running + (anew ? in->called : 0) < most_in(m, p, t->pool);
+}
+
 /* Of a task without an endpoint, p is NULL. */
 static void
-began(struct master *m, const struct endpoint *p)
+began(struct master *m, const struct endpoint *p, size_t pool)
 {
-	struct endpoints *all = m->endpoints;
+	struct begun *b = begun_in(m, pool);
 
-	if (all->last != p)
-		all->before_ms = all->last_ms;
-	all->last = p;
-	all->last_ms = loop_now(m->loop);
+	if (b->last != p)
+		b->before_ms = b->last_ms;
+	b->last = p;
+	b->last_ms = loop_now(m->loop);
+}
+
+static void
+call(struct endpoint *p, struct task *t)
+{
+	t->called = p;
+	t->endpoint_in = t->pool;
+	p->called++;
+	p->in[t->pool].called++;
+}
+
+/* How many of each pool have room now; the sum of all, of which no more than the whole endpoint has. */
+static unsigned
+rooms(const struct master *m, struct endpoint *p)
+{
+	unsigned max = (unsigned)m->cfg->network_tasks, used = p->running + p->called, sum = 0;
+
+	if (used >= max)
+		return 0;
+	for (size_t i = 0; i < m->endpoints->pools; i++) {
+		struct count *in = &p->in[i];
+		unsigned most = most_in(m, p, i), of_it = in->running + in->called;
+
+		in->room = of_it < most ? most - of_it : 0;
+		sum += in->room;
+	}
+	return sum < max - used ? sum : max - used;
 }
 
 /*
- * As many as have room now go to the scheduler. Called whenever there may be more room than before, which is not only at
- * a task's end: one that was called may be cancelled, or fail without a worker, and then nothing here would ever end.
+ * As many as have room now go to the scheduler; one whose pool has none holds up no other pool's. Called whenever there may
+ * be more room than before, which is not only at a task's end: one that was called may be cancelled, or fail without a
+ * worker, and then nothing here would ever end.
  */
 static void
 call_next(struct master *m, struct endpoint *p)
 {
-	struct task *t = TAILQ_FIRST(&p->parked), *before;
-	unsigned max = t ? most(m, p, t) : 0, used = p->running + p->called;
+	struct task *t = TAILQ_FIRST(&p->parked), *last = NULL, *before;
+	unsigned room = t ? rooms(m, p) : 0;
 
-	if (used >= max || !t)
-		return;
+	for (; t && room; t = TAILQ_NEXT(t, entry)) {
+		if (!p->in[t->pool].room)
+			continue;
+		p->in[t->pool].room--;
+		room--;
+		call(p, t);
+		last = t;
+	}
 	/* The last one first, since each goes to the front. */
-	for (unsigned room = max - used; room > 1 && TAILQ_NEXT(t, entry); room--)
-		t = TAILQ_NEXT(t, entry);
-	for (; t; t = before) {
+	for (t = last; t; t = before) {
 		before = TAILQ_PREV(t, taskq, entry);
+		if (!t->called)
+			continue;
 		endpoint_unpark(m, t);
-		t->called = p;
-		p->called++;
 		sched_push_first(m->sched, t);
 	}
 }
@@ -167,9 +243,28 @@ call_next(struct master *m, struct endpoint *p)
 static void
 came_back(struct task *t)
 {
-	if (t->called)
+	if (t->called) {
 		t->called->called--;
+		t->called->in[t->endpoint_in].called--;
+	}
 	t->called = NULL;
+}
+
+/* One that was called and finds no room any more keeps its turn. */
+static void
+park(struct master *m, struct endpoint *p, struct task *t, bool called)
+{
+	struct task *after = called ? TAILQ_FIRST(&p->parked) : NULL;
+
+	while (after && after->queued_ms <= t->queued_ms)
+		after = TAILQ_NEXT(after, entry);
+	if (after)
+		TAILQ_INSERT_BEFORE(after, t, entry);
+	else
+		TAILQ_INSERT_TAIL(&p->parked, t, entry);
+	p->n_parked++;
+	t->parked = p;
+	m->endpoints->parked[t->job->job->priority]++;
 }
 
 void
@@ -200,6 +295,7 @@ bool
 endpoint_admit(struct master *m, struct task *t)
 {
 	const char *name = name_of(t);
+	bool called = t->called, anew = !called && !t->was_called;
 	struct endpoint *p;
 
 	if (!tenant_admit(m, t)) {
@@ -211,15 +307,25 @@ endpoint_admit(struct master *m, struct task *t)
 	if (!name)
 		return true;
 	came_back(t);
-	p = endpoint_of(m->endpoints, name);
-	if (p->running < most(m, p, t))
+	p = endpoint_of(m, name);
+	if (has_room(m, p, t, anew))
 		return true;
-	TAILQ_INSERT_TAIL(&p->parked, t, entry);
-	p->n_parked++;
-	t->parked = p;
-	m->endpoints->parked[t->job->job->priority]++;
+	park(m, p, t, called);
+	/* Its place may be another pool's. */
+	if (called)
+		call_next(m, p);
 	tenant_passed(m, t);
 	return false;
+}
+
+void
+endpoint_again(struct master *m, struct task *t)
+{
+	const char *name = name_of(t);
+
+	if (name)
+		call(endpoint_of(m, name), t);
+	sched_push_first(m->sched, t);
 }
 
 void
@@ -247,12 +353,14 @@ endpoint_started(struct master *m, struct task *t, struct slot *s)
 	snprintf(s->tenant, sizeof(s->tenant), "%s", t->job->org_id);
 	tenant_started(m, t);
 	if (!name) {
-		began(m, NULL);
+		began(m, NULL, t->pool);
 		return;
 	}
-	t->endpoint = endpoint_of(m->endpoints, name);
-	began(m, t->endpoint);
+	t->endpoint = endpoint_of(m, name);
+	t->endpoint_in = t->pool;
+	began(m, t->endpoint, t->pool);
 	t->endpoint->running++;
+	t->endpoint->in[t->pool].running++;
 	t->endpoint->tasks++;
 	t->endpoint->used_ms = loop_now(m->loop);
 }
@@ -267,6 +375,7 @@ endpoint_ended(struct master *m, struct task *t, bool failed)
 		return;
 	t->endpoint = NULL;
 	p->running--;
+	p->in[t->endpoint_in].running--;
 	p->failed += failed;
 	p->used_ms = loop_now(m->loop);
 	call_next(m, p);

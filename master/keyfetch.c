@@ -59,7 +59,7 @@ send_ask(struct master *m, struct task *t, struct slot *s, struct buf *b)
 	}
 	ipc_finish(b);
 	if (e.cls != ERR_OK || ipc_send(s->proc.fd, b) != 1) {
-		sched_push(m->sched, t);
+		endpoint_again(m, t);
 		slot_kill(s, DEATH_KILLED, true);
 		return;
 	}
@@ -83,8 +83,10 @@ keyfetch_start(struct master *m, struct task *t, struct slot *s)
 		send_ask(m, t, s, &b);
 		break;
 	case KEYRING_WAIT:
+		endpoint_left(m, t);
 		break;
 	case KEYRING_HAVE:
+		endpoint_left(m, t);
 		t->needs_keys = false;
 		sched_push_first(m->sched, t);
 		break;

@@ -165,6 +165,7 @@ struct task {                       /* one source of one job */
 	struct endpoint *parked;        /* waits there; NULL: it does not */
 	struct endpoint *called;        /* waited there and is the scheduler's again; NULL: it did not, or was taken out since */
 	struct endpoint *endpoint;      /* counted there while it runs; NULL: it is not */
+	size_t endpoint_in;             /* the pool for which it counts there, called or running: a reload may give it another */
 	bool needs_keys;                /* QUEUED, RUNNING: for temporary credentials first; changed only while in no queue */
 	struct keyring_entry *awaits;   /* waits there for a fetch that is under way; NULL: it does not */
 	struct keyring_entry *fetches;  /* RUNNING: its worker fetches these, and lists nothing */
@@ -400,6 +401,8 @@ bool endpoint_admit(struct master *, struct task *);
 void endpoint_unpark(struct master *, struct task *);
 /* The task left the scheduler and does not start: who waits for the same endpoint may. */
 void endpoint_left(struct master *, struct task *);
+/* It was admitted, and its worker was gone: it is its tenant's next, and keeps its place. */
+void endpoint_again(struct master *, struct task *);
 /* network.tasks_per_endpoint may have changed. */
 void endpoints_reloaded(struct master *);
 size_t endpoints_parked(const struct endpoints *, enum job_priority);

@@ -13,8 +13,9 @@ struct item { struct jobrec rec; struct job job; struct source_conf source; stru
 
 static struct master m;
 static struct config cfg;
+static struct config_set set;
 static struct slot slot;
-static struct item *items[16];
+static struct item *items[64];
 static size_t n_items;
 
 static void
@@ -253,6 +254,212 @@ START_TEST(the_last_of_its_key_waits)
 }
 END_TEST
 
+/* ---- several pools ---------------------------------------------------------------------------------------------------- */
+
+static void
+two_pools(const char *tasks_per_endpoint)
+{
+	struct config_args args = { .file = NULL };
+	char text[256];
+
+	snprintf(text, sizeof(text), "network: {tasks_per_endpoint: %s, endpoint_share: 0.75}\n"
+	    "pools: {big: {workers: 16, tenants: [a]}, small: {workers: 4, tenants: [b]}}\n", tasks_per_endpoint);
+	ck_assert_int_eq(config_load_text(&set, "t.yaml", text, strlen(text), &args), 0);
+	m.cfg = &set.c;
+	m.pool = pool_new(&m);
+	sched_free(m.sched);
+	m.sched = sched_new(&m, pool_crews(m.pool));
+}
+
+static void
+no_pools(void)
+{
+	for (size_t i = 0; i < n_items; i++)
+		endpoint_ended(&m, &items[i]->task, false);
+	sched_free(m.sched);
+	m.sched = NULL;
+	pool_free(m.pool);
+	m.pool = NULL;
+	config_set_release(&set);
+}
+
+static struct item *
+item_in(size_t pool, const char *endpoint)
+{
+	struct item *i = item(pool ? "b" : "a", endpoint);
+
+	sched_lift(m.sched, &i->task);
+	i->task.pool = pool;
+	sched_push(m.sched, &i->task);
+	return i;
+}
+
+static struct item *
+pop_in(size_t pool)
+{
+	struct task *t = sched_pop(m.sched, pool, ROLE_NETWORK, "");
+
+	if (t)
+		endpoint_started(&m, t, &slot);
+	return t ? (struct item *)((char *)t - offsetof(struct item, task)) : NULL;
+}
+
+/* Each pool spares workers of its own from now on. */
+static void
+others_in_both(void)
+{
+	for (size_t pool = 0; pool < 2; pool++) {
+		struct item *other = item_in(pool, "http://other:80");
+
+		ck_assert_ptr_eq(pop_in(pool), other);
+		endpoint_ended(&m, &other->task, false);
+	}
+}
+
+/* The big pool has more tasks there than the small one may, and always a further one. */
+START_TEST(a_steady_pool_starves_no_other)
+{
+	struct item *a[9], *b;
+
+	two_pools("8");
+	others_in_both();
+	for (size_t i = 0; i < 8; i++) {
+		a[i] = item_in(0, "http://x:80");
+		ck_assert_ptr_eq(pop_in(0), a[i]);
+	}
+	b = item_in(1, "http://x:80");
+	ck_assert_ptr_null(pop_in(1));
+	a[8] = item_in(0, "http://x:80");
+	endpoint_ended(&m, &a[0]->task, false);
+	/* It was called: the place is kept for it, whoever asks first. */
+	ck_assert_ptr_null(pop_in(0));
+	ck_assert_ptr_eq(pop_in(1), b);
+	endpoint_ended(&m, &a[1]->task, false);
+	ck_assert_ptr_eq(pop_in(0), a[8]);
+	no_pools();
+}
+END_TEST
+
+/* 12 of 16 and 3 of 4 workers; whoever waits for his own pool's share is passed by. */
+START_TEST(each_pool_has_its_share)
+{
+	struct item *a[14], *b[4];
+
+	two_pools("16");
+	others_in_both();
+	for (size_t i = 0; i < ARRAY_LEN(a); i++)
+		a[i] = item_in(0, "http://x:80");
+	for (size_t i = 0; i < 12; i++)
+		ck_assert_ptr_eq(pop_in(0), a[i]);
+	ck_assert_ptr_null(pop_in(0));
+	for (size_t i = 0; i < ARRAY_LEN(b); i++)
+		b[i] = item_in(1, "http://x:80");
+	for (size_t i = 0; i < 3; i++)
+		ck_assert_ptr_eq(pop_in(1), b[i]);
+	ck_assert_ptr_null(pop_in(1));
+	endpoint_ended(&m, &b[0]->task, false);
+	ck_assert_ptr_nonnull(a[12]->task.parked);
+	ck_assert_ptr_null(pop_in(0));
+	ck_assert_ptr_eq(pop_in(1), b[3]);
+	endpoint_ended(&m, &a[0]->task, false);
+	ck_assert_ptr_eq(pop_in(0), a[12]);
+	ck_assert_ptr_null(pop_in(0));
+	ck_assert_ptr_nonnull(a[13]->task.parked);
+	/* While it waits a reload gives it to the other pool: that one's share counts. */
+	a[13]->task.pool = 1;
+	endpoint_ended(&m, &b[1]->task, false);
+	ck_assert_ptr_eq(pop_in(1), a[13]);
+	no_pools();
+}
+END_TEST
+
+/* What is at work in another pool wants none of this one's workers. */
+START_TEST(a_pool_without_other_work_spares_none)
+{
+	struct item *other;
+
+	two_pools("64");
+	other = item_in(1, "http://other:80");
+	ck_assert_ptr_eq(pop_in(1), other);
+	for (size_t i = 0; i < 16; i++)
+		item_in(0, "http://x:80");
+	for (size_t i = 0; i < 16; i++)
+		ck_assert_ptr_nonnull(pop_in(0));
+	/* The other one does. */
+	for (size_t i = 0; i < 4; i++)
+		item_in(1, "http://x:80");
+	for (size_t i = 0; i < 3; i++)
+		ck_assert_ptr_nonnull(pop_in(1));
+	ck_assert_ptr_null(pop_in(1));
+	no_pools();
+}
+END_TEST
+
+/* Its worker was gone: nobody takes its place meanwhile. */
+START_TEST(once_more)
+{
+	struct item *run[2] = { item("t", "http://a:80"), item("t", "http://a:80") }, *w[2], *later;
+	struct task *t;
+
+	w[0] = item("t", "http://a:80");
+	w[1] = item("t", "http://a:80");
+	pop();
+	pop();
+	ck_assert_ptr_null(pop());
+	endpoint_ended(&m, &run[0]->task, false);
+	later = item("t", NULL);
+	t = sched_pop(m.sched, 0, ROLE_NETWORK, "");
+	ck_assert_ptr_eq(t, &w[0]->task);
+	endpoint_again(&m, t);
+	endpoint_ended(&m, &later->task, false);
+	endpoints_reloaded(&m);
+	ck_assert_ptr_nonnull(w[1]->task.parked);
+	ck_assert_ptr_eq(pop(), w[0]);
+	ck_assert_ptr_eq(pop(), later);
+	ck_assert_ptr_null(pop());
+	/* Cancelled instead: the place is the next one's. */
+	endpoint_ended(&m, &w[0]->task, false);
+	t = sched_pop(m.sched, 0, ROLE_NETWORK, "");
+	ck_assert_ptr_eq(t, &w[1]->task);
+	endpoint_again(&m, t);
+	w[0] = item("t", "http://a:80");
+	ck_assert_ptr_eq(sched_pop(m.sched, 0, ROLE_NETWORK, ""), t);
+	endpoint_again(&m, t);
+	sched_remove(m.sched, t);
+	ck_assert_ptr_eq(pop(), w[0]);
+	endpoint_ended(&m, &w[0]->task, false);
+	endpoint_ended(&m, &run[1]->task, false);
+}
+END_TEST
+
+/* The setting became less while two were called: the first stays the first. */
+START_TEST(called_in_vain)
+{
+	struct item *run[2] = { item("t", "http://a:80"), item("t", "http://a:80") }, *w[3];
+
+	for (size_t i = 0; i < ARRAY_LEN(w); i++) {
+		w[i] = item("t", "http://a:80");
+		w[i]->task.queued_ms = (int64_t)i + 1;
+	}
+	pop();
+	pop();
+	ck_assert_ptr_null(pop());
+	endpoint_ended(&m, &run[0]->task, false);
+	ck_assert_ptr_null(w[0]->task.parked);
+	cfg.network_tasks = 1;
+	ck_assert_ptr_null(pop());
+	ck_assert_ptr_nonnull(w[0]->task.parked);
+	endpoint_ended(&m, &run[1]->task, false);
+	ck_assert_ptr_eq(pop(), w[0]);
+	ck_assert_ptr_null(pop());
+	endpoint_ended(&m, &w[0]->task, false);
+	ck_assert_ptr_eq(pop(), w[1]);
+	endpoint_ended(&m, &w[1]->task, false);
+	ck_assert_ptr_eq(pop(), w[2]);
+	endpoint_ended(&m, &w[2]->task, false);
+}
+END_TEST
+
 START_TEST(what_the_slot_remembers)
 {
 	struct item *a = item("t", "s3://x:443"), *b = item("t", "s3://x:443"), *c = item("t", "s3://x:443");
@@ -308,6 +515,11 @@ main(void)
 	tcase_add_test(t, reloaded);
 	tcase_add_test(t, alone);
 	tcase_add_test(t, the_last_of_its_key_waits);
+	tcase_add_test(t, a_steady_pool_starves_no_other);
+	tcase_add_test(t, each_pool_has_its_share);
+	tcase_add_test(t, a_pool_without_other_work_spares_none);
+	tcase_add_test(t, once_more);
+	tcase_add_test(t, called_in_vain);
 	tcase_add_test(t, what_the_slot_remembers);
 	tcase_add_loop_test(t, kept_frames, 0, (int)ARRAY_LEN(kept));
 	srunner_set_tap(sr, "-");
