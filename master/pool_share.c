@@ -309,8 +309,7 @@ worker_for(struct crew *c, enum worker_role role, struct sched_key *k)
 			c->lower_ms = loop_now(c->p->m->loop);
 		exchange(c, giving, role);
 	}
-	if (s)
-		c->unclaimed[role]--;
+	/* s stays unclaimed until it has a task: where all of the key's must wait, it is another's. */
 	k->met = !s;
 	return s;
 }
