@@ -20,6 +20,9 @@
  * that was written again): both copies carry the same origin, the same bytes and the same count, and stand in the same
  * partition. The later one stands for both; a lower count is a leftover. Records that are none of a poller's are
  * released at once and end as dead letters of class invalid_job, under their place in this topic.
+ *
+ * No room (deferred.jobs_max, deferred.store_max, a full disk): reading stops, releasing goes on, and what ends makes room.
+ * Marks and copies may stand unread meanwhile: then a job is repeated, with the same result_id, rather than held.
  */
 #include <malloc.h>
 #include <stdio.h>
@@ -39,6 +42,7 @@
 #define CATCH_UP_MS 10000
 #define GIVE_BACK_FROM 10000
 #define PARTITIONS_MAX 1000000
+#define RISK "meanwhile further deferred jobs are late, none is written again, and what stands longer than the topic's retention.ms is lost"
 
 /* ---- a record's bytes ------------------------------------------------------------------------------------------------ */
 
@@ -168,6 +172,9 @@ deferred_unassign(struct deferred *d)
 	if (d->stuck)
 		rd_kafka_message_destroy(d->stuck);
 	d->stuck = NULL;
+	/* Whoever is given next finds out anew: with nothing read it would never be known to be ready. */
+	d->no_room[0] = '\0';
+	d->full = false;
 }
 
 void
@@ -376,9 +383,9 @@ take(struct deferred *d, struct defer_part *p, const rd_kafka_message_t *msg)
 	buf_clear(&packed);
 	defer_record_pack(&r, &packed);
 	if (defer_store_put(d->store, d->m->cfg->deferred_store, packed.p, packed.len, &slot, &e) < 0) {
-		if (!d->trouble[0])
-			LOG(LOG_ERROR, "deferred_trouble", LS("trouble", e.text));
-		snprintf(d->trouble, sizeof(d->trouble), "deferred jobs are not read back: %s; %s", e.text, err_todo(e.cls));
+		if (!d->no_room[0])
+			LOG(LOG_ERROR, "deferred_no_room", LS("trouble", e.text), LI("jobs", d->index.n), LS("todo", "make room: " RISK));
+		snprintf(d->no_room, sizeof(d->no_room), "deferred jobs are not read back: %s; %s", e.text, err_todo(e.cls));
 		return false;
 	}
 	p->next = msg->offset + 1;
@@ -442,19 +449,48 @@ went_back(struct deferred *d, struct defer_part *p, int64_t offset)
 	LOG(LOG_WARN, "deferred_went_back", LI("partition", p->id), LI("offset", offset), LI("expected", p->next), LI("jobs", p->line.live));
 	part_clear(d, p);
 	p->epoch = consumer_epoch(d->m->consumer);
+	/* the report of a mark that is on its way is of the epoch before */
+	p->marking = false;
 	jobs_revoke(d->m->jobs, p->id, epoch);
 }
 
-/* There are more than may be known: what is known is released, since nobody knows when the end will be read. */
+/* The copies that they wait for will not be read: they are released themselves when they are due. */
+static void
+part_uncopied(struct deferred *d, struct defer_part *p)
+{
+	for (size_t i = p->line.head; i < p->line.n; i++) {
+		struct defer_entry *e = p->line.row[i].e;
+
+		if (!e || !e->rewritten_ms)
+			continue;
+		e->rewritten_ms = 0;
+		if (e->state == DEFER_WAITING && releases(p))
+			defer_wait(&d->index, e);
+	}
+}
+
+/* There are more than can be known: what is known is released, since nobody knows when the end will be read. */
+static void
+hold(struct deferred *d)
+{
+	d->held_ms = loop_now(d->m->loop);
+	for (size_t i = 0; i < d->n_parts; i++) {
+		if (d->parts[i] && d->copies)
+			part_uncopied(d, d->parts[i]);
+		if (d->parts[i] && d->parts[i]->assigned)
+			caught_up(d, d->parts[i]);
+	}
+	d->copies = false;
+	deferred_kick(d);
+}
+
 static void
 hold_full(struct deferred *d)
 {
 	if (!d->full)
-		LOG(LOG_WARN, "deferred_full", LI("jobs", d->index.n), LS("todo", "raise deferred.jobs_max: further deferred jobs are late until some are done"));
+		LOG(LOG_WARN, "deferred_full", LI("jobs", d->index.n), LS("todo", "raise deferred.jobs_max: " RISK));
 	d->full = true;
-	for (size_t i = 0; i < d->n_parts; i++)
-		if (d->parts[i] && d->parts[i]->assigned)
-			caught_up(d, d->parts[i]);
+	hold(d);
 }
 
 bool
@@ -487,8 +523,10 @@ deferred_message(struct deferred *d, rd_kafka_message_t *msg)
 			went_back(d, p, msg->offset);
 		if (!take(d, p, msg)) {
 			d->stuck = msg;
+			hold(d);
 			return;
 		}
+		d->no_room[0] = '\0';
 		if (d->index.n >= (size_t)d->m->cfg->deferred_jobs)
 			hold_full(d);
 		if (p->caught_up)
@@ -573,11 +611,12 @@ deferred_tick(struct deferred *d)
 {
 	rd_kafka_message_t *msg = d->stuck;
 
+	if (!deferred_room(d))
+		d->held_ms = loop_now(d->m->loop);
 	if (d->full && d->index.n < (size_t)d->m->cfg->deferred_jobs)
 		d->full = false;
 	if (msg) {
 		d->stuck = NULL;
-		d->trouble[0] = '\0';
 		deferred_message(d, msg);
 	}
 	deferred_kick(d);

@@ -38,8 +38,11 @@ struct deferred {
 	int64_t assigned_ms;            /* loop time of the last assignment */
 	int64_t retention_ms;           /* of the topic; -1 unknown, or none */
 	bool full;                      /* told that deferred.jobs_max is reached */
+	int64_t held_ms;                /* loop time when there last was no room to read */
+	bool copies;                    /* some were written again since the reading was held: their copies are awaited */
 	bool list_full;
-	char trouble[512];              /* "" none */
+	char trouble[512];              /* of the bytes that are kept: nothing is released; "" none */
+	char no_room[512];              /* of keeping more: nothing is read, what is known is released; "" none */
 };
 
 /* A record's parts; headers and bytes are borrowed from the buffer they were read from. */

@@ -6,7 +6,8 @@
  * again to the same partition, byte for byte; when the copy is read back it takes the place of the old one (deferred.c),
  * and until then neither is released.
  * The same is done with the first ones of a partition whose records are done for the most part, so that what a start has
- * to read stays in proportion to what waits. A copy that is lost is sent again.
+ * to read stays in proportion to what waits. A copy that is lost is sent again. While there is no room to read (deferred.c)
+ * nothing is written: its copy would not be read, and it would be written again and again.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #define SWEEP_MAX_MS 60000
 #define IN_FLIGHT_MAX 500
 #define AGAIN_MS 60000
+#define SETTLED_MS 10000        /* once there is room, until what stood unread has been read */
 #define SPAN_FREE 20000         /* records that may be done beyond as many as wait */
 
 struct copy { struct ticket ticket; struct deferred *d; int32_t partition; uint32_t epoch; int64_t offset; };
@@ -74,6 +76,7 @@ rewrite(struct deferred *d, struct defer_part *p, struct defer_entry *en, const 
 	} else {
 		/* Not released before the copy was read: it would be done, and then the copy again. */
 		en->rewritten_ms = loop_now(d->m->loop);
+		d->copies = true;
 		defer_unwait(&d->index, en);
 		metric_add(METRIC_DEFERRED_REWRITTEN, 1, reason, NULL);
 	}
@@ -115,13 +118,19 @@ part_sweep(struct deferred *d, struct defer_part *p, int64_t now_ms)
 	}
 }
 
+static bool
+settled(const struct deferred *d)
+{
+	return !d->held_ms || loop_now(d->m->loop) - d->held_ms > SETTLED_MS;
+}
+
 void
 deferred_sweep_due(void *arg)
 {
 	struct deferred *d = arg;
 	int64_t wait = interval(d) / 10;
 
-	if (d->m->phase == MASTER_RUNNING && !publisher_trouble(d->m->publisher))
+	if (d->m->phase == MASTER_RUNNING && !publisher_trouble(d->m->publisher) && deferred_room(d) && settled(d))
 		for (size_t i = 0; i < d->n_parts; i++)
 			if (d->parts[i] && d->parts[i]->assigned && d->parts[i]->caught_up)
 				part_sweep(d, d->parts[i], clock_real_ns() / 1000000);

@@ -134,7 +134,7 @@ deferred_cancel(struct deferred *d, const char *job_id)
 const char *
 deferred_trouble(const struct deferred *d)
 {
-	return d->trouble[0] ? d->trouble : NULL;
+	return d->trouble[0] ? d->trouble : d->no_room[0] ? d->no_room : NULL;
 }
 
 void

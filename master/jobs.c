@@ -642,6 +642,17 @@ jobs_cancel_one(struct jobrec *rec)
 		jobs_finish(rec);
 }
 
+/* It leaves for the deferred topic, which does not take it: it is in hand as before. */
+static void
+take_back(struct jobrec *rec)
+{
+	if (!rec->deferring || rec->pending)
+		return;
+	timer_cancel(rec->m->loop, &rec->timer);
+	rec->deferring = rec->finishing = false;
+	rec->holds = 0;
+}
+
 size_t
 jobs_cancel(struct jobs *j, const char *job_id)
 {
@@ -650,7 +661,10 @@ jobs_cancel(struct jobs *j, const char *job_id)
 
 	for (rec = TAILQ_FIRST(&j->list); rec; rec = next) {
 		next = TAILQ_NEXT(rec, entry);
-		if (rec->job_id && !strcmp(rec->job_id, job_id) && !rec->finishing && !rec->cancelled) {
+		if (!rec->job_id || strcmp(rec->job_id, job_id) || rec->cancelled)
+			continue;
+		take_back(rec);
+		if (!rec->finishing) {
 			LOG(LOG_WARN, "job_cancel", LS("job_id", job_id), LI("partition", rec->origin.partition),
 			    LI("offset", rec->origin.offset));
 			jobs_cancel_one(rec);

@@ -138,6 +138,23 @@ def cancel(t, w, d):
     t.ok(code == 64, "a deferred job has no state", err)
 
 
+def cancel_held(t, b):
+    """The deferred topic takes nothing: the job that should go there is still in hand, and can be cancelled."""
+    w = World(b, name="held")
+    d = Daemon(w, dict(CONF, **{"retry.max_delay": "60s"}))
+    w.push(job("goes", generated(1, delay="1s", error="transient", retries=1, retry_delay="30s")))
+    d.wait_log("job_started")
+    b.do("topic_error", w.topics["deferred"], 29)
+    d.wait_log("defer_held", job_id="goes")
+    _, got, _ = wait_for("a cancel", lambda: (lambda x: x if x[0] == 0 else None)(d.ctl("job", "cancel", "goes")), 10)
+    t.is_(got["cancelled"], 1, "a job that the deferred topic does not take is cancelled")
+    r = w.result_of("goes")
+    t.is_((r["event_type"], r["error"]["class"]), ("job.cancelled", "cancelled"), "it ends as cancelled")
+    m = conserved(t, d, 1, "cancelled while it was held")
+    t.is_(d.metric("poller_jobs_deferred_total", m), 0, "and was not deferred")
+    d.kill()
+
+
 def bounds(t, w, d):
     r, _, dl = w.run(generated(1), scheduled_at=rfc3339(86400 * 32))
     t.is_((r["event_type"], r["error"]["class"]), ("job.failed", "policy"), "later than deferred.longest is refused by name")
@@ -393,7 +410,7 @@ def main():
     t = Tap()
     need(t, "iis-pollerd", "iis-poller-worker", "iis-pollerctl")
     lanes(t, (MockBroker(t), whole, no_topic), (MockBroker(t), killed), (MockBroker(t), retries, forged), (MockBroker(t), redelivered, rewritten, drained),
-          (MockBroker(t), rebalanced))
+          (MockBroker(t), rebalanced), (MockBroker(t), cancel_held))
     t.done()
 
 

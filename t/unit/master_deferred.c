@@ -1,0 +1,363 @@
+/*
+ * master_deferred.c - unit tests of deferred.c and deferred_rewrite.c without Kafka: what happens where there is no room.
+ *
+ * The consumer, the publisher and the jobs are stand-ins below; records and reports come when a test says so.
+ */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "common/xalloc.h"
+#include "master/deferred_priv.h"
+#include "master/event_priv.h"
+#include "common/banned.h"
+
+static struct config_set set;
+static struct master m;
+static struct deferred *d;
+static uint32_t epoch;
+static int64_t accepted[100];           /* offsets, in the order of their release */
+static size_t n_accepted;
+static struct ticket *tickets[100];     /* records on their way */
+static size_t n_sent;
+static struct out_record record;        /* the headers of the message that is being read */
+
+/* ---- stand-ins --------------------------------------------------------------------------------------------------------- */
+
+uint32_t consumer_epoch(struct consumer *c) { (void)c; return ++epoch; }
+void consumer_kick(struct consumer *c) { (void)c; }
+void consumer_commit_soon(struct consumer *c) { (void)c; }
+bool consumer_may_read(const struct consumer *c) { (void)c; return true; }
+bool consumer_traceparent_valid(const char *text) { return text[0] != '\0'; }
+const char *publisher_trouble(const struct publisher *p) { (void)p; return NULL; }
+bool publish_room(const struct publisher *p, size_t n) { (void)p; (void)n; return true; }
+struct jobrec *jobs_find(const struct jobs *j, const struct origin *o) { (void)j; (void)o; return NULL; }
+void jobs_revoke(struct jobs *j, int32_t partition, uint32_t of) { (void)j; (void)partition; (void)of; }
+const char *origin_topic(const struct config *cfg, const struct origin *o) { return o->topic ? o->topic : cfg->topic_jobs; }
+int spool_open(struct master *mm, struct err *e) { (void)mm; (void)e; return memfd_create("spool", MFD_CLOEXEC); }
+
+void
+jobs_accept(struct jobs *j, const struct message *msg)
+{
+	(void)j;
+	ck_assert_uint_lt(n_accepted, ARRAY_LEN(accepted));
+	accepted[n_accepted++] = msg->at.offset;
+}
+
+int
+publish_send(struct publisher *p, enum out_topic topic, const struct out_record *r, struct ticket *t, struct err *e)
+{
+	(void)p;
+	(void)r;
+	(void)e;
+	ck_assert_int_eq(topic, OUT_DEFERRED);
+	ck_assert_uint_lt(n_sent, ARRAY_LEN(tickets));
+	tickets[n_sent++] = t;
+	return 0;
+}
+
+void metric_add(enum metric id, double v, const char *a, const char *b) { (void)id; (void)v; (void)a; (void)b; }
+void metric_set(enum metric id, double v, const char *a, const char *b) { (void)id; (void)v; (void)a; (void)b; }
+
+void
+kafka_topic_trouble(char *out, size_t size, const char *topic, rd_kafka_resp_err_t err)
+{
+	snprintf(out, size, "%s: %s", topic, rd_kafka_err2name(err));
+}
+
+/* librdkafka's: a message here is one of ours */
+void rd_kafka_message_destroy(rd_kafka_message_t *msg) { free(msg); }
+
+rd_kafka_resp_err_t
+rd_kafka_message_headers(const rd_kafka_message_t *msg, rd_kafka_headers_t **h)
+{
+	(void)msg;
+	*h = (rd_kafka_headers_t *)&record;
+	return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+rd_kafka_resp_err_t
+rd_kafka_header_get_all(const rd_kafka_headers_t *h, size_t i, const char **name, const void **value, size_t *n)
+{
+	const struct out_record *r = (const void *)h;
+
+	if (i >= r->n_headers)
+		return RD_KAFKA_RESP_ERR__NOENT;
+	*name = r->h[i].name;
+	*value = r->h[i].value;
+	*n = r->h[i].n;
+	return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+int64_t
+rd_kafka_message_timestamp(const rd_kafka_message_t *msg, rd_kafka_timestamp_type_t *type)
+{
+	*type = RD_KAFKA_TIMESTAMP_CREATE_TIME;
+	return msg->partition ? -1 : 1;  /* as old as can be */
+}
+
+static void
+quiet(void *arg, enum log_level l, const char *event, const struct log_field *f, size_t n)
+{
+	(void)arg;
+	(void)l;
+	(void)event;
+	(void)f;
+	(void)n;
+}
+
+/* ---- what the tests do -------------------------------------------------------------------------------------------------- */
+
+static void
+begin(const char *text)
+{
+	struct config_args args = { .file = NULL };
+	struct err e = ERR_INIT;
+
+	log_set_sink(quiet, NULL);
+	ck_assert_int_eq(config_load_text(&set, "t.yaml", text, strlen(text), &args), 0);
+	memset(&m, 0, sizeof(m));
+	m.cfg = &set.c;
+	m.loop = loop_new();
+	m.phase = MASTER_RUNNING;
+	m.deferred = d = deferred_new(&m);
+	ck_assert_int_eq(deferred_start(d, &e), 0);
+	timer_cancel(m.loop, &d->sweep);
+	n_accepted = n_sent = 0;
+}
+
+static void
+end(void)
+{
+	for (size_t i = 0; i < n_sent; i++)
+		if (tickets[i])
+			tickets[i]->delivered(tickets[i], DELIVERY_OK, NULL);
+	deferred_close(d);
+	deferred_free(d);
+	loop_free(m.loop);
+	config_set_release(&set);
+}
+
+static void
+assign(void)
+{
+	rd_kafka_topic_partition_t t = { .partition = 0, .offset = RD_KAFKA_OFFSET_INVALID };
+
+	deferred_assign(d, &t, 0);
+}
+
+static void
+end_of_partition(int64_t offset)
+{
+	rd_kafka_message_t *msg = xcalloc(1, sizeof(*msg));
+
+	msg->err = RD_KAFKA_RESP_ERR__PARTITION_EOF;
+	msg->offset = offset;
+	deferred_message(d, msg);
+}
+
+/* The job of this number, due in so many seconds, is read at the offset. */
+static void
+arrives(int64_t offset, int64_t job, int64_t seconds, size_t bytes)
+{
+	rd_kafka_message_t *msg = xcalloc(1, sizeof(*msg) + bytes);
+	struct deferral df = { .offset = job, .due_ns = clock_real_ns() + seconds * 1000000000, .received_ns = 1, .why = DEFER_SCHEDULE, .count = 1, .n_tasks = 1 };
+
+	snprintf(df.topic, sizeof(df.topic), "jobs");
+	snprintf(df.job_id, sizeof(df.job_id), "j-%lld", (long long)job);
+	snprintf(df.org_id, sizeof(df.org_id), "acme");
+	out_begin(&record, DEFER_HEADER_BYTES_MAX);
+	deferral_write(&df, &record);
+	msg->offset = offset;
+	msg->payload = msg + 1;
+	msg->len = bytes;
+	deferred_message(d, msg);
+}
+
+static void
+ends(int64_t offset)
+{
+	struct origin o = { .partition = 0, .offset = offset, .epoch = d->parts[0]->epoch, .deferred = true };
+
+	deferred_completed(d, &o);
+}
+
+/* As if all of them had become due. */
+static void
+release_all(void)
+{
+	for (struct defer_line *l = &d->parts[0]->line; d->index.n_heap;) {
+		struct defer_entry *e = defer_next(&d->index);
+
+		defer_unwait(&d->index, e);
+		e->due_ns = 0;
+		defer_wait(&d->index, e);
+		ck_assert_ptr_eq(e->line, l);
+		ck_assert(timer_armed(&d->due) || (deferred_kick(d), timer_armed(&d->due)));
+		d->due.fn(d->due.arg);
+	}
+}
+
+/* ---- tests -------------------------------------------------------------------------------------------------------------- */
+
+START_TEST(full_rewrites_nothing)
+{
+	begin("deferred: {jobs_max: 16}\n");
+	assign();
+	for (int i = 0; i < 15; i++)
+		arrives(i, i, 1000, 10);
+	end_of_partition(15);
+	ck_assert(deferred_room(d));
+	/* old as they are, all are written again, and wait for their copies */
+	deferred_sweep_due(d);
+	ck_assert_uint_eq(n_sent, 15);
+	ck_assert_uint_eq(d->index.n_heap, 0);
+	/* others come first, and there is no room to read the copies */
+	arrives(15, 15, 1000, 10);
+	ck_assert(!deferred_room(d));
+	ck_assert_msg(d->index.n_heap == 16, "%zu of 16 can be released", d->index.n_heap);
+	deferred_sweep_due(d);
+	ck_assert_msg(n_sent == 15, "nothing is written again while its copy could not be read, but %zu were", n_sent - 15);
+	release_all();
+	ck_assert_uint_eq(n_accepted, 16);
+	/* their ends make room; the copy of one that has ended is done once more, that of one in hand ends with it */
+	for (int i = 0; i < 8; i++)
+		ends(i);
+	ck_assert(deferred_room(d));
+	arrives(16, 0, -1, 10);
+	arrives(17, 9, -1, 10);
+	ck_assert_uint_eq(d->index.n_heap, 1);
+	ends(9);
+	ck_assert_uint_eq(deferred_frontier(d->parts[0]), 8);
+	/* what stands unread is read first, then it goes on */
+	deferred_sweep_due(d);
+	ck_assert_uint_eq(n_sent, 15);
+	d->held_ms -= 3600000;
+	deferred_sweep_due(d);
+	ck_assert_uint_eq(n_sent, 16);
+	end();
+}
+END_TEST
+
+START_TEST(full_store_releases)
+{
+	int64_t n = 0;
+
+	begin("deferred: {store_max: 1MiB}\n");
+	assign();
+	for (; deferred_room(d); n++)
+		arrives(n, n, 1000, 100000);
+	/* the last one found no room */
+	ck_assert_uint_eq(d->index.n, n - 1);
+	ck_assert_ptr_nonnull(deferred_trouble(d));
+	ck_assert_msg(strstr(deferred_trouble(d), "deferred.store_max") != NULL, "%s", deferred_trouble(d));
+	release_all();
+	ck_assert_msg(n_accepted == (size_t)n - 1, "known jobs are released, but %zu of %lld are", n_accepted, (long long)n - 1);
+	deferred_tick(d);
+	ck_assert(!deferred_room(d));
+	ends(0);
+	deferred_tick(d);
+	ck_assert(deferred_room(d));
+	ck_assert_ptr_null(deferred_trouble(d));
+	ck_assert_uint_eq(d->index.n, n - 1);
+	end();
+}
+END_TEST
+
+/* Bytes that cannot be read again are another thing: that ends by a restart only. */
+START_TEST(broken_store_stays)
+{
+	int64_t n = 0;
+
+	begin("deferred: {store_max: 1MiB}\n");
+	assign();
+	arrives(n++, 0, -1, 100);
+	d->parts[0]->line.row[0].e->slot.n++;
+	end_of_partition(1);
+	d->due.fn(d->due.arg);
+	ck_assert_uint_eq(n_accepted, 0);
+	ck_assert_msg(strstr(deferred_trouble(d), "restart") != NULL, "%s", deferred_trouble(d));
+	for (; deferred_room(d); n++)
+		arrives(n, n, -1, 100000);
+	deferred_tick(d);
+	d->due.fn(d->due.arg);
+	ck_assert_uint_eq(n_accepted, 0);
+	ck_assert_msg(strstr(deferred_trouble(d), "restart") != NULL, "%s", deferred_trouble(d));
+	d->parts[0]->line.row[0].e->slot.n--;
+	end();
+}
+END_TEST
+
+/* Given again while full: with nothing read it would not be known to be ready. */
+START_TEST(full_and_rebalanced)
+{
+	begin("deferred: {jobs_max: 16}\n");
+	assign();
+	for (int i = 0; i < 16; i++)
+		arrives(i, i, 1000, 10);
+	ck_assert(!deferred_room(d));
+	deferred_unassign(d);
+	ck_assert_uint_eq(d->index.n_heap, 0);
+	assign();
+	ck_assert(deferred_room(d));
+	arrives(16, 16, 1000, 10);
+	ck_assert(!deferred_room(d));
+	ck_assert_uint_eq(d->index.n_heap, 17);
+	end();
+}
+END_TEST
+
+START_TEST(marks_after_going_back)
+{
+	struct defer_part *p;
+
+	begin("deferred: {jobs_max: 1000}\n");
+	assign();
+	p = d->parts[0];
+	p->acked_key = true;
+	for (int i = 0; i < 3; i++)
+		arrives(i, i, -1, 10);
+	end_of_partition(3);
+	d->due.fn(d->due.arg);
+	ck_assert_uint_eq(n_accepted, 3);
+	ends(2);
+	deferred_flush(d);
+	ck_assert_uint_eq(n_sent, 1);
+	/* the topic was made anew: it begins at 0 */
+	for (int i = 0; i < 3; i++)
+		arrives(i, i + 10, -1, 10);
+	tickets[0]->delivered(tickets[0], DELIVERY_OK, NULL);
+	tickets[0] = NULL;
+	d->due.fn(d->due.arg);
+	ck_assert_uint_eq(n_accepted, 6);
+	ends(1);
+	deferred_flush(d);
+	ck_assert_msg(n_sent == 2, "what is done is marked again");
+	end();
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("deferred");
+	TCase *t = tcase_create("all");
+	SRunner *r;
+	int failed;
+
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, full_rewrites_nothing);
+	tcase_add_test(t, full_store_releases);
+	tcase_add_test(t, broken_store_stays);
+	tcase_add_test(t, full_and_rebalanced);
+	tcase_add_test(t, marks_after_going_back);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_set_tap(r, "-");
+	srunner_run_all(r, CK_SILENT);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
