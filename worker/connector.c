@@ -160,7 +160,7 @@ on_resolved(struct resolved *r)
 
 	if (p && p->id == r->peer) {
 		p->resolving--;
-		if (p->busy && p->ask.op == BROKER_RESOLVE && p->ask.seq == r->seq) {
+		if (p->busy && p->turn == r->turn) {
 			if (r->rc) {
 				resolver_error(r, &e);
 				refuse(p, &e, r->error);
@@ -172,12 +172,21 @@ on_resolved(struct resolved *r)
 	free(r);
 }
 
+/* What is under way is nobody's any more. */
+static void
+give_up(struct peer *p)
+{
+	attempt_free(p->attempt);
+	p->attempt = NULL;
+	p->busy = false;
+	p->turn++;
+}
+
 /* A fresh ask: what was under way was given up by its worker. */
 static void
 take_ask(struct peer *p, const struct broker_ask *q)
 {
-	attempt_free(p->attempt);
-	p->attempt = NULL;
+	give_up(p);
 	p->ask = *q;
 	p->busy = true;
 	if (q->op == BROKER_CONNECT)
@@ -252,10 +261,13 @@ take_grant(const struct frame *f, struct err *e)
 	if (broker_grant_decode(&g, f->payload, f->n, e))
 		return -1;
 	p = g.slot < hub.slots ? hub.peers[g.slot] : NULL;
-	if (g.slot >= hub.slots)
+	if (g.slot >= hub.slots) {
 		rc = err_set(e, ERR_WORKER_PROTOCOL, "the master granted something to a slot that is none");
-	else if (p)
+	} else if (p) {
+		/* What was asked for under one grant does not arrive under the next. */
+		give_up(p);
 		rc = peer_grant(p, &g, e);
+	}
 	broker_grant_release(&g);
 	return rc;
 }

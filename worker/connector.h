@@ -23,6 +23,7 @@ struct peer {                           /* a slot's worker */
 	struct known known[KNOWN_MAX];  /* what its names came to, since the grant */
 	size_t n_known;
 	bool busy;                      /* an ask is under way */
+	uint64_t turn;                  /* of the ask: one more with each ask and each grant, so that no answer is taken for another's */
 	struct broker_ask ask;
 	struct attempt *attempt;        /* CONNECT */
 	unsigned resolving;             /* names being resolved for it, given up ones too */
@@ -39,7 +40,7 @@ int peer_learn(struct peer *, const struct sockaddr *, struct broker_addr *, str
 /* connector_resolve.c: names in threads */
 struct resolved {                       /* one question and its outcome */
 	struct resolved *next;
-	uint64_t peer;
+	uint64_t peer, turn;
 	uint32_t slot, seq;
 	int family;
 	uint16_t port;

@@ -123,6 +123,7 @@ resolver_ask(const struct peer *p, const struct broker_ask *q)
 	struct resolved *r = xcalloc(1, sizeof(*r));
 
 	r->peer = p->id;
+	r->turn = p->turn;
 	r->slot = p->slot;
 	r->seq = q->seq;
 	r->family = q->family;
