@@ -129,6 +129,20 @@ defer_send(struct jobrec *rec)
 	buf_wipe(&out.value);
 }
 
+bool
+jobs_deferrable(const struct jobrec *rec)
+{
+	if (rec->finishing || rec->revoked || rec->cancelled || !rec->payload)
+		return false;
+	for (size_t i = 0; i < rec->n_tasks; i++) {
+		enum task_state s = rec->tasks[i].state;
+
+		if (s != TASK_NEW && s != TASK_QUEUED && s != TASK_RETRY)
+			return false;
+	}
+	return true;
+}
+
 int
 jobs_defer(struct jobrec *rec, int64_t due_ns, enum defer_why why, struct err *e)
 {
@@ -140,12 +154,8 @@ jobs_defer(struct jobrec *rec, int64_t due_ns, enum defer_why why, struct err *e
 		    (long long)(cfg->deferred_longest / 1000));
 	if (rec->finishing || rec->revoked || rec->cancelled || !rec->payload)
 		return err_set(e, ERR_UNSUPPORTED, "the job is ending");
-	for (size_t i = 0; i < rec->n_tasks; i++) {
-		enum task_state s = rec->tasks[i].state;
-
-		if (s != TASK_NEW && s != TASK_QUEUED && s != TASK_RETRY)
-			return err_set(e, ERR_UNSUPPORTED, "another source of the job runs or has ended");
-	}
+	if (!jobs_deferrable(rec))
+		return err_set(e, ERR_UNSUPPORTED, "another source of the job runs or has ended");
 	for (size_t i = 0; i < rec->n_tasks; i++) {
 		jobs_unqueue(&rec->tasks[i]);
 		task_set_state(rec->m, &rec->tasks[i], TASK_RETRY);

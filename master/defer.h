@@ -103,6 +103,7 @@ struct defer_entry {                    /* one record that is not done */
 	size_t heap;                    /* place there + 1; 0: not in it */
 	enum defer_state state;
 	bool cancel;                    /* an operator's wish: it ends when released */
+	bool quota;                     /* waits for one of its tenant's */
 	struct defer_entry *same;       /* next of the origins' bucket */
 	struct defer_entry *shadow;     /* that end with this one */
 };

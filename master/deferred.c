@@ -325,6 +325,7 @@ take_deferral(struct deferred *d, struct defer_part *p, const rd_kafka_message_t
 	e = entry_add(d, p, msg, &o, slot);
 	e->due_ns = df->due_ns;
 	e->count = df->count;
+	e->quota = df->why == DEFER_QUOTA;
 	e->job_hash = defer_hash(df->job_id, strlen(df->job_id));
 	if (old && old->state == DEFER_IN_HAND && df->count == old->count) {
 		e->state = DEFER_SHADOW;
@@ -337,6 +338,9 @@ take_deferral(struct deferred *d, struct defer_part *p, const rd_kafka_message_t
 		e->cancel = old->cancel;
 		if (e->cancel)
 			e->due_ns = 0;
+		/* The quota was changed while it was written again. */
+		else if (e->quota && e->count == old->count && old->due_ns < e->due_ns)
+			e->due_ns = old->due_ns;
 		deferred_entry_done(d, p, old);
 	}
 	if (releases(p))

@@ -101,6 +101,37 @@ is_job(struct deferred *d, const struct defer_entry *en, const char *job_id)
 	return is;
 }
 
+static void
+set_due(struct deferred *d, struct defer_entry *e, int64_t due_ns)
+{
+	/* Else as soon as its partition releases. */
+	bool waits = e->heap != 0;
+
+	if (waits)
+		defer_unwait(&d->index, e);
+	e->due_ns = due_ns;
+	if (waits)
+		defer_wait(&d->index, e);
+}
+
+void
+deferred_quotas_changed(struct deferred *d)
+{
+	int64_t now = clock_real_ns();
+	size_t n, hurried = 0;
+	struct defer_entry **list = collect(d, &n);
+
+	qsort(list, n, sizeof(struct defer_entry *), by_due);
+	for (size_t i = 0; i < n; i++)
+		if (list[i]->quota && !list[i]->cancel && list[i]->due_ns > now)
+			set_due(d, list[i], now + (int64_t)hurried++);
+	free(list);
+	if (!hurried)
+		return;
+	LOG(LOG_INFO, "deferred_quotas_changed", LI("jobs", hurried));
+	deferred_kick(d);
+}
+
 size_t
 deferred_cancel(struct deferred *d, const char *job_id)
 {
@@ -117,13 +148,7 @@ deferred_cancel(struct deferred *d, const char *job_id)
 		    LI("deferred_offset", e->offset));
 		e->cancel = true;
 		cancelled++;
-		if (!e->heap) {
-			e->due_ns = 0;  /* as soon as its partition releases */
-			continue;
-		}
-		defer_unwait(&d->index, e);
-		e->due_ns = 0;
-		defer_wait(&d->index, e);
+		set_due(d, e, 0);
 	}
 	free(list);
 	if (cancelled)

@@ -76,6 +76,9 @@ task_set_state(struct master *m, struct task *t, enum task_state to)
 		struct err e = ERR_INIT;
 
 		t->queued_ms = loop_now(m->loop);
+		/* It has not waited yet; the attempt before may have failed without a worker. */
+		t->was_called = false;
+		t->waits_ms = 0;
 		/* Where nothing takes it any more since a reload, it is refused when its turn comes. */
 		pool_assign(m->pool, t, &e);
 		t->needs_keys = keyring_wanted(m, t);

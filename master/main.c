@@ -245,6 +245,7 @@ reload(struct master *m, struct err *e)
 {
 	struct config_set fresh;
 	struct buf names = BUF_INIT;
+	bool limits_changed;
 	int ret = -1;
 
 	memset(&fresh, 0, sizeof(fresh));
@@ -259,6 +260,7 @@ reload(struct master *m, struct err *e)
 		m->setup_generation++;
 	if (!m->demo && config_restart_needed(&m->set.c, &fresh.c, &names))
 		LOG(LOG_WARN, "config_restart_needed", LS("settings", buf_str(&names)));
+	limits_changed = !config_table_same(&m->set.c, &fresh.c, CONFIG_TABLE_TENANTS);
 	config_take_reloadable(&m->set, &fresh);
 	m->config_generation++;
 	pool_refresh(m->pool);
@@ -266,6 +268,8 @@ reload(struct master *m, struct err *e)
 	endpoints_reloaded(m);
 	keyring_reloaded(m->keyring);
 	tenants_reloaded(m);
+	if (limits_changed)
+		deferred_quotas_changed(m->deferred);
 	ret = 0;
 out:
 	buf_release(&names);

@@ -325,6 +325,8 @@ int64_t tenant_deadline(const struct config *, const struct job *);
  * taken it the record is gone; it is accepted anew when it is due. 0; or -1 with the reason (ERR_POLICY: later than
  * deferred.longest; ERR_UNSUPPORTED: a source of the job runs or has ended), and nothing has changed. */
 int jobs_defer(struct jobrec *, int64_t due_ns, enum defer_why, struct err *);
+/* None of its sources runs or has ended, and it is not ending. */
+bool jobs_deferrable(const struct jobrec *);
 
 struct deferred *deferred_new(struct master *);
 int deferred_start(struct deferred *, struct err *);
@@ -337,6 +339,8 @@ bool deferred_holds(const struct deferred *, const struct origin *, const char *
 void deferred_kick(struct deferred *);
 /* Of the waiting jobs with this job_id: they end as cancelled. Returns their number. */
 size_t deferred_cancel(struct deferred *, const char *job_id);
+/* A reload has changed tenants' limits: those that wait for a quota ask again now, in the order in which they were due. */
+void deferred_quotas_changed(struct deferred *);
 /* NULL: fine. Else why deferred jobs are not read back. */
 const char *deferred_trouble(const struct deferred *);
 void deferred_refresh_metrics(const struct deferred *);

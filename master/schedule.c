@@ -224,6 +224,20 @@ tenant_of(struct queue *q, const char *name, int64_t make)
 	return t;
 }
 
+/* One whose quota has room is not put before those for which there was room already. */
+static void
+push_front(struct taskq *q, struct task *t)
+{
+	struct task *at = TAILQ_FIRST(q);
+
+	while (at && t->waits_called && at->waits_called && at->job->id < t->job->id)
+		at = TAILQ_NEXT(at, entry);
+	if (at)
+		TAILQ_INSERT_BEFORE(at, t, entry);
+	else
+		TAILQ_INSERT_TAIL(q, t, entry);
+}
+
 static void
 push(struct sched *s, struct task *t, bool first)
 {
@@ -240,7 +254,7 @@ push(struct sched *s, struct task *t, bool first)
 	tn->key = key_of(l, t->key ? t->key : "");
 	key_count(l, tn->key, p, 1);
 	if (first)
-		TAILQ_INSERT_HEAD(&tn->tasks, t, entry);
+		push_front(&tn->tasks, t);
 	else
 		TAILQ_INSERT_TAIL(&tn->tasks, t, entry);
 	tn->n++;

@@ -3,8 +3,10 @@
  * the workers.
  *
  * endpoint.c asks before a task is given out, so that a task passes here first. One that may not start waits here and goes
- * to the front of its tenant's queue when it may: nothing is dropped, and no other tenant's task waits behind it. Limits are
- * those of tenant.def and count per daemon. A tenant that has nothing in hand and was not seen for a while is forgotten.
+ * to the front of its tenant's queue when it may: nothing is dropped, and no other tenant's task waits behind it. A job whose
+ * token is further away than jobs.hold_max, and what a tenant has waiting beyond half of the jobs' queue, goes to the deferred
+ * topic, so that no tenant's backlog keeps others' jobs from being read. Limits are those of tenant.def and count per daemon.
+ * A tenant that has nothing in hand and was not seen for a while is forgotten.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,54 +14,18 @@
 #include <uthash.h>
 
 #include "common/xalloc.h"
-#include "master/master.h"
+#include "master/tenants_priv.h"
 #include "common/banned.h"
 
 #define TENANTS_KEPT 4096               /* idle ones beyond so many are forgotten, the longest idle first */
 #define LATELY_MS 300000                /* so long after its last task a tenant counts as one that may come back */
 #define LOOK_MS 100                     /* who was here lately is counted again after so long */
 #define TICK_MS 1000                    /* shares grow when others have been away for long enough */
-#define MINUTE_NS 60000000000LL
 #define ASKED_MAX 32                    /* tasks of a tenant that are asked in turn whether their pool has a place */
 #define BURST_PART 10                   /* of a minute's jobs, so many may start at once */
+#define SWEEP_MS 100                    /* so long after a task had to wait it is seen whether jobs must be deferred */
 
-enum wait { WAIT_NO, WAIT_TASKS, WAIT_SHARE, WAIT_RATE, WAIT__MAX };
 static const char *const wait_names[WAIT__MAX] = { "", "tasks", "share", "jobs_per_minute" };
-
-struct tenant_use {
-	struct tenants *all;
-	char *name;
-	struct taskq room[PRIORITY__MAX]; /* wait for a place */
-	struct taskq rate[PRIORITY__MAX]; /* wait for their minute */
-	unsigned n_room, n_rate, running;
-	unsigned *in;                   /* of running and called, those in each pool */
-	unsigned called;                /* taken out of here and given to the scheduler, not yet come back from it */
-	unsigned called_rate;           /* of these, those that waited for their minute */
-	enum wait why;                  /* of the last one that had to wait */
-	uint64_t started, waited;       /* tasks; those that had to wait */
-	int64_t waited_ms;
-	int64_t next_ns;                /* CLOCK_MONOTONIC: when the bucket of jobs a minute is full again */
-	int64_t seen_ms;                /* loop time of the last task that came, started or ended */
-	bool shown;                     /* has metrics of its own */
-	struct timer timer;             /* the next job's token */
-	TAILQ_ENTRY(tenant_use) entry;      /* of those with tasks that wait here */
-	bool listed;
-	UT_hash_handle hh;              /* in order of first use */
-};
-
-struct tenants {
-	struct master *m;
-	struct tenant_use *by_name;
-	TAILQ_HEAD(tenant_uses, tenant_use) waiting;
-	size_t parked[PRIORITY__MAX];
-	size_t pools;
-	size_t *busy;                   /* tasks that run or were called, in each pool */
-	size_t shown;
-	struct share share;             /* of the last look */
-	int64_t looked_ms;
-	bool stale;
-	struct timer tick;
-};
 
 /* ---- the tenants that are known ---------------------------------------------------------------------------------------- */
 
@@ -77,6 +43,7 @@ tenants_new(struct master *m)
 	all->busy = xcalloc(all->pools, sizeof(*all->busy));
 	TAILQ_INIT(&all->waiting);
 	timer_init(&all->tick, tick_due, all);
+	timer_init(&all->sweep, tenants_sweep_due, all);
 	return all;
 }
 
@@ -102,6 +69,7 @@ tenants_free(struct tenants *all)
 	HASH_ITER(hh, all->by_name, u, next)
 		forget(all, u);
 	timer_cancel(all->m->loop, &all->tick);
+	timer_cancel(all->m->loop, &all->sweep);
 	free(all->busy);
 	free(all);
 }
@@ -150,8 +118,8 @@ tenant_of(struct tenants *all, const char *name)
 	return u;
 }
 
-static const struct tenant_conf *
-conf_of(const struct tenant_use *u)
+const struct tenant_conf *
+tenant_use_conf(const struct tenant_use *u)
 {
 	return tenants_get(u->all->m->cfg, u->name);
 }
@@ -203,7 +171,7 @@ share_now(struct tenants *all, size_t pool)
 	HASH_ITER(hh, all->by_name, u, next)
 		if (lately(u)) {
 			s->active++;
-			s->weights += conf_of(u)->weight;
+			s->weights += tenant_use_conf(u)->weight;
 		}
 	all->looked_ms = now;
 	all->stale = false;
@@ -217,10 +185,10 @@ now_ns(void)
 }
 
 /* ns until a job may start after `before` others; 0: now. The bucket holds a tenth of a minute's jobs. */
-static int64_t
-token_wait(const struct tenant_use *u, size_t before)
+int64_t
+tenant_token_wait(const struct tenant_use *u, size_t before)
 {
-	const struct tenant_conf *c = conf_of(u);
+	const struct tenant_conf *c = tenant_use_conf(u);
 	int64_t each, burst, now = now_ns(), full = u->next_ns > now ? u->next_ns : now;
 
 	if (!c->jobs_per_minute)
@@ -234,7 +202,7 @@ token_wait(const struct tenant_use *u, size_t before)
 static void
 token_take(struct tenant_use *u)
 {
-	const struct tenant_conf *c = conf_of(u);
+	const struct tenant_conf *c = tenant_use_conf(u);
 	int64_t now = now_ns();
 
 	if (!c->jobs_per_minute)
@@ -255,7 +223,7 @@ wants_token(const struct task *t)
 static enum wait
 room_wait(struct tenant_use *u, const struct task *t)
 {
-	const struct tenant_conf *c = conf_of(u);
+	const struct tenant_conf *c = tenant_use_conf(u);
 
 	if (c->tasks && u->running + u->called >= (unsigned)c->tasks)
 		return WAIT_TASKS;
@@ -267,9 +235,16 @@ why_wait(struct tenant_use *u, const struct task *t)
 {
 	enum wait w = room_wait(u, t);
 
-	if (w == WAIT_NO && wants_token(t) && token_wait(u, u->called_rate) > 0)
+	if (w == WAIT_NO && wants_token(t) && tenant_token_wait(u, u->called_rate) > 0)
 		w = WAIT_RATE;
 	return w;
+}
+
+/* More than can start are not called: they would only wait elsewhere, before those that come with a higher priority. */
+static bool
+a_worker_is_free(const struct tenant_use *u, const struct task *t)
+{
+	return u->all->busy[t->pool] < pool_workers(u->all->m->pool, t->pool);
 }
 
 /* The first that may have a place now; of many that have none not all are asked. */
@@ -281,7 +256,7 @@ first_of(struct tenant_use *u, struct taskq q[PRIORITY__MAX])
 
 	for (int p = 0; p < PRIORITY__MAX; p++)
 		TAILQ_FOREACH(t, &q[p], entry) {
-			if (room_wait(u, t) == WAIT_NO)
+			if (a_worker_is_free(u, t) && room_wait(u, t) == WAIT_NO)
 				return t;
 			if (++asked == ASKED_MAX)
 				return NULL;
@@ -294,9 +269,58 @@ arm(struct tenant_use *u)
 {
 	/* Without a place the minute is not what it waits for. */
 	if (u->n_rate && !timer_armed(&u->timer) && first_of(u, u->rate))
-		timer_set(u->all->m->loop, &u->timer, token_wait(u, u->called_rate) / 1000000 + 1);
+		timer_set(u->all->m->loop, &u->timer, tenant_token_wait(u, u->called_rate) / 1000000 + 1);
 	if (!timer_armed(&u->all->tick))
 		timer_set(u->all->m->loop, &u->all->tick, TICK_MS);
+}
+
+/* By arrival: one that was called and found the place taken, or is read back from the deferred topic, has its old turn. */
+static bool
+came_before(const struct task *a, const struct task *b)
+{
+	const struct jobrec *x = a->job, *y = b->job;
+
+	if (x->first_received_ns != y->first_received_ns)
+		return x->first_received_ns < y->first_received_ns;
+	return x->id != y->id ? x->id < y->id : a->index < b->index;
+}
+
+static void
+enqueue(struct taskq *q, struct task *t)
+{
+	bool early = t->was_called || t->job->deferrals;
+	struct task *at = early ? TAILQ_FIRST(q) : TAILQ_LAST(q, taskq);
+
+	if (early) {
+		while (at && !came_before(t, at))
+			at = TAILQ_NEXT(at, entry);
+		if (at)
+			TAILQ_INSERT_BEFORE(at, t, entry);
+		else
+			TAILQ_INSERT_TAIL(q, t, entry);
+		return;
+	}
+	while (at && came_before(t, at))
+		at = TAILQ_PREV(at, taskq, entry);
+	if (at)
+		TAILQ_INSERT_AFTER(q, at, t, entry);
+	else
+		TAILQ_INSERT_HEAD(q, t, entry);
+}
+
+static void
+relist(struct tenant_use *u, struct task *t)
+{
+	t->waits_at = u;
+	if (t->waits_rate)
+		u->n_rate++;
+	else
+		u->n_room++;
+	u->all->parked[t->job->job->priority]++;
+	if (!u->listed)
+		TAILQ_INSERT_TAIL(&u->all->waiting, u, entry);
+	u->listed = true;
+	arm(u);
 }
 
 static void
@@ -305,27 +329,17 @@ park(struct tenant_use *u, struct task *t, enum wait why)
 	enum job_priority p = t->job->job->priority;
 	struct taskq *q = why == WAIT_RATE ? &u->rate[p] : &u->room[p];
 
-	/* Who was called and found the place taken keeps its turn. */
-	if (t->was_called)
-		TAILQ_INSERT_HEAD(q, t, entry);
-	else
-		TAILQ_INSERT_TAIL(q, t, entry);
-	if (why == WAIT_RATE)
-		u->n_rate++;
-	else
-		u->n_room++;
+	enqueue(q, t);
 	if (!t->was_called) {
 		u->waited++;
 		t->waits_ms = loop_now(u->all->m->loop);
 	}
-	t->waits_at = u;
 	t->waits_rate = why == WAIT_RATE;
 	u->why = why;
-	u->all->parked[p]++;
-	if (!u->listed)
-		TAILQ_INSERT_TAIL(&u->all->waiting, u, entry);
-	u->listed = true;
-	arm(u);
+	u->grew = true;
+	if (!timer_armed(&u->all->sweep))
+		timer_set(u->all->m->loop, &u->all->sweep, SWEEP_MS);
+	relist(u, t);
 }
 
 static void
@@ -349,14 +363,24 @@ unpark(struct task *t)
 	}
 }
 
-/* The next that may start goes to the scheduler; false: none may. */
+/* It waits for its minute no longer, but for a place. */
+static void
+move_to_room(struct tenant_use *u, struct task *t)
+{
+	unpark(t);
+	t->waits_rate = false;
+	enqueue(&u->room[t->job->job->priority], t);
+	relist(u, t);
+}
+
+/* The next that may start is put behind those that go to the scheduler; false: none may. */
 static bool
-call_one(struct tenant_use *u)
+call_one(struct tenant_use *u, struct taskq *called)
 {
 	struct task *t = first_of(u, u->room);
 
 	/* Those that were called take tokens, too. */
-	if (!t && token_wait(u, u->called_rate) == 0)
+	if (!t && tenant_token_wait(u, u->called_rate) == 0)
 		t = first_of(u, u->rate);
 	if (!t)
 		return false;
@@ -368,32 +392,56 @@ call_one(struct tenant_use *u)
 	t->called_in = t->pool;
 	u->in[t->pool]++;
 	u->all->busy[t->pool]++;
-	sched_push_first(u->all->m->sched, t);
+	TAILQ_INSERT_TAIL(called, t, entry);
 	return true;
 }
 
-/* Some task has ended, or a limit has changed: who waits may be called. Whoever was called is asked last the next time. */
+/* The last one first, since each goes to the front. */
 static void
-call_next(struct tenants *all)
+push_called(struct tenants *all, struct taskq *called)
+{
+	struct task *t;
+
+	while ((t = TAILQ_LAST(called, taskq))) {
+		TAILQ_REMOVE(called, t, entry);
+		sched_push_first(all->m->sched, t);
+	}
+}
+
+/* One of each tenant. Whoever was called is asked last the next time. */
+static bool
+call_round(struct tenants *all, struct taskq *called)
 {
 	struct tenant_use *u, *next, *last = TAILQ_LAST(&all->waiting, tenant_uses);
-	bool more = last != NULL;
+	bool more = last != NULL, any = false;
 
 	for (u = TAILQ_FIRST(&all->waiting); more && u; u = next) {
-		unsigned called = u->called;
+		bool one;
 
 		next = TAILQ_NEXT(u, entry);
 		more = u != last;
-		while (call_one(u))
-			;
+		one = call_one(u, called);
+		any = any || one;
 		if (!u->listed)
 			continue;
 		arm(u);
-		if (u->called == called)
+		if (!one)
 			continue;
 		TAILQ_REMOVE(&all->waiting, u, entry);
 		TAILQ_INSERT_TAIL(&all->waiting, u, entry);
 	}
+	return any;
+}
+
+/* Some task has ended, or a limit has changed: who waits may be called. */
+static void
+call_next(struct tenants *all)
+{
+	struct taskq called = TAILQ_HEAD_INITIALIZER(called);
+
+	while (call_round(all, &called))
+		;
+	push_called(all, &called);
 }
 
 static void
@@ -409,11 +457,13 @@ static void
 token_due(void *arg)
 {
 	struct tenant_use *u = arg;
+	struct taskq called = TAILQ_HEAD_INITIALIZER(called);
 
-	while (call_one(u))
+	while (call_one(u, &called))
 		;
 	if (u->listed)
 		arm(u);
+	push_called(u->all, &called);
 }
 
 /* ---- what endpoint.c tells ---------------------------------------------------------------------------------------------------- */
@@ -460,16 +510,36 @@ tenant_unpark(struct task *t)
 	return true;
 }
 
+/* Its other sources that wait for the minute wait for a place alone now. */
+static bool
+has_its_token(struct tenant_use *u, struct jobrec *rec)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < rec->n_tasks; i++) {
+		struct task *t = &rec->tasks[i];
+
+		if (t->waits_at == u && t->waits_rate) {
+			move_to_room(u, t);
+			any = true;
+		}
+	}
+	return any;
+}
+
 void
 tenant_started(struct master *m, struct task *t)
 {
 	struct tenant_use *u;
+	bool moved = false;
 
 	if (!m->tenants)
 		return;
 	u = t->tenant = tenant_of(m->tenants, t->job->org_id);
-	if (wants_token(t))
+	if (wants_token(t)) {
 		token_take(u);
+		moved = has_its_token(u, t->job);
+	}
 	if (t->was_called) {
 		int64_t ms = loop_now(m->loop) - t->waits_ms;
 
@@ -483,6 +553,8 @@ tenant_started(struct master *m, struct task *t)
 	u->in[t->pool]++;
 	u->all->busy[t->pool]++;
 	seen(u);
+	if (moved)
+		call_next(m->tenants);
 }
 
 void
@@ -521,17 +593,17 @@ tenants_reloaded(struct master *m)
 
 		/* The rate may be another, or none. */
 		timer_cancel(m->loop, &u->timer);
+		u->later_ns = 0;
+		u->grew = u->listed;
 		if (u->next_ns > now_ns() + MINUTE_NS)
 			u->next_ns = now_ns() + MINUTE_NS;
 		/* One that waits for its minute may wait for a place now. */
-		for (int p = 0; p < PRIORITY__MAX && !conf_of(u)->jobs_per_minute; p++)
-			while ((t = TAILQ_FIRST(&u->rate[p]))) {
-				unpark(t);
-				t->was_called = false;
-				park(u, t, WAIT_TASKS);
-			}
+		for (int p = 0; p < PRIORITY__MAX && !tenant_use_conf(u)->jobs_per_minute; p++)
+			while ((t = TAILQ_FIRST(&u->rate[p])))
+				move_to_room(u, t);
 	}
 	call_next(m->tenants);
+	timer_set(m->loop, &m->tenants->sweep, SWEEP_MS);
 }
 
 size_t
@@ -581,7 +653,7 @@ tenants_refresh_metrics(struct master *m)
 static void
 view(const struct tenant_use *u, struct tenant_view *v)
 {
-	const struct tenant_conf *c = conf_of(u);
+	const struct tenant_conf *c = tenant_use_conf(u);
 
 	*v = (struct tenant_view){ .name = u->name, .entry = tenant_entry_name(c), .conf = c, .running = u->running,
 		.waiting = u->n_room + u->n_rate, .why = wait_names[u->why], .started = u->started, .waited = u->waited,

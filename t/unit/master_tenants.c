@@ -70,7 +70,7 @@ push_of(const char *org, enum job_priority p)
 	i->source.type = SOURCE_LOCAL;
 	snprintf(i->org, sizeof(i->org), "%s", org);
 	i->job = (struct job){ .sources = &i->source, .n_sources = 1, .priority = p };
-	i->rec = (struct jobrec){ .m = &m, .job = &i->job, .org_id = i->org };
+	i->rec = (struct jobrec){ .m = &m, .job = &i->job, .org_id = i->org, .id = n_items };
 	i->task.job = &i->rec;
 	tenant_seen(&m, org);
 	sched_push(m.sched, &i->task);
@@ -280,6 +280,152 @@ START_TEST(jobs_a_minute)
 }
 END_TEST
 
+static struct item *
+push_to(const char *org, const char *endpoint)
+{
+	struct item *i = push(org);
+
+	snprintf(i->endpoint, sizeof(i->endpoint), "%s", endpoint);
+	i->source.endpoint = i->endpoint;
+	return i;
+}
+
+START_TEST(in_order_of_arrival)
+{
+	struct item *b, *a[8], *i;
+	int n = 2;
+
+	/* Another tenant has the endpoint; a's tasks are called in turn, and all wait there. */
+	begin("workers: {count: 8}\nnetwork: {tasks_per_endpoint: 1}\ntenants: {a: {tasks: 2}}\n");
+	b = push_to("b", "sftp://x:22");
+	ck_assert_ptr_eq(start(), b);
+	a[0] = push("a");
+	a[1] = push("a");
+	ck_assert_ptr_eq(start(), a[0]);
+	ck_assert_ptr_eq(start(), a[1]);
+	for (int k = 2; k < 8; k++)
+		a[k] = push_to("a", "sftp://x:22");
+	ck_assert_ptr_null(start());
+	ck_assert_uint_eq(waiting(), 6);
+	stop(a[0]);
+	ck_assert_ptr_null(start());
+	stop(a[1]);
+	ck_assert_ptr_null(start());
+	/* They go there and back. */
+	push("a");
+	push("a");
+	ck_assert_ptr_nonnull(start());
+	ck_assert_ptr_nonnull(start());
+	stop(b);
+	ck_assert_ptr_null(start());
+	for (size_t k = 0; k < n_items; k++)
+		if (items[k]->running)
+			stop(items[k]);
+	while ((i = start())) {
+		ck_assert_ptr_eq(i, a[n]);
+		n++;
+		stop(i);
+	}
+	ck_assert_int_eq(n, 8);
+	end();
+}
+END_TEST
+
+START_TEST(no_more_are_called_than_can_start)
+{
+	struct config_args args = { .file = NULL };
+	static const char more[] = "workers: {count: 3}\n";
+	struct config_set fresh;
+	struct item *first, *a[20];
+
+	begin("workers: {count: 3}\ntenants: {a: {tasks: 1}}\n");
+	first = push("a");
+	ck_assert_ptr_eq(start(), first);
+	for (int i = 0; i < 20; i++)
+		a[i] = push("a");
+	ck_assert_ptr_null(start());
+	ck_assert_int_eq(config_load_text(&fresh, "t.yaml", more, strlen(more), &args), 0);
+	config_take_reloadable(&set, &fresh);
+	config_set_release(&fresh);
+	tenants_reloaded(&m);
+	ck_assert_uint_eq(sched_waiting(m.sched, 0, ROLE_LOCAL), 2);
+	ck_assert_ptr_eq(start(), a[0]);
+	ck_assert_ptr_eq(start(), a[1]);
+	stop(first);
+	ck_assert_uint_eq(sched_waiting(m.sched, 0, ROLE_LOCAL), 1);
+	ck_assert_ptr_eq(start(), a[2]);
+	end();
+}
+END_TEST
+
+START_TEST(one_token_for_all_sources)
+{
+	struct item *i = xcalloc(1, sizeof(*i)), *other;
+	struct task task[3] = { { .job = &i->rec, .index = 0 }, { .job = &i->rec, .index = 1 }, { .job = &i->rec, .index = 2 } };
+	struct task *t;
+
+	/* Six at once, then one a second. */
+	begin("workers: {count: 20}\ntenants: {a: {jobs_per_minute: 60}}\n");
+	items[n_items++] = i;
+	snprintf(i->org, sizeof(i->org), "a");
+	i->source.type = SOURCE_LOCAL;
+	i->job = (struct job){ .sources = (struct source_conf[3]){ i->source, i->source, i->source }, .n_sources = 3, .priority = PRIORITY_NORMAL };
+	for (int k = 0; k < 6; k++) {
+		other = push("a");
+		ck_assert_ptr_eq(start(), other);
+	}
+	i->rec = (struct jobrec){ .m = &m, .job = &i->job, .org_id = i->org, .id = 9, .tasks = task, .n_tasks = 3 };
+	for (int k = 0; k < 3; k++)
+		sched_push(m.sched, &task[k]);
+	ck_assert_ptr_null(sched_pop(m.sched, 0, ROLE_LOCAL, ""));
+	ck_assert_uint_eq(waiting(), 3);
+	while (waiting() == 3)
+		loop_once(m.loop, 1000);
+	t = sched_pop(m.sched, 0, ROLE_LOCAL, "");
+	ck_assert_ptr_eq(t, &task[0]);
+	/* The first one has the job's token: the others go with it. */
+	endpoint_started(&m, t, &slot);
+	i->rec.started_ns = 1;
+	for (int k = 1; k < 3; k++) {
+		t = sched_pop(m.sched, 0, ROLE_LOCAL, "");
+		ck_assert_ptr_eq(t, &task[k]);
+		endpoint_started(&m, t, &slot);
+	}
+	ck_assert_uint_eq(waiting(), 0);
+	for (int k = 0; k < 3; k++)
+		endpoint_ended(&m, &task[k], false);
+	end();
+}
+END_TEST
+
+START_TEST(a_wait_ends_with_its_attempt)
+{
+	struct item *a, *b;
+	struct tenant_view v[2];
+	size_t all;
+
+	begin("tenants: {a: {tasks: 1}}\n");
+	a = push("a");
+	b = push("a");
+	ck_assert_ptr_eq(start(), a);
+	ck_assert_ptr_null(start());
+	stop(a);
+	/* It was called, and fails without a worker; the next attempt comes at once. */
+	ck_assert_ptr_eq(sched_pop(m.sched, 0, ROLE_LOCAL, ""), &b->task);
+	ck_assert(b->task.was_called);
+	endpoint_left(&m, &b->task);
+	b->task.state = TASK_RETRY;
+	task_set_state(&m, &b->task, TASK_QUEUED);
+	ck_assert(!b->task.was_called);
+	loop_once(m.loop, 20);
+	ck_assert_ptr_eq(start(), b);
+	tenants_view(&m, v, 2, &all);
+	ck_assert_int_eq(v[0].waited_ms, 0);
+	b->task.state = TASK_RUNNING;
+	end();
+}
+END_TEST
+
 START_TEST(a_reload_lets_them_go)
 {
 	struct config_args args = { .file = NULL };
@@ -360,6 +506,10 @@ main(void)
 	tcase_add_test(t, of_few_none_is_spared);
 	tcase_add_test(t, by_weight);
 	tcase_add_test(t, jobs_a_minute);
+	tcase_add_test(t, in_order_of_arrival);
+	tcase_add_test(t, no_more_are_called_than_can_start);
+	tcase_add_test(t, one_token_for_all_sources);
+	tcase_add_test(t, a_wait_ends_with_its_attempt);
 	tcase_add_test(t, a_reload_lets_them_go);
 	tcase_add_test(t, metrics_have_a_bucket_for_the_rest);
 	tcase_add_test(t, the_idle_are_forgotten);

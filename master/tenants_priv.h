@@ -1,0 +1,62 @@
+/*
+ * tenants_priv.h - what tenants.c and tenants_sweep.c share; nobody else includes it.
+ */
+#ifndef MASTER_TENANTS_PRIV_H
+#define MASTER_TENANTS_PRIV_H
+
+#include <uthash.h>
+
+#include "master/master.h"
+
+#define MINUTE_NS 60000000000LL
+
+enum wait { WAIT_NO, WAIT_TASKS, WAIT_SHARE, WAIT_RATE, WAIT__MAX };
+
+struct tenant_use {
+	struct tenants *all;
+	char *name;
+	struct taskq room[PRIORITY__MAX]; /* wait for a place */
+	struct taskq rate[PRIORITY__MAX]; /* wait for their minute */
+	unsigned n_room, n_rate, running;
+	unsigned *in;                   /* of running and called, those in each pool */
+	unsigned called;                /* taken out of here and given to the scheduler, not yet come back from it */
+	unsigned called_rate;           /* of these, those that waited for their minute */
+	enum wait why;                  /* of the last one that had to wait */
+	uint64_t started, waited;       /* tasks; those that had to wait */
+	int64_t waited_ms;
+	int64_t next_ns;                /* CLOCK_MONOTONIC: when the bucket of jobs a minute is full again */
+	int64_t later_ns;               /* CLOCK_MONOTONIC: the token that the last deferred job comes back for */
+	unsigned later_seq;
+	bool grew;                      /* since the last sweep a task had to wait */
+	int64_t seen_ms;                /* loop time of the last task that came, started or ended */
+	bool shown;                     /* has metrics of its own */
+	struct timer timer;             /* the next job's token */
+	TAILQ_ENTRY(tenant_use) entry;      /* of those with tasks that wait here */
+	bool listed;
+	UT_hash_handle hh;              /* in order of first use */
+};
+
+struct tenants {
+	struct master *m;
+	struct tenant_use *by_name;
+	TAILQ_HEAD(tenant_uses, tenant_use) waiting;
+	size_t parked[PRIORITY__MAX];
+	size_t pools;
+	size_t *busy;                   /* tasks that run or were called, in each pool */
+	size_t shown;
+	struct share share;             /* of the last look */
+	int64_t looked_ms;
+	bool stale;
+	struct timer tick;
+	struct timer sweep;
+};
+
+/* tenants.c */
+const struct tenant_conf *tenant_use_conf(const struct tenant_use *);
+/* ns until a job may start after `before` others; 0: now. */
+int64_t tenant_token_wait(const struct tenant_use *, size_t before);
+
+/* tenants_sweep.c */
+void tenants_sweep_due(void *tenants);
+
+#endif
