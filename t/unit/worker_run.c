@@ -679,8 +679,14 @@ START_TEST(narrows_to_the_tenants_roots)
 {
 	char ours[] = "/tmp/worker_run.XXXXXX", theirs[] = "/tmp/worker_run.XXXXXX";
 	struct sandbox_kernel k;
+	enum err_class beyond;
 
 	sandbox_kernel(&k);
+#ifdef SANITIZED
+	/* A sanitized build has no sandbox. */
+	k.landlock = 0;
+#endif
+	beyond = k.landlock ? ERR_AUTH : ERR_OK;
 	ck_assert_ptr_nonnull(mkdtemp(ours));
 	ck_assert_ptr_nonnull(mkdtemp(theirs));
 	file_in(ours);
@@ -701,10 +707,10 @@ START_TEST(narrows_to_the_tenants_roots)
 	task.narrows = false;
 	strlist_release(&task.narrow);
 	list_root(ours, ERR_OK);
-	list_root(theirs, k.landlock ? ERR_AUTH : ERR_OK);
+	list_root(theirs, beyond);
 	/* and to none at all */
 	task.narrows = true;
-	list_root(ours, k.landlock ? ERR_AUTH : ERR_OK);
+	list_root(ours, beyond);
 	remove_in(ours);
 	remove_in(theirs);
 }
