@@ -738,6 +738,7 @@ jobs_free(struct jobs *j)
 
 	if (!j)
 		return;
+	HASH_CLEAR(hh, j->placed);
 	while ((rec = TAILQ_FIRST(&j->list))) {
 		TAILQ_REMOVE(&j->list, rec, entry);
 		free_record(rec);
