@@ -64,7 +64,7 @@ def workers(t, b):
     t.is_(got["Max open files"], ("33", "33"), "workers.open_files is the kernel's own limit")
     t.ok(got["Max cpu time"][0] == "1", "workers.cpu_max too", got["Max cpu time"])
     r, _, dl = w.run(generated(1, crash="spin", retries=0), timeout=60)
-    t.ok(r["error"]["class"] == "worker_crash" and dl[0]["failure_info"]["worker"]["signal"] in ("SIGXCPU", 24, "XCPU") and dl[0]["failure_info"]["worker"]["cpu_seconds"] >= 0.9,
+    t.ok(r["error"]["class"] == "worker_crash" and dl[0]["failure_info"]["worker"]["signal"] in ("SIGXCPU", 24, "XCPU") and dl[0]["failure_info"]["worker"]["cpu_seconds"] > 0.5,
          "a worker that spins ends there, with the verdict", dl and dl[0]["failure_info"])
     # longer than kafka.max_poll_interval: the loop asks Kafka all the while, and keeps its partitions
     since = d.mark()
