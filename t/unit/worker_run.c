@@ -136,6 +136,8 @@ send_job(void)
 	buf_release(&b);
 }
 
+static char sandbox_said[sizeof(((struct ready *)0)->sandbox)];     /* by the last worker that was READY */
+
 static void
 ready(void)
 {
@@ -151,6 +153,7 @@ ready(void)
 	expect(MSG_READY);
 	ck_assert_int_eq(ready_decode(&r, f.payload, f.n, &e), 0);
 	ck_assert_ptr_nonnull(strstr(r.sandbox, "no_new_privs"));
+	snprintf(sandbox_said, sizeof(sandbox_said), "%s", r.sandbox);
 #ifndef SANITIZED
 	ck_assert_int_eq(r.active.mode, SANDBOX_ENFORCE);
 	ck_assert(r.active.filter);
@@ -678,15 +681,8 @@ list_root(const char *dir, enum err_class cls)
 START_TEST(narrows_to_the_tenants_roots)
 {
 	char ours[] = "/tmp/worker_run.XXXXXX", theirs[] = "/tmp/worker_run.XXXXXX";
-	struct sandbox_kernel k;
 	enum err_class beyond;
 
-	sandbox_kernel(&k);
-#ifdef SANITIZED
-	/* A sanitized build has no sandbox. */
-	k.landlock = 0;
-#endif
-	beyond = k.landlock ? ERR_AUTH : ERR_OK;
 	ck_assert_ptr_nonnull(mkdtemp(ours));
 	ck_assert_ptr_nonnull(mkdtemp(theirs));
 	file_in(ours);
@@ -699,6 +695,8 @@ START_TEST(narrows_to_the_tenants_roots)
 	task.publish = PUBLISH_STREAM;
 	snprintf(task.below, sizeof(task.below), ".");
 	ready();
+	/* As the worker itself says: a sanitized build has none, and under valgrind the worker has what this process has not. */
+	beyond = strstr(sandbox_said, " landlock_") ? ERR_AUTH : ERR_OK;
 	list_root(theirs, ERR_OK);
 	list_root(ours, ERR_OK);
 	task.narrows = true;
