@@ -19,6 +19,8 @@
 
 static const char name_mark[] = "{name}";
 
+const char *const file_kind_names[FILE__MAX] = { [FILE_PLAIN] = "file", [FILE_DIR] = "dir", [FILE_LINK] = "symlink" };
+
 void
 strlist_add(struct strlist *l, const char *s)
 {
@@ -78,7 +80,7 @@ filter_spec_init(struct filter_spec *f)
 {
 	*f = (struct filter_spec){
 		.min_size = -1, .max_size = -1, .min_age_ms = -1, .max_age_ms = -1,
-		.modified_after_ns = TIME_UNKNOWN, .modified_before_ns = TIME_UNKNOWN,
+		.modified_after_ns = TIME_UNKNOWN, .modified_before_ns = TIME_UNKNOWN, .types = FILE_BIT(FILE_PLAIN),
 	};
 }
 
@@ -92,6 +94,7 @@ filter_spec_release(struct filter_spec *f)
 	strlist_release(&f->in_progress_suffixes);
 	strlist_release(&f->extensions);
 	free(f->done_file);
+	free(f->exclude_if_present);
 	filter_spec_init(f);
 }
 
@@ -107,6 +110,10 @@ filter_spec_encode(const struct filter_spec *f, struct buf *b)
 	buf_u8(b, f->done_file != NULL);
 	if (f->done_file)
 		buf_cstr(b, f->done_file);
+	buf_u8(b, f->exclude_if_present != NULL);
+	if (f->exclude_if_present)
+		buf_cstr(b, f->exclude_if_present);
+	buf_u8(b, (uint8_t)f->types);
 	buf_u8(b, f->ignore_case);
 	buf_u8(b, f->include_hidden);
 	buf_i64(b, f->min_size);
@@ -130,6 +137,9 @@ filter_spec_decode(struct filter_spec *f, struct cursor *c)
 	strlist_decode(&f->extensions, c);
 	if (flag_decode(c))
 		f->done_file = cursor_strdup(c, GLOB_MAX);
+	if (flag_decode(c))
+		f->exclude_if_present = cursor_strdup(c, GLOB_MAX);
+	f->types = cursor_u8(c);
 	f->ignore_case = flag_decode(c);
 	f->include_hidden = flag_decode(c);
 	f->min_size = cursor_i64(c);
@@ -140,7 +150,7 @@ filter_spec_decode(struct filter_spec *f, struct cursor *c)
 	f->modified_before_ns = cursor_i64(c);
 	f->max_files = cursor_i64(c);
 	if (f->min_size < -1 || f->max_size < -1 || f->min_age_ms < -1 || f->max_age_ms < -1 ||
-	    f->max_files < 0)
+	    f->max_files < 0 || !f->types || f->types >= FILE_BIT(FILE__MAX))
 		cursor_fail(c);
 	if (!c->bad)
 		return 0;
@@ -198,6 +208,12 @@ globs_any(const struct globs *g, const char *rel, size_t n)
 	return false;
 }
 
+static bool
+is_name(const char *s)
+{
+	return s[0] && !strchr(s, '/') && strcmp(s, ".") && strcmp(s, "..");
+}
+
 static int
 done_init(struct filter *f, const char *done, struct err *e)
 {
@@ -205,7 +221,7 @@ done_init(struct filter *f, const char *done, struct err *e)
 
 	if (!done)
 		return 0;
-	if (!done[0] || strchr(done, '/') || !strcmp(done, ".") || !strcmp(done, ".."))
+	if (!is_name(done))
 		return err_set(e, ERR_INVALID_JOB, "done_file: not a file's name");
 	mark = strstr(done, name_mark);
 	if (!mark)
@@ -239,6 +255,12 @@ extensions_check(const struct strlist *l, struct err *e)
 	return 0;
 }
 
+static int
+marker_check(const char *marker, struct err *e)
+{
+	return !marker || is_name(marker) ? 0 : err_set(e, ERR_INVALID_JOB, "exclude_if_present: not a file's name");
+}
+
 struct filter *
 filter_new(const struct filter_spec *spec, int64_t now_ns, struct err *e)
 {
@@ -252,7 +274,7 @@ filter_new(const struct filter_spec *spec, int64_t now_ns, struct err *e)
 	    globs_init(&f->exclude, &spec->exclude, false, fold, e) ||
 	    globs_init(&f->exclude_dirs, &spec->exclude_dirs, true, fold, e) ||
 	    done_init(f, spec->done_file, e) || suffixes_check(&spec->in_progress_suffixes, e) ||
-	    extensions_check(&spec->extensions, e)) {
+	    extensions_check(&spec->extensions, e) || marker_check(spec->exclude_if_present, e)) {
 		filter_free(f);
 		return NULL;
 	}
@@ -326,6 +348,14 @@ is_done_file(const struct filter *f, const char *name, size_t n)
 		return n == len && !memcmp(name, done, n);
 	return n > f->done_head + f->done_tail && !memcmp(name, done, f->done_head) &&
 	    !memcmp(name + n - f->done_tail, done + len - f->done_tail, f->done_tail);
+}
+
+bool
+filter_is_marker(const struct filter *f, const char *name, size_t n)
+{
+	const char *marker = f->spec->exclude_if_present;
+
+	return marker && strlen(marker) == n && !memcmp(name, marker, n);
 }
 
 bool

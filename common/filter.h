@@ -17,6 +17,11 @@
 
 #define FILTER_LIST_MAX 256
 
+/* What an entry is reported as: the words of filters.types, and entry_type of events. */
+enum file_kind { FILE_PLAIN, FILE_DIR, FILE_LINK, FILE__MAX };
+#define FILE_BIT(kind) (1U << (kind))
+extern const char *const file_kind_names[FILE__MAX];
+
 struct strlist { char **v; size_t n; };   /* owned strings */
 void strlist_add(struct strlist *, const char *s);
 void strlist_release(struct strlist *);
@@ -28,6 +33,8 @@ struct filter_spec {                 /* as the job says it; in the task frame */
 	struct strlist in_progress_suffixes; /* names with such an ending are skipped; so is NAME while NAME+suffix exists in the same directory (the source checks) */
 	struct strlist extensions;       /* one of them (if any) must end the name, behind a dot and something before it; ASCII letters of either case */
 	char *done_file;                 /* NULL, or a name: files of a directory count only once it holds that name; with "{name}" in it: a file counts only once its own companion exists. The done files themselves are never reported. */
+	char *exclude_if_present;        /* NULL, or a name: directories that hold it are passed over with all below them */
+	unsigned types;                  /* FILE_BITs of what is reported; at least one */
 	bool ignore_case;
 	bool include_hidden;             /* names that begin with '.' */
 	int64_t min_size, max_size;      /* -1: none */
@@ -53,6 +60,8 @@ enum filter_result filter_name(struct filter *, const char *rel, size_t n);
 /* Size -1 or time TIME_UNKNOWN: a filter that needs it does not match. */
 enum filter_result filter_attrs(struct filter *, int64_t size, int64_t mtime_ns);
 enum filter_result filter_dir(struct filter *, const char *rel, size_t n);
+/* Does a directory that holds this name count for nothing? */
+bool filter_is_marker(const struct filter *, const char *name, size_t n);
 /* true when any filter needs size or time, so that a source that lacks them must ask */
 bool filter_needs_attrs(const struct filter *);
 /* Another file's fate may depend on it: a done file, or a name with an in-progress ending. */

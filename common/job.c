@@ -394,7 +394,7 @@ read_sources(struct job_parser *ps, struct json_object *root)
 		j->n_sources++;
 		if (job_source_read(ps, list ? json_object_array_get_idx(list, i) : one, base,
 			&j->sources[i]) ||
-		    check_task_size(ps, &j->sources[i], base))
+		    job_fit_check(ps, base, &j->sources[i]) || check_task_size(ps, &j->sources[i], base))
 			return -1;
 		for (size_t k = 0; k < i; k++)
 			if (!strcmp(j->sources[k].source_id, j->sources[i].source_id)) {

@@ -5,6 +5,7 @@
  * cannot be compiled is named by its JSON pointer.
  */
 #include <json-c/json.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +35,8 @@ take_values(struct filter_spec *f, struct field_value *v)
 	take_list(&f->extensions, &v[FF_EXTENSIONS]);
 	f->done_file = v[FF_DONE_FILE].s;
 	v[FF_DONE_FILE].s = NULL;
+	f->exclude_if_present = v[FF_EXCLUDE_IF_PRESENT].s;
+	v[FF_EXCLUDE_IF_PRESENT].s = NULL;
 	f->ignore_case = v[FF_IGNORE_CASE].i;
 	f->include_hidden = v[FF_INCLUDE_HIDDEN].i;
 	f->max_files = v[FF_MAX_FILES].i;
@@ -49,6 +52,24 @@ take_values(struct filter_spec *f, struct field_value *v)
 		f->modified_after_ns = v[FF_MODIFIED_AFTER].i;
 	if (v[FF_MODIFIED_BEFORE].set)
 		f->modified_before_ns = v[FF_MODIFIED_BEFORE].i;
+}
+
+static int
+take_types(struct job_parser *ps, const struct strlist *l)
+{
+	unsigned *types = &ps->job->filter.types;
+
+	*types = 0;
+	for (size_t i = 0; i < l->n; i++) {
+		int kind = 0;
+
+		while (kind < FILE__MAX && strcmp(l->v[i], file_kind_names[kind]))
+			kind++;
+		if (kind == FILE__MAX)
+			return job_refuse(ps, ERR_INVALID_JOB, AT, "types", "types holds what is none of file, dir and symlink");
+		*types |= FILE_BIT(kind);
+	}
+	return *types ? 0 : job_refuse(ps, ERR_INVALID_JOB, AT, "types", "types must name at least one");
 }
 
 /* Two bounds that leave nothing between them are a mistake, not a wish. */
@@ -97,6 +118,7 @@ compile(struct job_parser *ps, bool alone)
 {
 	const struct filter_spec *f = &ps->job->filter;
 	struct err e = ERR_INIT;
+	char field[64];
 	struct filter *compiled = filter_new(f, 0, &e);
 
 	filter_free(compiled);
@@ -107,8 +129,9 @@ compile(struct job_parser *ps, bool alone)
 	    blame_globs(ps, AT, "exclude", &f->exclude, false) ||
 	    blame_globs(ps, AT, "exclude_dirs", &f->exclude_dirs, false))
 		return -1;
-	return job_refuse(ps, e.cls, AT,
-	    !strncmp(e.text, "done_file", 9) ? "done_file" : !strncmp(e.text, "extensions", 10) ? "extensions" : "in_progress_suffixes", "%s", e.text);
+	/* The others' texts begin with their field's name. */
+	snprintf(field, sizeof(field), "%.*s", (int)strcspn(e.text, ":"), e.text);
+	return job_refuse(ps, e.cls, AT, field, "%s", e.text);
 }
 
 int
@@ -130,6 +153,8 @@ job_filter_read(struct job_parser *ps, struct json_object *root, struct field_va
 		    : job_refuse(ps, ERR_INVALID_JOB, "", "file_pattern",
 			  "file_pattern must hold at least one pattern");
 	}
+	if (!rc && v[FF_TYPES].set)
+		rc = take_types(ps, &v[FF_TYPES].l);
 	if (!rc)
 		rc = compile(ps, json_object_is_type(given, json_type_string));
 	for (size_t i = 0; i < FF__MAX; i++)

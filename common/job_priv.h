@@ -37,6 +37,8 @@ int job_fields_read(struct job_parser *, struct json_object *o, const struct job
 int job_source_read(struct job_parser *, struct json_object *o, const char *base, struct source_conf *s);
 /* job_filter.c: filters{} of the job's root, and file_pattern, whose values were read */
 int job_filter_read(struct job_parser *, struct json_object *root, struct field_value *patterns);
+/* job_fit.c: what the filters ask of this source, which its protocol may not be able to tell; both were read */
+int job_fit_check(struct job_parser *, const char *base, const struct source_conf *);
 /* job_mask.c: compact JSON of o, secrets replaced. */
 void job_mask_write(struct json_object *o, struct buf *);
 

@@ -15,7 +15,7 @@
 #define RECORD_VERSION_MAX 1024
 #define RECORD_CHECKSUM_MAX 256
 
-enum { F_SYMLINK = 1, F_UTF8 = 2, F_TARGET = 4, F_VERSION = 8, F_CHECKSUM = 16, F_ALL = 31 };
+enum { F_SYMLINK = 1, F_UTF8 = 2, F_TARGET = 4, F_VERSION = 8, F_CHECKSUM = 16, F_DIR = 32, F_LINK = 64, F_ALL = 127 };
 
 static const char *const algorithms[] = { "etag", "md5", "sha256", "crc32" };
 static const char *const origins[] = { "etag", "server", "local" };
@@ -67,6 +67,12 @@ broken_rule(const struct record *r)
 		return "precision is unknown";
 	if ((r->precision == MTIME_NONE) != (r->mtime_ns == TIME_UNKNOWN))
 		return "precision and time do not agree";
+	if ((unsigned)r->kind >= FILE__MAX)
+		return "kind is unknown";
+	if (r->kind != FILE_PLAIN && (r->size != -1 || r->checksum))
+		return "size or checksum of what is no file";
+	if (r->kind != FILE_PLAIN && r->is_symlink != (r->kind == FILE_LINK))
+		return "kind and link do not agree";
 	if (r->link_target && !r->is_symlink)
 		return "link target of what is no link";
 	if (r->link_target && !text_ok(r->link_target, r->link_target_n, RECORD_PATH_MAX))
@@ -129,7 +135,7 @@ record_encode(struct record *r, struct buf *b, struct err *e)
 
 	buf_u8(b, (uint8_t)((r->is_symlink ? F_SYMLINK : 0) | (r->utf8 ? F_UTF8 : 0) |
 	    (r->link_target ? F_TARGET : 0) | (r->version ? F_VERSION : 0) |
-	    (r->checksum ? F_CHECKSUM : 0)));
+	    (r->checksum ? F_CHECKSUM : 0) | (r->kind == FILE_DIR ? F_DIR : r->kind == FILE_LINK ? F_LINK : 0)));
 	buf_u8(b, (uint8_t)r->precision);
 	buf_bytes(b, r->path, r->path_n);
 	buf_u32(b, (uint32_t)r->rel_off);
@@ -205,6 +211,7 @@ record_decode(struct record *r, struct cursor *c, enum source_type type, struct 
 	r->mtime_ns = cursor_i64(c);
 	r->is_symlink = flags & F_SYMLINK;
 	r->utf8 = flags & F_UTF8;
+	r->kind = !(flags & (F_DIR | F_LINK)) ? FILE_PLAIN : !(flags & F_LINK) ? FILE_DIR : !(flags & F_DIR) ? FILE_LINK : FILE__MAX;
 	if (flags & F_TARGET)
 		r->link_target = cursor_bytes(c, &r->link_target_n, RECORD_PATH_MAX);
 	if (flags & F_VERSION)

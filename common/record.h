@@ -30,10 +30,12 @@ struct record_attr {              /* one member of source{}; the id is from sour
 	size_t n;
 };
 
+/* A directory has no size and no checksum; a link that is reported as itself neither, and is_symlink. */
 struct record {                   /* all pointers are borrowed from the frame (decode) or from the source (encode) */
 	const char *path;             /* the whole path at the source, 1..RECORD_PATH_MAX bytes, no NUL */
 	size_t path_n;
 	size_t rel_off;               /* where the part relative to the source's root begins; < path_n */
+	enum file_kind kind;          /* FILE_PLAIN with is_symlink: a file that a link led to */
 	int64_t size;                 /* -1 unknown */
 	int64_t mtime_ns;             /* TIME_UNKNOWN */
 	enum mtime_precision precision; /* MTIME_NONE exactly where mtime is unknown */

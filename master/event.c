@@ -207,6 +207,9 @@ file_url(const struct event_ctx *x, const struct record *r, struct buf *b)
 		n--;
 	}
 	escape_url_path(b, p, n);
+	/* A directory's address ends so; "file:///" is the root. */
+	if (r->kind == FILE_DIR && n)
+		buf_putc(b, '/');
 }
 
 static void
@@ -295,7 +298,11 @@ write_file(struct event_ctx *x, struct jsonw *j, const struct record *r, const s
 		jsonw_null(j, "file_size");
 	else
 		jsonw_int(j, "file_size", r->size);
-	write_file_type(j, name, name_n);
+	if (r->kind == FILE_DIR)
+		jsonw_null(j, "file_type");
+	else
+		write_file_type(j, name, name_n);
+	jsonw_str(j, "entry_type", file_kind_names[r->kind]);
 	write_plain(j, "file_url", url->p, url->len);
 	write_opt(j, "checksum", r->checksum, r->checksum_n);
 	jsonw_str(j, "checksum_algorithm", r->checksum_algorithm[0] ? r->checksum_algorithm : NULL);

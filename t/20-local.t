@@ -109,6 +109,7 @@ def filters(t, x):
     x.check("done_file of a folder", {"p.csv"}, sub="batch", filters={"done_file": "_SUCCESS"})
     x.check("done_file not there yet", set(), sub="batch2", filters={"done_file": "_SUCCESS"})
     x.check("done_file of each file", {"data1.csv"}, sub="done", filters={"done_file": "{name}.ok"})
+    x.check("exclude_if_present", {p for p in everything if not p.startswith("batch/")}, source=rec, filters={"exclude_if_present": "_SUCCESS"})
     r, e, _ = x.run(source=rec, filters={"max_files": 3})
     t.is_((r["event_type"], r["truncated"], r["matched"], len(e)), ("job.completed", True, 3, 3), "max_files: cut, and said so")
     r, e, _ = x.run(source=rec, filters={"max_files": 1000})
@@ -162,6 +163,33 @@ def links(t, x):
     t.ok(not [i for i in e if i["file_path"].startswith("/etc") or "outside" in i["file_path"] or "outdir" in i["file_path"]], "nothing outside of the root", got)
     r, e, dl = x.run("links/outdir")
     t.ok(r["event_type"] == "job.failed" and not e, "a path through a link that leaves the root fails", r.raw)
+
+
+def types(t, x):
+    """links() made its tree."""
+    base = os.path.join(x.root, "links")
+    os.mkdir(base + "/empty.d")
+    rec = {"recursive": True}
+    everything = {"dir": {"dir", "empty.d"}, "symlink": {"to_file.csv", "to_dir", "broken.csv", "outside.csv", "outdir", "dir/up", "self.csv"},
+                  "file": {"file.csv", "hard.csv", "dir/in.csv"}}
+    for wanted in (["dir"], ["symlink"], ["file", "symlink"], ["file", "dir", "symlink"]):
+        r, e, _ = x.run("links", rec, filters={"types": wanted})
+        t.same_set([(i["entry_type"], i["relative_path"]) for i in e], [(k, p) for k in wanted for p in everything[k]], "types %s" % ", ".join(wanted))
+        t.is_((r["event_type"], r["listed"]), ("job.completed", r["matched"] + r["skipped"]), "and each is counted")
+    by = {i["relative_path"]: i for i in e}
+    s = os.lstat(base + "/outside.csv")
+    i = by["outside.csv"]
+    t.is_((i["is_symlink"], i["link_target"], i["file_size"], i["file_type"], i["source"]["inode"], i["file_url"]),
+          (True, "/etc/passwd", None, ".csv", s.st_ino, "file://%s/outside.csv" % base), "a link as itself: what it holds, wherever that leads")
+    i = by["empty.d"]
+    t.is_((i["is_symlink"], i["link_target"], i["file_size"], i["file_type"], i["file_url"], i["source"]["inode"], i["modified_precision"]),
+          (False, None, None, None, "file://%s/empty.d/" % base, os.stat(base + "/empty.d").st_ino, "ns"), "a directory")
+    i = by["file.csv"]
+    t.is_((i["is_symlink"], i["file_size"]), (False, 0), "a file beside them")
+    again = {i["relative_path"]: i["event_id"] for i in x.run("links", rec, filters={"types": ["file", "dir", "symlink"]})[1]}
+    t.is_(again, {p: i["event_id"] for p, i in by.items()}, "event_id is the same in the next listing")
+    r, e, dl = x.run("links", dict(rec, follow_symlinks="all"), filters={"types": ["symlink"]})
+    t.ok(r["error"] and r["error"]["class"] == "invalid_job" and "not both" in r["error"]["message"], "links are followed or reported, not both", r.raw)
 
 
 def names(t, x):
@@ -231,7 +259,7 @@ def main(t):
     make(root)
     x = Local(t, w, root)
     x.daemon = d = Daemon(w, {"local.allowed_roots": [root]})
-    for part in (patterns, filters, depth, links, names, attributes, size):
+    for part in (patterns, filters, depth, links, types, names, attributes, size):
         t.part(part, x)
     left, right = conservation(d)
     t.ok(left == right and json.dumps(left), "accepted = ended + in flight")

@@ -72,6 +72,19 @@ def nasty(t, x):
     links = {p: i for p, i in zip(paths(e, tree.root), e) if i["is_symlink"]}
     i = links[b"links/to file.csv"]
     t.is_((i["link_target"], i["source"]["link_target"], i["source"]["type"]), ("real.csv", "real.csv", "symlink"), "a followed link says where it leads")
+    r, e, _ = x.run(x.server, tree.root, {"recursive": True}, filters={"include_hidden": True, "types": ["dir", "symlink"]})
+    base, want = os.fsencode(tree.root), set()
+    for top, names, files in os.walk(base):
+        for p in [os.path.join(top, n) for n in names + files]:
+            if os.path.islink(p):
+                want.add((p[len(base) + 1:], "symlink", os.readlink(p)))
+            elif os.path.isdir(p):
+                want.add((p[len(base) + 1:], "dir", None))
+    got = [(p, i["entry_type"], i["link_target"] and i["link_target"].encode("utf-8")) for p, i in zip(paths(e, tree.root), e)]
+    fold = lambda s: {(p, k, to and to.decode("utf-8", "replace").encode()) for p, k, to in s}  # noqa: E731
+    t.same_set([(p, k, to) for p, k, to in fold(got)], fold(want), "directories and links as themselves, with what links hold")
+    t.is_({(i["entry_type"], i["source"]["type"], i["is_symlink"], i["file_size"], bool(i["modified_at"])) for i in e},
+          {("dir", "dir", False, None, True), ("symlink", "symlink", True, None, True)}, "without a size, with their own times")
     r, e, _ = x.run(x.server, tree.root)
     t.same_set(paths(e, tree.root), tree.paths(recursive=False), "not recursive, no hidden names: the folder's own")
 

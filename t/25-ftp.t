@@ -84,6 +84,14 @@ def links(t, w, _):
             t.same_set(got, want, "%s: follow_symlinks %s" % (s.name, follow))
         i = [i for i in e if i["relative_path"] == "to file.csv"]
         t.ok(i and i[0]["is_symlink"] and (s.mlsd or i[0]["link_target"] == "real.csv"), "%s: is_symlink, and link_target where it is told" % s.name, i and i[0].raw)
+        r, e, _ = w.run(s.source("/links", recursive=True), timeout=60, filters={"types": ["symlink", "dir"]})
+        base = os.path.join(tree.root, "links")
+        want = {("dir", "dir", None)} | {("symlink", p, os.readlink(os.path.join(os.fsencode(base), os.fsencode(p))).decode("utf-8", "replace") if not s.mlsd else None) for p in os.listdir(base)
+                                         if os.path.islink(os.path.join(base, p)) and not p.startswith(".") and not CONTROL.search(os.fsencode(p))}
+        if s.name == "proftpd":
+            want = {x for x in want if os.path.exists(os.path.join(base, x[1]))}
+        t.same_set([(i["entry_type"], os.fsdecode(trees.event_path(i))[7:], i["link_target"] if not s.mlsd else None) for i in e], want, "%s: links and directories as themselves" % s.name)
+        t.is_({(i["entry_type"], i["source"]["type"], i["file_size"], i["is_symlink"]) for i in e}, {("dir", "dir", None, False), ("symlink", "symlink", None, True)}, "%s: without a size" % s.name)
         r, e, _ = w.run(s.source("/loops", recursive=True, follow_symlinks="all"), timeout=60)
         t.ok(r["event_type"] in ("job.completed", "job.partial") or r["error"]["class"] == "listing_loop", "%s: links to the directories above end" % s.name, r.raw)
         s.stop()

@@ -204,6 +204,7 @@ TREE = {
     "out/one.csv": (12, 600), "done/data1.csv": (1, 600), "done/data1.csv.ok": (0, 600), "done/data2.csv": (2, 600),
     "batch/p.csv": (1, 600), "batch/_SUCCESS": (0, 600), "batch/more/r.csv": (3, 600), "batch2/q.csv": (1, 600),
 }
+DIRS = {p[:i] for p in TREE for i, c in enumerate(p) if c == "/"}
 SMALL = {"file_%02d_%s.csv" % (i, "x" * i): (i, 600) for i in range(12)}
 CLOSED = {"open/a.csv": (1, 600), "b.csv": (2, 600), "shut/c.csv": (3, 600)}
 
@@ -213,19 +214,23 @@ def hidden(p):
 
 
 class Row:
-    """want(path, size, age) says whether a file, its path relative to sub, is to be reported. most: max_files, of those."""
+    """want(path, size, age) says whether a file, its path relative to sub, is to be reported; a directory has no size and no age. most: max_files, of those."""
 
     def __init__(self, name, want, sub="", source=None, most=None, hide=True, **fields):
         self.name, self.want, self.sub, self.source, self.most, self.hide, self.fields = name, want, sub, source or {}, most, hide, fields
+        self.types = fields.get("filters", {}).get("types", ["file"])
 
     def expected(self, served):
         got = set()
-        for p, (size, age) in TREE.items():
+        entries = [(p, v) for p, v in TREE.items() if "file" in self.types]
+        if "dir" in self.types:
+            entries += [(d, (None, None)) for d in DIRS]
+        for p, (size, age) in entries:
             # one file as the path is relative to itself by its name
             rel = p[len(self.sub) + 1:] if self.sub and p.startswith(self.sub + "/") else p.rsplit("/", 1)[-1] if p == self.sub else None if self.sub else p
             if rel is None or (hidden(rel) and (self.hide or not served.dots)):
                 continue
-            if self.want(rel, size, served.put - NOW + 1 if served.own_times else age):
+            if self.want(rel, size, served.put - NOW + 1 if served.own_times and age else age):
                 got.add(rel)
         return got
 
@@ -284,6 +289,22 @@ def rows():
         Row("max_depth without recursive", top(anything), source={"max_depth": 5}),
         Row("min_depth 1", lambda p, s, a: depth(p) >= 1, source={"recursive": True, "min_depth": 1}),
         Row("min_depth and max_depth", lambda p, s, a: depth(p) == 1, source={"recursive": True, "min_depth": 1, "max_depth": 1}),
+        Row("types dir", top(anything), filters={"types": ["dir"]}),
+        Row("types dir, recursive", anything, source=rec, filters={"types": ["dir"]}),
+        Row("types file and dir, a pattern for both", lambda p, s, a: name(p)[0] in "bd", source=rec, file_pattern="[bd]*", filters={"types": ["file", "dir"]}),
+        Row("types dir: exclude_dirs leaves out the directory itself", lambda p, s, a: p != "in/deep" and not p.startswith("in/deep/"), source=rec, filters={"types": ["dir"], "exclude_dirs": ["deep"]}),
+        Row("types dir: what has no size is neither small nor large", one_of(), source=rec, filters={"types": ["dir"], "max_size": "1GiB"}),
+        Row("types dir, max_depth and min_depth", lambda p, s, a: depth(p) == 1, source={"recursive": True, "min_depth": 1, "max_depth": 1}, filters={"types": ["dir"]}),
+        Row("types dir: max_files", anything, source=rec, most=3, filters={"types": ["dir"], "max_files": 3}),
+        Row("exclude_if_present: a folder and all below it", lambda p, s, a: not p.startswith("in/"), source=rec, filters={"exclude_if_present": "two.csv.tmp"}),
+        Row("exclude_if_present: others stay", lambda p, s, a: not p.startswith("batch/"), source=rec, filters={"exclude_if_present": "_SUCCESS"}),
+        Row("exclude_if_present: a folder's name counts, too", lambda p, s, a: not p.startswith("in/"), source=rec, filters={"exclude_if_present": "deep"}),
+        Row("exclude_if_present: in the path itself", one_of(), "batch", rec, filters={"exclude_if_present": "_SUCCESS"}),
+        Row("exclude_if_present: not recursive", one_of(), "batch", filters={"exclude_if_present": "_SUCCESS"}),
+        Row("exclude_if_present: the path is one file", one_of("p.csv"), "batch/p.csv", filters={"exclude_if_present": "_SUCCESS"}),
+        Row("exclude_if_present: only the whole name", anything, source=rec, filters={"exclude_if_present": "_SUCCES"}),
+        Row("exclude_if_present with types: the folder itself is reported", lambda p, s, a: not p.startswith("in/"), source=rec, filters={"types": ["file", "dir"], "exclude_if_present": "two.csv.tmp"}),
+        Row("exclude_if_present and max_depth", lambda p, s, a: not p.startswith("in/") and depth(p) <= 1, source={"recursive": True, "max_depth": 1}, filters={"exclude_if_present": "two.csv.tmp"}),
         Row("max_files: cut, and said so", anything, source=rec, most=3, filters={"max_files": 3}),
         Row("max_files with a pattern", lambda p, s, a: name(p).endswith(".csv"), source=rec, most=2, file_pattern="*.csv", filters={"max_files": 2}),
         Row("max_files that is not reached", anything, source=rec, filters={"max_files": 1000}),
@@ -328,8 +349,11 @@ def same_everywhere(t, w, served):
             good = len(e) == len(set(e)) == row.most and set(e) <= want
         else:
             good = len(e) == len(want) and set(e) == want
-        good = good and (r["event_type"], r["matched"], r["published"], r["truncated"]) == ("job.completed", len(e), len(e), bool(row.most))
-        t.ok(good, "%s: %s" % (served.name, row.name), "missing: %r" % sorted(want - set(e))[:20], "too many: %r" % sorted(set(e) - want)[:20], r.raw[:1500])
+        # what is no file has no size, and its address says what it is
+        wrong = [x.raw for x in batch.events[i] if {x["entry_type"] == "dir", x["file_url"].endswith("/"), x["file_size"] is None} !=
+                 {(row.sub + "/" + x["relative_path"]).lstrip("/") in DIRS}]
+        good = good and not wrong and (r["event_type"], r["matched"], r["published"], r["truncated"]) == ("job.completed", len(e), len(e), bool(row.most))
+        t.ok(good, "%s: %s" % (served.name, row.name), "missing: %r" % sorted(want - set(e))[:20], "too many: %r" % sorted(set(e) - want)[:20], wrong[:2], r.raw[:1500])
 
 
 def refused_folders(t, w, served):

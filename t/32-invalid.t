@@ -69,7 +69,8 @@ def corpus():
     add("too many sources", [json.dumps({"job_id": "bad", "connection_list": [OK["source_config"]] * 65}).encode()], inv | {"limit"})
     bad_filters = {"include": [1, [1], {}], "exclude": [{}, [None], 5], "min_size": ["big", -1, [], "1XB"], "max_size": [True, "-5B", {}], "min_age": ["old", -1, []],
                    "max_age": [{}, "1 fortnight", -5], "modified_after": ["x", 1.5, []], "modified_before": [True, "yesterday", {}], "max_files": [-1, "x", 1.5],
-                   "ignore_case": [1, "yes", []], "include_hidden": [0, "perhaps", {}], "exclude_dirs": [1, [1], {}], "in_progress_suffixes": [1, [2], {}], "extensions": [1, [2], {}, [""], ["."], ["a/b"], "csv"], "done_file": [1, [], "a/b"]}
+                   "ignore_case": [1, "yes", []], "include_hidden": [0, "perhaps", {}], "exclude_dirs": [1, [1], {}], "in_progress_suffixes": [1, [2], {}], "extensions": [1, [2], {}, [""], ["."], ["a/b"], "csv"], "done_file": [1, [], "a/b"],
+                   "exclude_if_present": [1, [], "", "a/b", ".", ".."], "types": [1, {}, [1], [], "", "folder", ["file", "socket"], ["FILE"]]}
     for k, vs in bad_filters.items():
         add("filters." + k, [j(filters={k: v}) for v in vs])
     add("patterns", [j(file_pattern=p) for p in ("[a", "{a,b", "a\\", "x" * 70000)], inv | {"limit"})

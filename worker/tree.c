@@ -29,6 +29,9 @@ struct dir {
 	size_t n_held;
 	size_t n_decided;               /* of them: emitted or skipped */
 	size_t companion_bytes;
+	bool marked;                    /* it holds the name of exclude_if_present: nothing of it counts */
+	struct dir **below;             /* with exclude_if_present: its directories, until it is known that they count */
+	size_t n_below;
 	struct strlist companions;      /* whole relative paths that a held one may ask for */
 };
 
@@ -37,11 +40,12 @@ struct tree {
 	char *root;
 	size_t root_n, rel_off;
 	bool flat;                      /* names are keys: they may hold '/' */
-	bool recursive, holds, stopped;
+	bool recursive, holds, marks, stopped;
+	unsigned types;
 	int follow;
 	int64_t min_depth, max_depth;
 	struct dir **queue;
-	size_t n, cap, queue_bytes, held_bytes;
+	size_t n, cap, queue_bytes, held_bytes;         /* queue_bytes: those in below, too */
 	unsigned open;
 	uint64_t refused;               /* directories that count as unreadable; entries that do were listed */
 	struct buf path;
@@ -79,6 +83,9 @@ dir_free(struct dir *d)
 {
 	if (!d)
 		return;
+	for (size_t i = 0; i < d->n_below; i++)
+		dir_free(d->below[i]);
+	free(d->below);
 	free(d->path);
 	free(d->real);
 	strlist_release(&d->chain);
@@ -123,16 +130,36 @@ append(struct tree *t, struct dir *d)
 	t->queue_bytes += dir_cost(d);
 }
 
+/* from: where it was found; NULL for the root. */
 static int
-push(struct tree *t, struct dir *d, struct err *e)
+push(struct tree *t, struct dir *from, struct dir *d, struct err *e)
 {
 	if (t->queue_bytes + dir_cost(d) > QUEUE_BYTES_MAX) {
 		dir_free(d);
 		return err_set(e, ERR_LIMIT, "more directories wait to be listed than %d MiB hold: narrow the job's path",
 		    QUEUE_BYTES_MAX >> 20);
 	}
-	append(t, d);
+	if (!from || !t->marks) {
+		append(t, d);
+		return 0;
+	}
+	/* Grows at powers of two. */
+	if (!(from->n_below & (from->n_below - 1)))
+		from->below = xreallocarray(from->below, from->n_below ? 2 * from->n_below : 1, sizeof(struct dir *));
+	from->below[from->n_below++] = d;
+	t->queue_bytes += dir_cost(d);
 	return 0;
+}
+
+/* The directory was read and holds no marker: what lies below it may be listed. */
+static void
+release_below(struct tree *t, struct dir *d)
+{
+	for (size_t i = 0; i < d->n_below; i++) {
+		t->queue_bytes -= dir_cost(d->below[i]);
+		append(t, d->below[i]);
+	}
+	d->n_below = 0;
 }
 
 struct tree *
@@ -149,13 +176,15 @@ tree_new(struct run *r, const char *root, size_t n, struct err *e)
 	t->follow = (int)run_int(r, SF_COMMON_FOLLOW_SYMLINKS);
 	t->min_depth = run_int(r, SF_COMMON_MIN_DEPTH);
 	t->max_depth = run_int(r, SF_COMMON_MAX_DEPTH);
-	t->holds = f->done_file || f->in_progress_suffixes.n;
+	t->marks = f->exclude_if_present != NULL;
+	t->holds = f->done_file || f->in_progress_suffixes.n || t->marks;
+	t->types = f->types;
 	if (n > RECORD_PATH_MAX / 2) {
 		err_set(e, ERR_LIMIT, "the path is longer than %d bytes", RECORD_PATH_MAX / 2);
 		tree_free(t);
 		return NULL;
 	}
-	if (push(t, dir_new(t, root, n, 0), e)) {
+	if (push(t, NULL, dir_new(t, root, n, 0), e)) {
 		tree_free(t);
 		return NULL;
 	}
@@ -191,6 +220,15 @@ void
 tree_keys(struct tree *t)
 {
 	t->flat = true;
+}
+
+void
+tree_one_file(struct tree *t)
+{
+	const struct filter_spec *f = &t->run->task->filter;
+
+	t->marks = false;
+	t->holds = f->done_file || f->in_progress_suffixes.n;
 }
 
 bool
@@ -240,6 +278,8 @@ close_dir(struct tree *t, struct tree_dir *pub)
 	/* Cut by max_files, or its directory broke off: nobody will say more of them. */
 	for (; d->n_decided < d->n_held; d->n_decided++)
 		run_skipped(t->run);
+	for (size_t i = 0; i < d->n_below; i++)
+		t->queue_bytes -= dir_cost(d->below[i]);
 	dir_free(d);
 }
 
@@ -360,10 +400,9 @@ may_enter(const struct tree *t, unsigned depth)
 
 /* d: where it was found; the path is in t->path. real: where a link led, or NULL. */
 static int
-enter(struct tree *t, const struct tree_dir *d, const char *real, size_t real_n, struct err *e)
+enter(struct tree *t, struct tree_dir *d, const char *real, size_t real_n, struct err *e)
 {
-	const struct dir *from = (const struct dir *)d;
-	struct dir *fresh;
+	struct dir *from = (struct dir *)d, *fresh;
 
 	buf_str(&t->path);
 	/* Keys have no links: what repeats in one is its name. */
@@ -389,16 +428,9 @@ enter(struct tree *t, const struct tree_dir *d, const char *real, size_t real_n,
 
 		fresh->real = xasprintf("%s%s", from->real, name ? name : fresh->path);
 	}
-	return push(t, fresh, e);
+	return push(t, from, fresh, e);
 }
 
-static int
-directory(struct tree *t, const struct tree_dir *d, struct err *e)
-{
-	if (!may_enter(t, d->depth) || filter_dir(t->run->filter, rel_of(t), rel_n(t)) != FILTER_YES)
-		return 0;
-	return enter(t, d, NULL, 0, e);
-}
 
 /* ---- files -------------------------------------------------------------------------------------------------------------------- */
 
@@ -432,20 +464,52 @@ name_matches(struct tree *t, const struct tree_dir *d)
 	return place_fits(t, d) && filter_name(t->run->filter, rel_of(t), rel_n(t)) == FILTER_YES;
 }
 
+static bool
+wants(const struct tree *t, enum file_kind kind)
+{
+	return t->types & FILE_BIT(kind);
+}
+
+static int
+too_many(struct err *e)
+{
+	return err_set(e, ERR_LIMIT, "done_file, in_progress_suffixes and exclude_if_present need a whole directory at once, and one has too many files");
+}
+
 /* Whatever its type: others may wait for it. */
 static int
 note_companion(struct tree *t, struct dir *d, const struct entry *en, struct err *e)
 {
 	const char *slash = t->flat ? memrchr(en->name, '/', en->name_n) : NULL, *name = slash ? slash + 1 : en->name;
 
+	if (t->marks && !slash && filter_is_marker(t->run->filter, en->name, en->name_n))
+		d->marked = true;
 	if (!t->holds || !filter_is_companion(t->run->filter, name, en->name_n - (size_t)(name - en->name)))
 		return 0;
 	d->companion_bytes += t->path.len;
 	t->held_bytes += t->path.len;
 	if (t->held_bytes > HELD_BYTES_MAX)
-		return err_set(e, ERR_LIMIT, "done_file and in_progress_suffixes need a whole directory at once, and one has too many files");
+		return too_many(e);
 	strlist_add(&d->companions, buf_str(&t->path));
 	return 0;
+}
+
+/* A directory: into the queue, and whether it is to be reported itself; only then does it count as listed. */
+static enum tree_want
+ask_directory(struct tree *t, struct tree_dir *pub, struct err *e)
+{
+	bool fits = !((struct dir *)pub)->marked && filter_dir(t->run->filter, rel_of(t), rel_n(t)) == FILTER_YES;
+
+	if (wants(t, FILE_DIR) ? run_listed(t->run, e) : run_turn(t->run, e))
+		return TREE_FAILED;
+	if (fits && may_enter(t, pub->depth) && enter(t, pub, NULL, 0, e))
+		return TREE_FAILED;
+	if (!wants(t, FILE_DIR))
+		return TREE_NO;
+	if (fits && name_matches(t, pub))
+		return TREE_YES;
+	run_skipped(t->run);
+	return TREE_NO;
 }
 
 enum tree_want
@@ -464,12 +528,18 @@ tree_ask(struct tree *t, struct tree_dir *pub, const struct entry *en, struct er
 	if (note_companion(t, d, en, e))
 		return TREE_FAILED;
 	if (en->type == ENTRY_DIR)
-		return run_turn(t->run, e) || directory(t, pub, e) ? TREE_FAILED : TREE_NO;
+		return ask_directory(t, pub, e);
 	if (run_listed(t->run, e))
 		return TREE_FAILED;
-	if (en->type == ENTRY_LINK && (t->follow == FOLLOW_ALL || (t->follow == FOLLOW_FILES && name_matches(t, pub))))
+	if (d->marked) {
+		run_skipped(t->run);
+		return TREE_NO;
+	}
+	if (en->type == ENTRY_LINK && wants(t, FILE_LINK) && name_matches(t, pub))
+		return TREE_YES;
+	if (en->type == ENTRY_LINK && !wants(t, FILE_LINK) && (t->follow == FOLLOW_ALL || (t->follow == FOLLOW_FILES && name_matches(t, pub))))
 		return TREE_RESOLVE;
-	if (en->type == ENTRY_FILE && name_matches(t, pub))
+	if (en->type == ENTRY_FILE && wants(t, FILE_PLAIN) && name_matches(t, pub))
 		return TREE_YES;
 	run_skipped(t->run);
 	return TREE_NO;
@@ -485,7 +555,7 @@ hold(struct tree *t, struct dir *d, struct record *rec, struct err *e)
 	d->n_held++;
 	t->held_bytes += d->held.len - before;
 	if (t->held_bytes > HELD_BYTES_MAX)
-		return err_set(e, ERR_LIMIT, "done_file and in_progress_suffixes need a whole directory at once, and one has too many files");
+		return too_many(e);
 	return RUN_GO_ON;
 }
 
@@ -499,6 +569,17 @@ emit(struct tree *t, struct record *rec, struct err *e)
 	return rc;
 }
 
+/* Whatever a server says of the size of what is no file. */
+static void
+set_kind(struct entry *en)
+{
+	en->rec.kind = en->type == ENTRY_DIR ? FILE_DIR : en->type == ENTRY_LINK ? FILE_LINK : FILE_PLAIN;
+	if (en->rec.kind == FILE_PLAIN)
+		return;
+	en->rec.size = -1;
+	en->rec.is_symlink = en->rec.kind == FILE_LINK;
+}
+
 int
 tree_report(struct tree *t, struct tree_dir *pub, struct entry *en, struct err *e)
 {
@@ -510,6 +591,7 @@ tree_report(struct tree *t, struct tree_dir *pub, struct entry *en, struct err *
 	en->rec.path = t->path.p;
 	en->rec.path_n = t->path.len;
 	en->rec.rel_off = t->rel_off;
+	set_kind(en);
 	if (filter_attrs(t->run->filter, en->rec.size, en->rec.mtime_ns) != FILTER_YES) {
 		run_skipped(t->run);
 		return RUN_GO_ON;
@@ -556,7 +638,7 @@ tree_link(struct tree *t, struct tree_dir *pub, struct entry *en, const char *re
 {
 	make_path(t, pub, en);
 	if (en->type == ENTRY_FILE) {
-		if (name_matches(t, pub))
+		if (wants(t, FILE_PLAIN) && name_matches(t, pub))
 			return tree_report(t, pub, en, e);
 		run_skipped(t->run);
 		return RUN_GO_ON;
@@ -622,7 +704,9 @@ tree_dir_done(struct tree *t, struct tree_dir *pub, struct err *e)
 	if (d->companions.n)
 		qsort(d->companions.v, d->companions.n, sizeof(char *), by_text);
 	cursor_init(&c, d->held.p, d->held.len);
-	for (; d->n_decided < d->n_held && !rc && !t->stopped; d->n_decided++) {
+	if (!d->marked)
+		release_below(t, d);
+	for (; d->n_decided < d->n_held && !d->marked && !rc && !t->stopped; d->n_decided++) {
 		struct record rec;
 
 		if (record_decode(&rec, &c, t->run->task->source.type, e))

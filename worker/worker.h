@@ -245,21 +245,24 @@ void tree_free(struct tree *);
 /* Names are keys: they may hold '/', empty components, "." and "..". A key deeper than its directory is judged by its own
  * path: recursive, max_depth, exclude_dirs. */
 void tree_keys(struct tree *);
-/* done_file or in_progress_suffixes is set: files come out at the end of their directory only. */
+/* done_file, in_progress_suffixes or exclude_if_present is set: files come out at the end of their directory only. */
 bool tree_holds(const struct tree *);
+/* The path is one file, not its directory: exclude_if_present says nothing of it. */
+void tree_one_file(struct tree *);
 /* The next directory to list, deepest first; NULL: none waits (others may still be open: tree_open). */
 struct tree_dir *tree_next(struct tree *);
 unsigned tree_open_dirs(const struct tree *);
 /* max_files was reached: end the listing, it is right. */
 bool tree_stopped(const struct tree *);
 /*
- * First question, by name alone: counts the entry, takes directories into the queue (TREE_NO then), and says whether the
- * file is wanted. TREE_RESOLVE: a link that the job follows: find out what it leads to, set type, link target and
+ * First question, by name alone: counts the entry, takes directories into the queue, and says whether it is to be reported:
+ * a file, or what else filters.types names: a directory, a link itself. TREE_RESOLVE: a link that the job follows: find out what it leads to, set type, link target and
  * is_symlink, and call tree_link. "." and ".." are passed over. A name with NUL or '/' where none may be, or too long, is
  * named as unreadable.
  */
 enum tree_want tree_ask(struct tree *, struct tree_dir *, const struct entry *, struct err *);
-/* Second, with size and time: filters, holds back (done_file, in_progress_suffixes) or emits. RUN_GO_ON, RUN_STOP, RUN_FAILED. */
+/* Second, with size and time: filters, holds back (tree_holds) or emits. The record is of the kind that the entry's type says.
+ * RUN_GO_ON, RUN_STOP, RUN_FAILED. */
 int tree_report(struct tree *, struct tree_dir *, struct entry *, struct err *);
 /* Both in one, for sources that know all at once; links that are followed come back as TREE_RESOLVE. TREE_NO: done. */
 enum tree_want tree_entry(struct tree *, struct tree_dir *, struct entry *, struct err *);

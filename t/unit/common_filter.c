@@ -213,12 +213,13 @@ END_TEST
 START_TEST(refused)
 {
 	static const struct {
-		const char *pattern, *exclude, *dirs, *suffix, *done;
+		const char *pattern, *exclude, *dirs, *suffix, *done, *marker;
 	} t[] = {
 		{ .pattern = "[a" }, { .pattern = "*", .exclude = "a{b" }, { .pattern = "*", .dirs = "a\\" },
 		{ .pattern = "*", .suffix = "/x" }, { .pattern = "*", .done = "a/b" }, { .pattern = "*", .done = "" },
 		{ .pattern = "*", .done = ".." }, { .pattern = "*", .done = "{name}" },
-		{ .pattern = "*", .done = "{name}{name}" },
+		{ .pattern = "*", .done = "{name}{name}" }, { .pattern = "*", .marker = "" }, { .pattern = "*", .marker = "a/b" },
+		{ .pattern = "*", .marker = "." }, { .pattern = "*", .marker = ".." },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(t); i++) {
@@ -231,6 +232,7 @@ START_TEST(refused)
 		add_all(&spec.exclude_dirs, t[i].dirs);
 		add_all(&spec.in_progress_suffixes, t[i].suffix);
 		spec.done_file = t[i].done ? xstrdup(t[i].done) : NULL;
+		spec.exclude_if_present = t[i].marker ? xstrdup(t[i].marker) : NULL;
 		ck_assert_msg(!filter_new(&spec, NOW, &e), "row %zu", i);
 		ck_assert_int_eq(e.cls, ERR_INVALID_JOB);
 		ck_assert(e.text[0]);
@@ -249,6 +251,8 @@ fill(struct filter_spec *s)
 	add_all(&s->in_progress_suffixes, ".part");
 	add_all(&s->extensions, "csv");
 	s->done_file = xstrdup("{name}.ok");
+	s->exclude_if_present = xstrdup(".skip");
+	s->types = FILE_BIT(FILE_DIR) | FILE_BIT(FILE_LINK);
 	s->ignore_case = true;
 	s->min_size = 1;
 	s->max_size = INT64_MAX;
@@ -275,6 +279,8 @@ START_TEST(frame_reads_back)
 	ck_assert_str_eq(out.in_progress_suffixes.v[0], ".part");
 	ck_assert_str_eq(out.extensions.v[0], "csv");
 	ck_assert_str_eq(out.done_file, "{name}.ok");
+	ck_assert_str_eq(out.exclude_if_present, ".skip");
+	ck_assert_uint_eq(out.types, 6);
 	ck_assert(out.ignore_case && !out.include_hidden);
 	ck_assert_int_eq(out.max_size, INT64_MAX);
 	ck_assert_int_eq(out.min_age_ms, -1);
@@ -326,10 +332,14 @@ START_TEST(frame_is_hostile)
 		char was = b.p[i];
 
 		b.p[i] = (char)0xff;
-		/* The two flags stand before the seven numbers; they are 0 or 1. */
-		ck_assert(!decodes(b.p, b.len) || (i != b.len - 57 && i != b.len - 58));
+		/* The types and two flags stand before the seven numbers; the flags are 0 or 1. */
+		ck_assert(!decodes(b.p, b.len) || i < b.len - 59 || i > b.len - 57);
 		b.p[i] = was;
 	}
+	ck_assert(decodes(b.p, b.len));
+	b.p[b.len - 59] = 0;
+	ck_assert_msg(!decodes(b.p, b.len), "no types at all were taken");
+	b.p[b.len - 59] = 7;
 	ck_assert(decodes(b.p, b.len));
 	memcpy(b.p, &n, sizeof(n));
 	ck_assert(!decodes(b.p, b.len));

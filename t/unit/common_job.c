@@ -75,6 +75,9 @@ struct refusal {
 	const char *at;         /* what stands at the position; NULL: not asked */
 };
 
+#define OF_S3 "'source_config':{'source_type':'s3','bucket':'b','anonymous':true"
+#define OF_HTTP "'source_config':{'source_type':'http','url':'http://h/'"
+
 static const struct refusal refusals[] = {
 	{ "[]", ERR_INVALID_JOB, "", "object", "[" }, { "'x'", ERR_INVALID_JOB, "", "object", "'" }, { "null", ERR_INVALID_JOB, "", "object", "n" },
 	{ "12", ERR_INVALID_JOB, "", "object", "1" },
@@ -104,7 +107,21 @@ static const struct refusal refusals[] = {
 	{ "{'job_id':'a','source_config':{'source_type':'https'}}", ERR_INVALID_JOB, "/source_config/url", "missing", NULL },
 	{ "{'job_id':'a','source_config':{'source_type':'local','type':'dummy','path':'/srv/in'}}", ERR_INVALID_JOB, "/source_config/type", "different", "'dummy'" },
 	{ "{'job_id':'a','source_config':{'source_type':'local','path':'/srv/in','hash':'md5'}}", ERR_UNSUPPORTED, "/source_config/hash", "hash", "'md5'" },
-	{ "{'job_id':'a'," DUMMY ",'filters':{'types':['file']}}", ERR_UNSUPPORTED, "/filters/types", "types", NULL },
+	{ "{'job_id':'a'," DUMMY ",'filters':{'types':['file','pipe']}}", ERR_INVALID_JOB, "/filters/types", "none of file, dir and symlink", NULL },
+	{ "{'job_id':'a'," DUMMY ",'filters':{'types':[]}}", ERR_INVALID_JOB, "/filters/types", "at least one", NULL },
+	{ "{'job_id':'a'," DUMMY ",'filters':{'types':'File'}}", ERR_INVALID_JOB, "/filters/types", "none of", NULL },
+	{ "{'job_id':'a'," OF_S3 "},'filters':{'types':['file','symlink']}}", ERR_UNSUPPORTED, "/filters/types", "no symbolic links", NULL },
+	{ "{'job_id':'a'," OF_HTTP "},'filters':{'types':'symlink'}}", ERR_UNSUPPORTED, "/filters/types", "http shows no symbolic links", NULL },
+	{ "{'job_id':'a','source_config':{'source_type':'dummy','files':3},'filters':{'types':'symlink'}}", ERR_UNSUPPORTED, "/filters/types", "generated", NULL },
+	{ "{'job_id':'a','source_config':{'source_type':'dummy','files':3},'filters':{'types':'dir'}}", ERR_UNSUPPORTED, "/filters/types", "no directories", NULL },
+	{ "{'job_id':'a','source_config':{'source_type':'dummy','files':3},'filters':{'exclude_if_present':'x'}}", ERR_UNSUPPORTED, "/filters/exclude_if_present", "no directories", NULL },
+	{ "{'job_id':'a'," OF_HTTP ",'index_format':'links'},'filters':{'types':'dir'}}", ERR_UNSUPPORTED, "/filters/types", "index_format", NULL },
+	{ "{'job_id':'a'," OF_HTTP ",'index_format':'manifest-text'},'filters':{'exclude_if_present':'x'}}", ERR_UNSUPPORTED, "/filters/exclude_if_present", "index_format", NULL },
+	{ "{'job_id':'a','source_config':{'source_type':'local','path':'/srv/in','follow_symlinks':'files'},'filters':{'types':'symlink'}}", ERR_INVALID_JOB, "/source_config/follow_symlinks", "not both", NULL },
+	{ "{'job_id':'a'," OF_S3 ",'start_after':'k'},'filters':{'types':'dir'}}", ERR_INVALID_JOB, "/source_config/start_after", "whole folders", NULL },
+	{ "{'job_id':'a'," OF_S3 ",'prefix':'in/a'},'filters':{'exclude_if_present':'x'}}", ERR_INVALID_JOB, "/source_config/prefix", "ends with '/'", NULL },
+	{ "{'job_id':'a'," DUMMY ",'filters':{'exclude_if_present':'a/b'}}", ERR_INVALID_JOB, "/filters/exclude_if_present", "not a file's name", NULL },
+	{ "{'job_id':'a'," DUMMY ",'filters':{'exclude_if_present':'..'}}", ERR_INVALID_JOB, "/filters/exclude_if_present", "not a file's name", NULL },
 	{ "{'job_id':'a'," DUMMY ",'filters':{'extensions':['.']}}", ERR_INVALID_JOB, "/filters/extensions", "end of a file's name", NULL },
 	{ "{'job_id':'a'," DUMMY ",'filters':{'extensions':['a/b']}}", ERR_INVALID_JOB, "/filters/extensions", "end of a file's name", NULL },
 	{ "{'job_id':'a','source_config':{'source_type':'local','path':'/srv/in','hash':3}}", ERR_UNSUPPORTED, "/source_config/hash", "hash", "3" },
@@ -387,7 +404,8 @@ START_TEST(whole_job)
 	    "{'source_type':'dummy','name':'gen','files':'10','count':10,'size':'2KiB','seed':9007199254740991,'delay':1.5,'rate':5e2}],"
 	    "'file_pattern':['*.csv','a/**/b'],'filters':{'include':['x*'],'exclude':['*.tmp'],'ignore_case':true,'min_size':1,'max_size':'1GiB',"
 	    "'min_age':'5m','max_age':86400,'modified_after':'2026-01-01T00:00:00Z','modified_before':'2026-01-01T01:00:00.5+01:00',"
-	    "'include_hidden':true,'exclude_dirs':['.git','old/'],'in_progress_suffixes':['.part'],'done_file':'{name}.done','max_files':100},"
+	    "'include_hidden':true,'exclude_dirs':['.git','old/'],'in_progress_suffixes':['.part'],'done_file':'{name}.done','max_files':100,"
+	    "'types':'file'},"
 	    "'priority':'low','timeout':'90s','deadline':90,'scheduled_at':'2026-05-01T00:00:00Z','created_at':'2026-04-30T00:00:00Z',"
 	    "'publish':'stream','metadata':{'a/b':[1,1.10,1e5,null,true,'\xc3\xa9']},'api_keys':['k'],'batch_size':100}");
 	const struct field_value *a = j->sources[0].v, *b = j->sources[1].v;
@@ -423,6 +441,7 @@ START_TEST(whole_job)
 	ck_assert_uint_eq(f->exclude_dirs.n, 2);
 	ck_assert_str_eq(f->in_progress_suffixes.v[0], ".part");
 	ck_assert_str_eq(f->done_file, "{name}.done");
+	ck_assert_uint_eq(f->types, FILE_BIT(FILE_PLAIN));
 	ck_assert(f->ignore_case && f->include_hidden);
 	ck_assert_int_eq(f->min_size, 1);
 	ck_assert_int_eq(f->max_size, 1 << 30);
@@ -442,6 +461,27 @@ START_TEST(whole_job)
 }
 END_TEST
 
+START_TEST(types_that_a_source_tells)
+{
+	static const struct { const char *text; unsigned types; const char *marker; } rows[] = {
+		{ "{'job_id':'a'," DUMMY ",'filters':{'types':['dir','symlink','dir'],'exclude_if_present':'.nobackup'}}", 6, ".nobackup" },
+		{ "{'job_id':'a'," OF_S3 ",'prefix':'in/'},'filters':{'types':['dir'],'exclude_if_present':'x'}}", 2, "x" },
+		{ "{'job_id':'a'," OF_S3 ",'path':'in'},'filters':{'types':['file','dir']}}", 3, NULL },
+		{ "{'job_id':'a'," OF_S3 ",'prefix':'in/a','start_after':'k'},'filters':{'types':'file'}}", 1, NULL },
+		{ "{'job_id':'a'," OF_HTTP "},'filters':{'types':['dir','file']}}", 3, NULL },
+		{ "{'job_id':'a','source_config':{'source_type':'local','path':'/srv/in'},'filters':{'types':['file','dir','symlink']}}", 7, NULL },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct job *j = good(rows[i].text);
+
+		ck_assert_msg(j->filter.types == rows[i].types, "%s: %u", rows[i].text, j->filter.types);
+		ck_assert_pstr_eq(j->filter.exclude_if_present, rows[i].marker);
+		job_free(j);
+	}
+}
+END_TEST
+
 START_TEST(filter_defaults)
 {
 	struct job *j = good("{'job_id':'a'," DUMMY "}");
@@ -453,7 +493,8 @@ START_TEST(filter_defaults)
 	ck_assert_int_eq(f->max_age_ms, -1);
 	ck_assert_int_eq(f->modified_after_ns, TIME_UNKNOWN);
 	ck_assert_int_eq(f->max_files, 0);
-	ck_assert(!f->include_hidden && !f->ignore_case && !f->done_file);
+	ck_assert(!f->include_hidden && !f->ignore_case && !f->done_file && !f->exclude_if_present);
+	ck_assert_uint_eq(f->types, FILE_BIT(FILE_PLAIN));
 	ck_assert_str_eq(j->sources[0].v[SF_COMMON_PATH].s, "/x/dummy_data");
 	job_free(j);
 }
@@ -1095,6 +1136,7 @@ main(void)
 	tcase_add_test(t, readme_job);
 	tcase_add_test(t, whole_job);
 	tcase_add_test(t, filter_defaults);
+	tcase_add_test(t, types_that_a_source_tells);
 	tcase_add_test(t, paths);
 	tcase_add_test(t, unknown_fields);
 	tcase_add_test(t, idle_fields);

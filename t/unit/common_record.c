@@ -7,6 +7,7 @@
 
 #include "common/record.h"
 #include "common/units.h"
+#include "common/xalloc.h"
 #include "common/banned.h"
 
 static char long_text[RECORD_MAX + 100];
@@ -109,6 +110,11 @@ static void b_sum_space(struct record *r) { r->checksum = "a b"; }
 static void b_sum_long(struct record *r) { r->checksum = long_text; r->checksum_n = 257; }
 static void b_algorithm(struct record *r) { r->checksum_algorithm[0] = 'x'; }
 static void b_origin(struct record *r) { r->checksum_origin[0] = 'x'; }
+static void b_kind(struct record *r) { r->kind = FILE__MAX; }
+static void b_dir_size(struct record *r) { r->kind = FILE_DIR; r->is_symlink = false; r->link_target = r->checksum = NULL; r->checksum_algorithm[0] = r->checksum_origin[0] = '\0'; }
+static void b_dir_sum(struct record *r) { r->kind = FILE_DIR; r->is_symlink = false; r->link_target = NULL; r->size = -1; }
+static void b_dir_link(struct record *r) { b_dir_size(r); r->size = -1; r->is_symlink = true; }
+static void b_no_link(struct record *r) { b_dir_size(r); r->size = -1; r->kind = FILE_LINK; }
 static void b_no_sum(struct record *r) { r->checksum = NULL; }
 static void b_attr_id(struct record *r) { r->attrs[0].id = SA__MAX; }
 static void b_attr_kind(struct record *r) { r->attrs[0].is_int = false; r->attrs[0].s = "x"; r->attrs[0].n = 1; }
@@ -128,6 +134,8 @@ static const struct { const char *what; void (*f)(struct record *); bool decoder
 	{ "long version", b_version_long, false }, { "empty version", b_version_empty, false },
 	{ "checksum with a space", b_sum_space, false }, { "long checksum", b_sum_long, false },
 	{ "unknown algorithm", b_algorithm, false }, { "unknown origin", b_origin, false },
+	{ "unknown kind", b_kind, false }, { "directory with a size", b_dir_size, false }, { "directory with a checksum", b_dir_sum, false },
+	{ "directory that is a link", b_dir_link, false }, { "link that is none", b_no_link, false },
 	{ "algorithm without checksum", b_no_sum, false }, { "unknown attribute", b_attr_id, false },
 	{ "attribute of the wrong kind", b_attr_kind, false }, { "long attribute", b_attr_long, false },
 	{ "NUL in attribute", b_attr_nul, false }, { "too many attributes", b_attr_many, false },
@@ -139,7 +147,8 @@ static void
 raw(const struct record *r, bool utf8, unsigned more_flags, struct buf *b)
 {
 	buf_u8(b, (uint8_t)((r->is_symlink ? 1 : 0) | (utf8 ? 2 : 0) | (r->link_target ? 4 : 0) |
-	    (r->version ? 8 : 0) | (r->checksum ? 16 : 0) | more_flags));
+	    (r->version ? 8 : 0) | (r->checksum ? 16 : 0) |
+	    (r->kind == FILE_DIR ? 32 : r->kind == FILE_LINK ? 64 : r->kind == FILE__MAX ? 96 : 0) | more_flags));
 	buf_u8(b, (uint8_t)r->precision);
 	buf_bytes(b, r->path, r->path_n);
 	buf_u32(b, (uint32_t)r->rel_off);
@@ -192,11 +201,43 @@ START_TEST(broken)
 }
 END_TEST
 
+/* What is no file has neither size nor checksum. */
+START_TEST(kinds)
+{
+	static const struct { enum file_kind kind; bool link; const char *target; } rows[] = {
+		{ FILE_PLAIN, false, NULL }, { FILE_PLAIN, true, "t" }, { FILE_DIR, false, NULL }, { FILE_LINK, true, NULL }, { FILE_LINK, true, "t" },
+	};
+	struct buf b = BUF_INIT;
+	struct err e = ERR_INIT;
+	struct record r, q;
+	struct cursor c;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		record_init(&r);
+		r.path = "/a";
+		r.path_n = 2;
+		r.rel_off = 1;
+		r.kind = rows[i].kind;
+		r.is_symlink = rows[i].link;
+		r.link_target = rows[i].target;
+		r.link_target_n = rows[i].target ? 1 : 0;
+		buf_clear(&b);
+		ck_assert_msg(!record_encode(&r, &b, &e), "row %zu: %s", i, e.text);
+		cursor_init(&c, b.p, b.len);
+		ck_assert_int_eq(record_decode(&q, &c, SOURCE_FTP, &e), 0);
+		ck_assert_int_eq(q.kind, rows[i].kind);
+		ck_assert_int_eq(q.is_symlink, rows[i].link);
+		ck_assert_int_eq(q.link_target_n, r.link_target_n);
+	}
+	buf_release(&b);
+}
+END_TEST
+
 START_TEST(flags_that_lie)
 {
 	static const struct { const char *path; bool utf8; unsigned more; int want; } rows[] = {
 		{ "/a", true, 0, 0 }, { "/a", false, 0, -1 }, { "/\xff", true, 0, -1 }, { "/\xff", false, 0, 0 },
-		{ "/a", true, 32, -1 }, { "/a", true, 128, -1 }, { "/\xc0\xaf", true, 0, -1 },
+		{ "/a", true, 32, -1 }, { "/a", true, 64, -1 }, { "/a", true, 96, -1 }, { "/a", true, 128, -1 }, { "/\xc0\xaf", true, 0, -1 },
 		{ "/\xed\xa0\x80", true, 0, -1 }, { "/\xe2\x82\xac", true, 0, 0 }, { "/\xe2\x82\xac", false, 0, -1 },
 	};
 	struct buf b = BUF_INIT;
@@ -285,7 +326,8 @@ main(void)
 	tcase_add_test(t, round_trip);
 	tcase_add_test(t, smallest_and_names_of_any_bytes);
 	tcase_add_loop_test(t, broken, 0, sizeof(breaks) / sizeof(breaks[0]));
-	tcase_add_loop_test(t, flags_that_lie, 0, 10);
+	tcase_add_loop_test(t, flags_that_lie, 0, 12);
+	tcase_add_test(t, kinds);
 	tcase_add_test(t, truncated);
 	tcase_add_test(t, random_changes);
 	suite_add_tcase(s, t);

@@ -254,7 +254,7 @@ START_TEST(event_fields)
 	r.attrs[0] = (struct record_attr){ .id = SA_LOCAL_INODE, .is_int = true, .i = INT64_MAX };
 	r.attrs[1] = (struct record_attr){ .id = SA_LOCAL_ROOT, .s = root, .n = 4 };
 	write_event(0, &r);
-	ck_assert_int_eq(json_object_object_length(value), 25);
+	ck_assert_int_eq(json_object_object_length(value), 26);
 	ck_assert_int_eq(json_object_get_string_len(at("event_id")), 36);
 	expect("job_id", "\"job_1\"");
 	expect("source_type", "\"local\"");
@@ -277,12 +277,35 @@ START_TEST(event_fields)
 	expect("checksum_algorithm", "\"md5\"");
 	expect("checksum_origin", "\"local\"");
 	expect("relative_path", "\"a b/Report.CSV\"");
+	expect("entry_type", "\"file\"");
 	expect("is_symlink", "true");
 	expect("link_target", "\"../x\"");
 	expect("source", "{\"inode\":9223372036854775807,\"root\":\"/srv\"}");
 	expect("attempt", "3");
 	ck_assert(out.has_key);
 	ck_assert_str_eq(buf_str(&out.key), "file:///srv/in/a%20b/Report.CSV");
+}
+END_TEST
+
+START_TEST(event_of_a_directory)
+{
+	struct record r = sample();
+
+	r.kind = FILE_DIR;
+	r.size = -1;
+	write_event(0, &r);
+	expect("entry_type", "\"dir\"");
+	expect("file_path", "\"/srv/in/a b/Report.CSV\"");
+	expect("file_url", "\"file:///srv/in/a%20b/Report.CSV/\"");
+	ck_assert_ptr_null(at("file_type"));
+	ck_assert_ptr_null(at("file_size"));
+	r.kind = FILE_LINK;
+	r.is_symlink = true;
+	write_event(0, &r);
+	expect("entry_type", "\"symlink\"");
+	expect("file_url", "\"file:///srv/in/a%20b/Report.CSV\"");
+	expect("file_type", "\".csv\"");
+	expect("is_symlink", "true");
 }
 END_TEST
 
@@ -897,6 +920,7 @@ main(void)
 	tcase_add_checked_fixture(e, setup, teardown);
 	tcase_add_test(e, event_fields);
 	tcase_add_test(e, unknown_is_null);
+	tcase_add_test(e, event_of_a_directory);
 	tcase_add_loop_test(e, nasty_names, 0, (int)ARRAY_LEN(names));
 	tcase_add_loop_test(e, event_times, 0, (int)ARRAY_LEN(times));
 	tcase_add_test(e, times_of_a_run);

@@ -378,6 +378,94 @@ named(const char *part, const char *reason)
 	return false;
 }
 
+static const struct { unsigned types; const char *want; uint64_t listed; } typed[] = {
+	{ 2, "d e e/f ", 14 }, { 3, "d d/f.csv e e/f ", 14 },
+	{ 4, "abs.csv d/loop d/up.csv dangling out.csv out_dir self to_dir to_file.csv ", 11 },
+};
+
+/* Entries as themselves; links lead nowhere then, and what is no file has no size. */
+START_TEST(types)
+{
+	links();
+	make_dir("root/e");
+	make_dir("root/e/f");
+	mini_set(&task, SF_COMMON_RECURSIVE, 1);
+	task.filter.types = typed[_i].types;
+	strlist_add(&task.filter.exclude, "magic*");
+	list();
+	ck_assert_int_eq(got.done.cls, ERR_OK);
+	ck_assert_uint_eq(got.done.unreadable, 0);
+	want(typed[_i].want);
+	ck_assert_uint_eq(got.done.listed, got.done.matched + got.done.skipped);
+	for (size_t i = 0; i < got.n; i++) {
+		struct seen *s = &got.v[i];
+
+		ck_assert_int_eq(s->size, s->kind == FILE_PLAIN ? 4 : -1);
+		ck_assert_int_eq(s->is_symlink, s->kind == FILE_LINK);
+		ck_assert_int_eq(s->target != NULL, s->kind == FILE_LINK);
+		ck_assert_str_ne(s->attr[SA_LOCAL_INODE], "0");
+		ck_assert_int_gt(s->mtime_ns, 0);
+	}
+	if (typed[_i].types == 4)
+		ck_assert_str_eq(must_find(&got, "to_file.csv")->target, "d/f.csv");
+}
+END_TEST
+
+/* Depths are those of the entry itself: a directory at the path is at depth 0. */
+START_TEST(types_and_depth)
+{
+	make_dir("root/a");
+	make_dir("root/a/b");
+	make_dir("root/a/b/c");
+	task.filter.types = FILE_BIT(FILE_DIR);
+	list();
+	want("a ");
+	mini_set(&task, SF_COMMON_RECURSIVE, 1);
+	mini_set(&task, SF_COMMON_MAX_DEPTH, 1);
+	list();
+	want("a a/b ");
+	mini_set(&task, SF_COMMON_MIN_DEPTH, 1);
+	list();
+	want("a/b ");
+	mini_set(&task, SF_COMMON_MAX_DEPTH, 0);
+	strlist_add(&task.filter.exclude_dirs, "c");
+	list();
+	want("a/b ");
+	task.filter.max_files = 1;
+	mini_set(&task, SF_COMMON_MIN_DEPTH, 0);
+	list();
+	ck_assert_uint_eq(got.n, 1);
+	ck_assert(got.done.truncated);
+}
+END_TEST
+
+/* The marker may be anything with that name, also where it is hidden; the source's own path is no exception, one file is. */
+START_TEST(marked_directories)
+{
+	make_file("root/a.csv", 1);
+	make_dir("root/d");
+	make_file("root/d/b.csv", 1);
+	make_dir("root/d/e");
+	make_file("root/d/e/c.csv", 1);
+	make_dir("root/f");
+	make_file("root/f/d.csv", 1);
+	make_link("nowhere", "root/f/.skip");
+	make_dir("root/d/e/.skip");
+	mini_set(&task, SF_COMMON_RECURSIVE, 1);
+	task.filter.exclude_if_present = xstrdup(".skip");
+	list();
+	ck_assert_int_eq(got.done.cls, ERR_OK);
+	want("a.csv d/b.csv ");
+	below("f");
+	list();
+	want("");
+	ck_assert_uint_eq(got.done.listed, 0);
+	below("f/d.csv");
+	list();
+	want("d.csv ");
+}
+END_TEST
+
 START_TEST(links_to_files)
 {
 	struct seen *s;
@@ -799,6 +887,9 @@ main(void)
 	tcase_add_test(t, unreadable_directories);
 	if (have_openat2()) {
 		tcase_add_test(t, links_to_files);
+		tcase_add_loop_test(t, types, 0, ARRAY_LEN(typed));
+		tcase_add_test(t, types_and_depth);
+		tcase_add_test(t, marked_directories);
 		tcase_add_test(t, links_all);
 		tcase_add_loop_test(t, top_errors, 0, sizeof(tops) / sizeof(tops[0]));
 		tcase_add_test(t, rename_race_never_leads_out);

@@ -23,6 +23,7 @@ struct seen {
 	size_t path_n;
 	int64_t size, mtime_ns;
 	bool is_symlink;
+	enum file_kind kind;
 	char *attr[SA__MAX];            /* text of each attribute, or NULL */
 };
 
@@ -55,6 +56,7 @@ take_record(struct listing *l, const struct record *r)
 	s->size = r->size;
 	s->mtime_ns = r->mtime_ns;
 	s->is_symlink = r->is_symlink;
+	s->kind = r->kind;
 	for (size_t i = 0; i < r->n_attrs; i++)
 		s->attr[r->attrs[i].id] = r->attrs[i].is_int ? xasprintf("%lld", (long long)r->attrs[i].i) :
 		    xmemdup0(r->attrs[i].s, r->attrs[i].n);

@@ -418,6 +418,137 @@ START_TEST(held_back_by_directory)
 }
 END_TEST
 
+/* A directory that holds the marker is passed over with all below it, whenever the marker comes; one beside it is not. */
+START_TEST(marked_directories)
+{
+	static const char *const orders[] = { "a sub/ mark b", "mark a sub/ b", "a b sub/ mark", "sub/ a .h mark b" };
+	char *names = xstrdup(orders[_i]), *save = NULL;
+	struct tree_dir *d;
+
+	task.filter.exclude_if_present = xstrdup("mark");
+	begin("/r");
+	d = tree_next(tree);
+	give(d, "one", ENTRY_FILE);
+	give(d, "in", ENTRY_DIR);
+	give(d, "marks", ENTRY_FILE);
+	give(d, "out", ENTRY_DIR);
+	ck_assert_msg(!tree_next(tree), "a directory was handed out before its parent was read");
+	finish(d);
+	d = tree_next(tree);
+	ck_assert_str_eq(d->path, "/r/out");
+	give(d, "two", ENTRY_FILE);
+	finish(d);
+	d = tree_next(tree);
+	ck_assert_str_eq(d->path, "/r/in");
+	for (char *n = strtok_r(names, " ", &save); n; n = strtok_r(NULL, " ", &save)) {
+		bool dir = n[strlen(n) - 1] == '/';
+
+		n[strcspn(n, "/")] = '\0';
+		ck_assert_int_eq(give(d, n, dir ? ENTRY_DIR : ENTRY_FILE), TREE_NO);
+	}
+	finish(d);
+	ck_assert_ptr_null(tree_next(tree));
+	end();
+	ck_assert_str_eq(paths(), "/r/marks /r/one /r/out/two");
+	ck_assert_uint_eq(run.done.listed, run.done.matched + run.done.skipped);
+	free(names);
+}
+END_TEST
+
+/* Whatever kind of entry has the name; the root is no exception; one file as the path is. */
+START_TEST(marked_root)
+{
+	struct tree_dir *d;
+
+	task.filter.exclude_if_present = xstrdup("mark");
+	begin("/r");
+	if (_i)
+		tree_one_file(tree);
+	ck_assert_int_eq(tree_holds(tree), !_i);
+	d = tree_next(tree);
+	give(d, "a", ENTRY_FILE);
+	give(d, "mark", ENTRY_DIR);
+	finish(d);
+	end();
+	ck_assert_str_eq(paths(), _i ? "/r/a" : "");
+	ck_assert_ptr_null(_i ? NULL : tree_next(tree));
+}
+END_TEST
+
+/* Directories that wait for their parent's end count as waiting, and are given back. */
+START_TEST(marked_directories_are_bounded)
+{
+	enum tree_want want = TREE_NO;
+	char name[260];
+	struct tree_dir *d;
+
+	task.filter.exclude_if_present = xstrdup("mark");
+	begin("/r");
+	d = tree_next(tree);
+	for (int round = 0; round < 3; round++) {
+		for (int k = 0; k < 10000; k++) {
+			snprintf(name, sizeof(name), "%0240d", k);
+			ck_assert_msg(give(d, name, ENTRY_DIR) == TREE_NO, "round %d: %s", round, e.text);
+		}
+		give(d, "mark", ENTRY_FILE);
+		finish(d);
+		ck_assert_ptr_null(tree_next(tree));
+		tree_free(tree);
+		tree = tree_new(&run, "/r", 2, &e);
+		d = tree_next(tree);
+	}
+	for (int k = 0; k < 100000 && want == TREE_NO; k++) {
+		snprintf(name, sizeof(name), "%0240d", k);
+		want = give(d, name, ENTRY_DIR);
+	}
+	ck_assert_int_eq(want, TREE_FAILED);
+	ck_assert_int_eq(e.cls, ERR_LIMIT);
+	ck_assert_int_eq(tree_dir_refused(tree, d, ERR_LIMIT, e.text, &e), -1);
+}
+END_TEST
+
+static const struct { unsigned types; const char *want; uint64_t listed; } typed[] = {
+	{ 1, "/r/a /r/d/b", 5 }, { 2, "/r/d /r/d/e", 8 }, { 4, "/r/l", 5 }, { 7, "/r/a /r/d /r/d/b /r/d/e /r/l", 8 },
+};
+
+/* Directories count as listed only where they are asked for. */
+START_TEST(types)
+{
+	static const char *const kinds[] = { "d", "e", NULL };
+	struct tree_dir *d;
+
+	task.filter.types = typed[_i].types;
+	strlist_add(&task.filter.exclude_dirs, "x");
+	begin("/r");
+	d = tree_next(tree);
+	give(d, "a", ENTRY_FILE);
+	give(d, "d", ENTRY_DIR);
+	give(d, "l", ENTRY_LINK);
+	give(d, "x", ENTRY_DIR);
+	give(d, "o", ENTRY_OTHER);
+	finish(d);
+	d = tree_next(tree);
+	ck_assert_str_eq(d->path, "/r/d");
+	give(d, "b", ENTRY_FILE);
+	give(d, ".m", ENTRY_LINK);
+	give(d, "e", ENTRY_DIR);
+	finish(d);
+	end();
+	ck_assert_str_eq(paths(), typed[_i].want);
+	ck_assert_uint_eq(run.done.listed, typed[_i].listed);
+	ck_assert_uint_eq(run.done.listed, run.done.matched + run.done.skipped);
+	for (size_t i = 0; i < got.n; i++) {
+		bool dir = false;
+
+		for (int k = 0; kinds[k]; k++)
+			dir |= !strcmp(strrchr(got.v[i].path, '/') + 1, kinds[k]);
+		ck_assert_int_eq(got.v[i].kind, dir ? FILE_DIR : !strcmp(got.v[i].path, "/r/l") ? FILE_LINK : FILE_PLAIN);
+		ck_assert_int_eq(got.v[i].size, got.v[i].kind == FILE_PLAIN ? 7 : -1);
+		ck_assert_int_eq(got.v[i].is_symlink, got.v[i].kind == FILE_LINK);
+	}
+}
+END_TEST
+
 /* The companions of one directory are no burden to the next. */
 START_TEST(companions_are_given_back)
 {
@@ -666,6 +797,10 @@ main(void)
 	tcase_add_loop_test(t, held_back, 0, (int)ARRAY_LEN(holds));
 	tcase_add_test(t, held_back_by_directory);
 	tcase_add_test(t, companions_are_given_back);
+	tcase_add_loop_test(t, marked_directories, 0, 4);
+	tcase_add_loop_test(t, marked_root, 0, 2);
+	tcase_add_test(t, marked_directories_are_bounded);
+	tcase_add_loop_test(t, types, 0, ARRAY_LEN(typed));
 	tcase_add_loop_test(t, counts_of_a_cut, 0, (int)ARRAY_LEN(cuts));
 	tcase_add_loop_test(t, links_lead, 0, (int)ARRAY_LEN(links));
 	tcase_add_test(t, links_back_through_links);

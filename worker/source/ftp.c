@@ -134,13 +134,14 @@ ftp_connections(const struct conn *c)
 static int
 choose_command(struct conn *c, struct err *e)
 {
+	const struct filter_spec *f = &c->run->task->filter;
 	int64_t wanted = run_int(c->run, SF_FTP_LIST_COMMAND);
 
 	c->mlsd = wanted == LIST_MLSD || (wanted == LIST_AUTO && (c->has_mlst || !c->has_feat));
 	/* Dot names are for LIST -a; a server that is no Unix would take that for a name. */
 	c->hidden_asked = wanted == LIST_HIDDEN;
 	c->hidden = c->hidden_asked ||
-	    (wanted == LIST_AUTO && c->run->task->filter.include_hidden && strstr(c->system, "UNIX"));
+	    (wanted == LIST_AUTO && (f->include_hidden || (f->exclude_if_present && *f->exclude_if_present == '.')) && strstr(c->system, "UNIX"));
 	c->proved = false;
 	if (wanted == LIST_MLSD && c->has_feat && !c->has_mlst)
 		return err_set(e, ERR_PERMANENT, "%.*s: the server does not have MLSD (FEAT does not name it); use list_command: auto or list",
@@ -333,6 +334,7 @@ root_answered(struct ftp_control *ctl, struct err *e)
 	c->tree = tree_new(c->run, c->root, slash == c->root ? 1 : (size_t)(slash - c->root), e);
 	if (!c->tree)
 		return -1;
+	tree_one_file(c->tree);
 	ctl->dir = tree_next(c->tree);
 	rc = ftp_lines_single(ctl, e);
 	return rc ? -1 : dir_done(ctl, e);

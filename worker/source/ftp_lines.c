@@ -121,11 +121,12 @@ static void
 fill(struct ftp_control *ctl, const struct ftp_entry *en, const struct buf *line, struct entry *out, struct room *room)
 {
 	struct conn *c = ctl->c;
-	const char *verb = ftp_list_verb(c);
+	const char *verb = ftp_list_verb(c), *type;
 
 	put_place(ctl, out);
 	entry_attr_str(out, SA_FTP_LIST_COMMAND, verb, strlen(verb));
-	entry_attr_str(out, SA_FTP_TYPE, out->rec.is_symlink ? "symlink" : "file", out->rec.is_symlink ? 7 : 4);
+	type = out->type == ENTRY_DIR ? "dir" : out->type == ENTRY_LINK || out->rec.is_symlink ? "symlink" : "file";
+	entry_attr_str(out, SA_FTP_TYPE, type, strlen(type));
 	attr(out, SA_FTP_UNIQUE, en->unique);
 	attr(out, SA_FTP_PERM, en->perm);
 	if (en->modify.p)
@@ -240,7 +241,8 @@ take(struct ftp_control *ctl, const struct ftp_entry *en, const struct buf *line
 	case TREE_RESOLVE:
 		return postpone(ctl, line);
 	case TREE_YES:
-		if (lacks(ctl->c, en))
+		/* SIZE and MDTM are for files, and follow links. */
+		if (out.type == ENTRY_FILE && lacks(ctl->c, en))
 			return postpone(ctl, line);
 		fill(ctl, en, line, &out, &room);
 		return result(ctl, tree_report(ctl->c->tree, ctl->dir, &out, &ctl->why));

@@ -390,12 +390,10 @@ head_answered(struct http_request *q, struct http_head *h, struct err *e)
 {
 	struct http_listing *l = h->listing;
 	unsigned status = q->answer.status;
-	struct entry en;
 
 	if (became_dir(q)) {
-		entry_init(&en, h->name, h->n, ENTRY_DIR);
 		run_skipped(q->c->run);
-		return tree_ask(q->c->tree, l->dir, &en, e) == TREE_FAILED ? -1 : 0;
+		return http_report_dir(l, h, e);
 	}
 	/* HEAD itself is what the server does not do: the index's word stands. */
 	if (status / 100 == 2 || status == 405 || status == 501)
@@ -538,6 +536,7 @@ report_file(struct http_request *q, struct err *e)
 	c->tree = tree_new(c->run, path.p, cut ? cut : 1, e);
 	if (!c->tree)
 		goto out;
+	tree_one_file(c->tree);
 	l = listing_new(c, tree_next(c->tree));
 	h = xcalloc(1, sizeof(*h) + path.len);
 	h->listing = l;

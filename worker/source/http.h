@@ -150,6 +150,8 @@ int http_on_entry(void *arg, const struct index_entry *, struct err *);
 int http_on_base(void *arg, const char *ref, size_t n, struct err *);
 int http_unreadable(struct http_listing *, const char *name, size_t n, const char *why, struct err *);
 /* By the answer to HEAD where it tells, else by the index. As tree_report. */
+/* The entry is a directory after all; it was counted as skipped. RUN_GO_ON, RUN_STOP, RUN_FAILED. */
+int http_report_dir(struct http_listing *, const struct http_head *, struct err *);
 int http_report_head(struct http_request *, struct http_head *, struct err *);
 
 #endif

@@ -132,7 +132,7 @@ attr_text(struct entry *en, enum source_attr id, const char *s)
 
 /* The address of a file below the directory, in c->url. */
 static void
-file_url(struct http_listing *l, const char *name, size_t n)
+file_url(struct http_listing *l, const char *name, size_t n, bool dir)
 {
 	struct buf *b = &l->c->url;
 
@@ -142,6 +142,8 @@ file_url(struct http_listing *l, const char *name, size_t n)
 	if (l->dir->path_n && l->dir->path[l->dir->path_n - 1] != '/')
 		buf_putc(b, '/');
 	escape_url_path(b, name, n);
+	if (dir)
+		buf_putc(b, '/');
 }
 
 static void
@@ -184,7 +186,7 @@ etag_attrs(struct entry *en, const char *etag)
 static int
 report(struct http_listing *l, struct entry *en, const struct index_entry *ix, struct err *e)
 {
-	file_url(l, en->name, en->name_n);
+	file_url(l, en->name, en->name_n, en->type == ENTRY_DIR);
 	common_attrs(l, en);
 	size_attrs(en, ix->size, ix->approximate);
 	time_attrs(en, ix->mtime_ns, ix->precision, "index");
@@ -277,7 +279,7 @@ take(struct http_listing *l, const char *name, size_t n, const struct index_entr
 	case TREE_FAILED:
 		return -1;
 	case TREE_YES:
-		return needs_head(c, ix->size, ix->approximate, ix->mtime_ns) ? queue_head(l, &en, ix, e) : report(l, &en, ix, e);
+		return !dir && needs_head(c, ix->size, ix->approximate, ix->mtime_ns) ? queue_head(l, &en, ix, e) : report(l, &en, ix, e);
 	default:
 		return 0;
 	}
@@ -353,6 +355,26 @@ answer_attrs(struct http_request *q, struct entry *en)
 	}
 }
 
+/* The HEAD led to where a directory is: the index did not tell. */
+int
+http_report_dir(struct http_listing *l, const struct http_head *h, struct err *e)
+{
+	struct entry en;
+
+	entry_init(&en, h->name, h->n, ENTRY_DIR);
+	switch (tree_ask(l->c->tree, l->dir, &en, e)) {
+	case TREE_FAILED:
+		return RUN_FAILED;
+	case TREE_YES:
+		file_url(l, h->name, h->n, true);
+		common_attrs(l, &en);
+		time_attrs(&en, h->mtime_ns, h->precision, "index");
+		return tree_report(l->c->tree, l->dir, &en, e);
+	default:
+		return RUN_GO_ON;
+	}
+}
+
 /* By the head where it tells, else by the index. */
 int
 http_report_head(struct http_request *q, struct http_head *h, struct err *e)
@@ -363,7 +385,7 @@ http_report_head(struct http_request *q, struct http_head *h, struct err *e)
 	struct entry en;
 
 	entry_init(&en, h->name, h->n, ENTRY_FILE);
-	file_url(l, h->name, h->n);
+	file_url(l, h->name, h->n, false);
 	common_attrs(l, &en);
 	if (told)
 		answer_attrs(q, &en);

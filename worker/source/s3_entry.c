@@ -118,6 +118,17 @@ set_version(struct record *rec, const struct s3_object *o)
 }
 
 static void
+set_place(const struct listing *l, struct entry *en, const char *key, size_t n)
+{
+	const char *bucket = run_str(l->run, SF_S3_BUCKET), *region = s3_where(l->c)->region;
+
+	entry_attr_str(en, SA_S3_BUCKET, bucket, strlen(bucket));
+	entry_attr_str(en, SA_S3_KEY, key, n);
+	entry_attr_str(en, SA_S3_REGION, region, strlen(region));
+	entry_attr_str(en, SA_S3_ENDPOINT, l->endpoint, strlen(l->endpoint));
+}
+
+static void
 set_attrs(const struct listing *l, struct entry *en, const struct s3_object *o)
 {
 	static const struct { enum source_attr attr; enum s3_text text; } told[] = {
@@ -127,12 +138,8 @@ set_attrs(const struct listing *l, struct entry *en, const struct s3_object *o)
 		{ SA_S3_OWNER_ID, S3_OWNER_ID }, { SA_S3_OWNER_NAME, S3_OWNER_NAME },
 		{ SA_S3_RESTORE_IN_PROGRESS, S3_RESTORING }, { SA_S3_RESTORE_EXPIRY, S3_RESTORE_EXPIRY },
 	};
-	const char *bucket = run_str(l->run, SF_S3_BUCKET), *region = s3_where(l->c)->region;
 
-	entry_attr_str(en, SA_S3_BUCKET, bucket, strlen(bucket));
-	entry_attr_str(en, SA_S3_KEY, o->key, o->key_n);
-	entry_attr_str(en, SA_S3_REGION, region, strlen(region));
-	entry_attr_str(en, SA_S3_ENDPOINT, l->endpoint, strlen(l->endpoint));
+	set_place(l, en, o->key, o->key_n);
 	for (size_t i = 0; i < ARRAY_LEN(told); i++)
 		entry_attr_str(en, told[i].attr, text(o, told[i].text), o->text[told[i].text].len);
 	if (l->versions)
@@ -221,6 +228,7 @@ on_prefix(void *arg, const char *p, size_t n)
 	struct unit *u = arg;
 	struct listing *l = u->l;
 	size_t at = name_at(u->dir);
+	enum tree_want want;
 	struct entry en;
 
 	l->entries++;
@@ -241,8 +249,15 @@ on_prefix(void *arg, const char *p, size_t n)
 		free(copy);
 		return 0;
 	}
-	entry_init(&en, p + at, n - at - 1, ENTRY_DIR);
-	return tree_ask(l->tree, u->dir, &en, l->e) == TREE_FAILED ? callback_failed(l) : 0;
+	entry_init(&en, p + at, n - at - 1, l->only ? ENTRY_OTHER : ENTRY_DIR);
+	want = tree_ask(l->tree, u->dir, &en, l->e);
+	if (want == TREE_FAILED)
+		return callback_failed(l);
+	if (want != TREE_YES)
+		return 0;
+	set_place(l, &en, p, n);
+	l->stopped = tree_report(l->tree, u->dir, &en, l->e);
+	return l->stopped;
 }
 
 /* ---- looking at a page before anything of it is reported ---- */

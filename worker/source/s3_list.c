@@ -3,7 +3,7 @@
  * they are whole.
  *
  * s3.c calls s3_list once a task. A unit is one prefix on its way through its pages. Without recursion, and where whole
- * directories are needed (done_file, in_progress_suffixes, max_depth), units ask with a delimiter, a directory each; else
+ * directories are needed (done_file, in_progress_suffixes, exclude_if_present, max_depth, directories in types), units ask with a delimiter, a directory each; else
  * keys come flat, and a unit whose first page shows few large directories hands them to units of their own. Nothing
  * here sleeps: what must wait, waits in the list.
  */
@@ -248,7 +248,10 @@ list_prefix(struct conn *c, struct run *r, const char *prefix, const char *only,
 	s3_page_init(&l.page);
 	s3_address_url(s3_where(c), l.endpoint, sizeof(l.endpoint));
 	l.by_dirs = !only && !prefix[slash ? slash - prefix + 1 : 0] && run_int(r, SF_COMMON_RECURSIVE) &&
-	    (tree_holds(l.tree) || run_int(r, SF_COMMON_MAX_DEPTH)) && !*run_str(r, SF_S3_START_AFTER);
+	    (tree_holds(l.tree) || r->task->filter.types & FILE_BIT(FILE_DIR) || run_int(r, SF_COMMON_MAX_DEPTH)) &&
+	    !*run_str(r, SF_S3_START_AFTER);
+	if (only)
+		tree_one_file(l.tree);
 	if (!l.by_dirs) {
 		l.root = tree_next(l.tree);
 		if (only || tree_holds(l.tree))

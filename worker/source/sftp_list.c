@@ -38,14 +38,14 @@ struct folder {                 /* a directory being read; tree.c frees it as th
 	char reason[128];
 };
 
-enum question_step { ASK_TYPE, ASK_ATTRS, LINK_STAT, LINK_READ, LINK_REAL, ASK_NOTHING };
+enum question_step { ASK_TYPE, ASK_ATTRS, LINK_SELF, LINK_STAT, LINK_READ, LINK_REAL, ASK_NOTHING };
 
 /* Something about one name that its directory did not tell. */
 struct question {
 	struct question *next;
 	struct folder *folder;
 	enum question_step step;
-	enum entry_type type;   /* of what a link leads to */
+	enum entry_type type;   /* of the name, or of what a link leads to */
 	struct sftp_name name;  /* its texts are in text */
 	size_t target_n;
 	char *target;
@@ -133,7 +133,7 @@ put_attrs(struct entry *en, const struct sftp_name *n, struct shown *t)
 		put_str(en, SA_SFTP_ATIME, t->atime);
 		put_str(en, SA_SFTP_MTIME, t->mtime);
 	}
-	put_str(en, SA_SFTP_TYPE, en->rec.is_symlink ? "symlink" : "file");
+	put_str(en, SA_SFTP_TYPE, en->type == ENTRY_DIR ? "dir" : en->type == ENTRY_LINK || en->rec.is_symlink ? "symlink" : "file");
 	entry_attr_str(en, SA_SFTP_LONGNAME, n->longname, n->longname_n);
 }
 
@@ -189,7 +189,7 @@ enqueue(struct listing *l, struct question *q)
 }
 
 static int
-question_new(struct listing *l, struct folder *f, enum question_step step, const struct sftp_name *n, struct err *e)
+question_new(struct listing *l, struct folder *f, enum question_step step, enum entry_type type, const struct sftp_name *n, struct err *e)
 {
 	struct question *q;
 
@@ -200,6 +200,7 @@ question_new(struct listing *l, struct folder *f, enum question_step step, const
 	q = xcalloc(1, question_cost(n));
 	q->folder = f;
 	q->step = step;
+	q->type = type;
 	q->name = *n;
 	memcpy(q->text, n->name, n->name_n);
 	memcpy(q->text + n->name_n, n->longname, n->longname_n);
@@ -225,8 +226,8 @@ question_path(const struct question *q, struct buf *path)
 static void
 ask_question(struct listing *l, struct question *q)
 {
-	static const enum sftp_op ops[] = { [ASK_TYPE] = SFTP_LSTAT, [ASK_ATTRS] = SFTP_LSTAT, [LINK_STAT] = SFTP_STAT,
-		[LINK_READ] = SFTP_READLINK, [LINK_REAL] = SFTP_REALPATH };
+	static const enum sftp_op ops[] = { [ASK_TYPE] = SFTP_LSTAT, [ASK_ATTRS] = SFTP_LSTAT, [LINK_SELF] = SFTP_READLINK,
+		[LINK_STAT] = SFTP_STAT, [LINK_READ] = SFTP_READLINK, [LINK_REAL] = SFTP_REALPATH };
 	struct buf path = BUF_INIT;
 
 	question_path(q, &path);
@@ -257,6 +258,16 @@ unanswered(struct listing *l, struct question *q, const struct sftp_reply *r, st
 	return rc;
 }
 
+static void
+put_target(struct entry *en, const struct question *q)
+{
+	if (!q->target)
+		return;
+	en->rec.link_target = q->target;
+	en->rec.link_target_n = q->target_n;
+	entry_attr_str(en, SA_SFTP_LINK_TARGET, q->target, q->target_n);
+}
+
 /* A link is known now as far as the job needs it. */
 static int
 link_known(struct listing *l, struct question *q, const char *real, size_t real_n, struct err *e)
@@ -266,11 +277,7 @@ link_known(struct listing *l, struct question *q, const char *real, size_t real_
 
 	entry_init(&en, q->name.name, q->name.name_n, q->type);
 	en.rec.is_symlink = true;
-	if (q->target) {
-		en.rec.link_target = q->target;
-		en.rec.link_target_n = q->target_n;
-		entry_attr_str(&en, SA_SFTP_LINK_TARGET, q->target, q->target_n);
-	}
+	put_target(&en, q);
 	if (q->type == ENTRY_FILE)
 		fill_entry(&en, l->place, l->run, &q->name, &t);
 	return tree_link(l->tree, q->folder->dir, &en, real, real_n, e) == RUN_FAILED ? -1 : 0;
@@ -314,18 +321,27 @@ only_name(struct sftp_reply *r, const char **p, size_t *n, struct err *e)
 	return 0;
 }
 
+/* The reply to READLINK */
 static int
-link_read(struct listing *l, struct question *q, struct sftp_reply *r, struct err *e)
+keep_target(struct question *q, struct sftp_reply *r, struct err *e)
 {
 	const char *p;
 	size_t n;
 
 	if (only_name(r, &p, &n, e))
 		return -1;
-	if (n && n <= RECORD_PATH_MAX) {
+	if (n && n <= RECORD_PATH_MAX && !memchr(p, '\0', n)) {
 		q->target = xmemdup0(p, n);
 		q->target_n = n;
 	}
+	return 0;
+}
+
+static int
+link_read(struct listing *l, struct question *q, struct sftp_reply *r, struct err *e)
+{
+	if (keep_target(q, r, e))
+		return -1;
 	if (q->type == ENTRY_FILE || run_int(l->run, SF_COMMON_FOLLOW_SYMLINKS) != FOLLOW_ALL)
 		return link_known(l, q, NULL, 0, e);
 	q->step = LINK_REAL;
@@ -363,7 +379,20 @@ lstat_known(struct listing *l, struct question *q, const struct sftp_reply *r, s
 		}
 		return name_listed(l, q->folder, &q->name, e);
 	}
-	entry_init(&en, q->name.name, q->name.name_n, ENTRY_FILE);
+	entry_init(&en, q->name.name, q->name.name_n, q->type);
+	return report(l, q->folder, &en, &q->name, e);
+}
+
+/* A link that is reported as itself; without what it holds where the server does not tell. */
+static int
+link_self(struct listing *l, struct question *q, struct sftp_reply *r, struct err *e)
+{
+	struct entry en;
+
+	if (keep_target(q, r, e))
+		return -1;
+	entry_init(&en, q->name.name, q->name.name_n, ENTRY_LINK);
+	put_target(&en, q);
 	return report(l, q->folder, &en, &q->name, e);
 }
 
@@ -374,6 +403,7 @@ answered(struct listing *l, struct question *q, struct sftp_reply *r, struct err
 
 	switch (tree_stopped(l->tree) ? ASK_NOTHING : q->step) {
 	case ASK_NOTHING: break;
+	case LINK_SELF: rc = link_self(l, q, r, e); break;
 	case LINK_STAT: rc = link_stat(l, q, r, e); break;
 	case LINK_READ: rc = link_read(l, q, r, e); break;
 	case LINK_REAL: rc = link_real(l, q, r, e); break;
@@ -413,17 +443,19 @@ name_listed(struct listing *l, struct folder *f, const struct sftp_name *n, stru
 	enum entry_type type;
 
 	if (!type_of(n, &type))
-		return question_new(l, f, ASK_TYPE, n, e);
+		return question_new(l, f, ASK_TYPE, ENTRY_OTHER, n, e);
 	entry_init(&en, n->name, n->name_n, type);
 	switch (tree_ask(l->tree, f->dir, &en, e)) {
 	case TREE_FAILED:
 		return -1;
 	case TREE_RESOLVE:
-		return question_new(l, f, LINK_STAT, n, e);
+		return question_new(l, f, LINK_STAT, ENTRY_OTHER, n, e);
 	case TREE_YES:
+		if (type == ENTRY_LINK)
+			return question_new(l, f, LINK_SELF, type, n, e);
 		if ((n->attrs.flags & needed) == needed)
 			return report(l, f, &en, n, e);
-		return question_new(l, f, ASK_ATTRS, n, e);
+		return question_new(l, f, ASK_ATTRS, type, n, e);
 	default:
 		return 0;
 	}
@@ -786,6 +818,7 @@ sftp_list_file(struct sftp_place *p, struct run *r, const struct sftp_attrs *a, 
 	l.tree = tree_new(r, p->real, dir_n ? dir_n : 1, e);
 	if (!l.tree)
 		return -1;
+	tree_one_file(l.tree);
 	d = tree_next(l.tree);
 	rc = one_file(&l, d, &n, e);
 	if (!rc)

@@ -467,9 +467,9 @@ fill_times(struct record *rec, const struct statx *st)
 	rec->precision = MTIME_NS;
 }
 
-/* A matching regular file, or a link to one: to the job. */
+/* A matching entry to the job. link: what the link holds that it is, or that led to it; NULL: none. */
 static int
-report(struct walk *w, struct run *r, const struct statx *st, const char *link, struct err *e)
+report(struct walk *w, struct run *r, enum file_kind kind, const struct statx *st, const char *link, struct err *e)
 {
 	struct record rec;
 
@@ -477,7 +477,9 @@ report(struct walk *w, struct run *r, const struct statx *st, const char *link, 
 	rec.path = w->path;
 	rec.path_n = w->path_n;
 	rec.rel_off = w->rel_off;
-	rec.size = (int64_t)st->stx_size;
+	rec.kind = kind;
+	if (kind == FILE_PLAIN)
+		rec.size = (int64_t)st->stx_size;
 	fill_times(&rec, st);
 	rec.is_symlink = link != NULL;
 	rec.link_target = link;
@@ -490,6 +492,12 @@ report(struct walk *w, struct run *r, const struct statx *st, const char *link, 
 	if (w->how.before && w->how.before(w->how.arg, r, e))
 		return -1;
 	return run_emit(r, &rec, e);
+}
+
+static bool
+wants(const struct run *r, enum file_kind kind)
+{
+	return r->task->filter.types & FILE_BIT(kind);
 }
 
 static bool
@@ -506,22 +514,35 @@ companions_allow(struct walk *w, const struct run *r, struct level *l, const cha
 	return done_there(w, r, l, name) && !in_progress(w, r, l->fd, name);
 }
 
+/* Entries as themselves: files, and what else filters.types names. */
 static int
-file(struct walk *w, struct run *r, struct level *l, const char *name, struct err *e)
+itself(struct walk *w, struct run *r, struct level *l, const char *name, enum file_kind kind, struct err *e)
 {
+	static const mode_t modes[] = { [FILE_PLAIN] = S_IFREG, [FILE_DIR] = S_IFDIR, [FILE_LINK] = S_IFLNK };
 	struct statx st;
+	ssize_t n;
 
-	if (!name_matches(w, r) || !companions_allow(w, r, l, name)) {
+	if (!wants(r, kind) || !name_matches(w, r) || !companions_allow(w, r, l, name)) {
 		run_skipped(r);
 		return 0;
 	}
 	if (statx(l->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_BTIME, &st) < 0)
 		return below_error(w, r, NULL, e);
-	if (!S_ISREG(st.stx_mode)) {
+	/* It was made something else since its name was read. */
+	if ((st.stx_mode & S_IFMT) != modes[kind]) {
 		run_skipped(r);
 		return 0;
 	}
-	return report(w, r, &st, NULL, e);
+	if (kind != FILE_LINK)
+		return report(w, r, kind, &st, NULL, e);
+	n = readlinkat(l->fd, name, w->target, sizeof(w->target) - 1);
+	if (n <= 0) {
+		if (!n || errno == EINVAL)
+			errno = ENOENT;
+		return below_error(w, r, NULL, e);
+	}
+	w->target[n] = '\0';
+	return report(w, r, kind, &st, w->target, e);
 }
 
 /* May the level below the current one be entered at all? */
@@ -559,9 +580,18 @@ elsewhere(const struct walk *w, const struct statx *st)
 	    (top->mount && (st->stx_mask & STATX_MNT_ID) && st->stx_mnt_id != top->mount);
 }
 
+/* Does the directory hold the name of exclude_if_present? */
+static bool
+is_marked(int fd, const struct run *r)
+{
+	const char *marker = r->task->filter.exclude_if_present;
+
+	return marker && exists(fd, marker);
+}
+
 /* fd is taken. via_link: a link led here, so that it may be a loop. */
 static int
-enter(struct walk *w, int fd, bool via_link, struct err *e)
+enter(struct walk *w, const struct run *r, int fd, bool via_link, struct err *e)
 {
 	struct statx st;
 
@@ -570,7 +600,7 @@ enter(struct walk *w, int fd, bool via_link, struct err *e)
 		close(fd);
 		return -1;
 	}
-	if ((via_link && is_ancestor(w, &st)) || (w->how.one_file_system && elsewhere(w, &st))) {
+	if ((via_link && is_ancestor(w, &st)) || (w->how.one_file_system && elsewhere(w, &st)) || is_marked(fd, r)) {
 		close(fd);
 		return 0;
 	}
@@ -586,9 +616,20 @@ enter(struct walk *w, int fd, bool via_link, struct err *e)
 static int
 directory(struct walk *w, struct run *r, struct level *l, const char *name, struct err *e)
 {
-	int fd;
+	bool fits = filter_dir(r->filter, w->path + w->rel_off, w->path_n - w->rel_off) == FILTER_YES;
+	int fd, rc;
 
-	if (!may_enter(w) || filter_dir(r->filter, w->path + w->rel_off, w->path_n - w->rel_off) != FILTER_YES)
+	/* Only where directories are reported do they count as listed. */
+	if (wants(r, FILE_DIR)) {
+		rc = run_listed(r, e) ? RUN_FAILED : RUN_GO_ON;
+		if (!rc && fits)
+			rc = itself(w, r, l, name, FILE_DIR, e);
+		else if (!rc)
+			run_skipped(r);
+		if (rc)
+			return rc;
+	}
+	if (!fits || !may_enter(w))
 		return 0;
 	fd = open_beneath(w, l->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, false);
 	/* Gone, or made a link or a file since the name was read: not a directory of this listing. */
@@ -596,7 +637,7 @@ directory(struct walk *w, struct run *r, struct level *l, const char *name, stru
 		return 0;
 	if (fd < 0)
 		return below_error(w, r, NULL, e);
-	return enter(w, fd, false, e);
+	return enter(w, r, fd, false, e);
 }
 
 /* What the link leads to, beneath the root: first from its own directory, which is short, then from the root. */
@@ -624,7 +665,7 @@ link_to_directory(struct walk *w, struct run *r, struct level *l, const char *na
 	if (fd < 0)
 		return below_error(w, r, w->target, e);
 	run_skipped(r);
-	return enter(w, fd, true, e);
+	return enter(w, r, fd, true, e);
 }
 
 static int
@@ -632,13 +673,13 @@ link_to_file(struct walk *w, struct run *r, struct level *l, const char *name, i
 {
 	struct statx st;
 
-	if (!name_matches(w, r) || !companions_allow(w, r, l, name)) {
+	if (!wants(r, FILE_PLAIN) || !name_matches(w, r) || !companions_allow(w, r, l, name)) {
 		run_skipped(r);
 		return 0;
 	}
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &st) < 0)
 		return below_error(w, r, w->target, e);
-	return report(w, r, &st, w->target, e);
+	return report(w, r, FILE_PLAIN, &st, w->target, e);
 }
 
 static int
@@ -648,6 +689,8 @@ symlink_entry(struct walk *w, struct run *r, struct level *l, const char *name, 
 	ssize_t n;
 	int fd, rc;
 
+	if (wants(r, FILE_LINK))
+		return itself(w, r, l, name, FILE_LINK, e);
 	if (w->how.follow == FOLLOW_NEVER || (w->how.follow == FOLLOW_FILES && !name_matches(w, r))) {
 		run_skipped(r);
 		return 0;
@@ -722,7 +765,7 @@ entry(struct walk *w, struct run *r, struct level *l, const char *name, int type
 	if (run_listed(r, e))
 		return -1;
 	if (type == TYPE_REG)
-		return file(w, r, l, name, e);
+		return itself(w, r, l, name, FILE_PLAIN, e);
 	if (type == TYPE_LNK)
 		return symlink_entry(w, r, l, name, e);
 	run_skipped(r);
@@ -815,6 +858,9 @@ walk_list(struct walk *w, struct run *r, struct err *e)
 {
 	int rc = 0;
 
+	/* The source's own path may be one that is passed over. */
+	if (!w->single && is_marked(w->levels[0].fd, r))
+		return 0;
 	if (w->single)
 		rc = entry(w, r, &w->levels[0], w->single_name, TYPE_UNKNOWN, e);
 	else
