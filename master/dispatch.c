@@ -319,8 +319,10 @@ all_sent(struct master *m, struct task *t)
 
 	t->slot = NULL;
 	t->listed_all = true;
-	if (s)
+	if (s) {
 		slot_release(s);
+		tenant_ended(m, t);
+	}
 	if (t->pending)
 		task_set_state(m, t, TASK_PUBLISHING);
 	else

@@ -370,7 +370,9 @@ endpoint_ended(struct master *m, struct task *t, bool failed)
 {
 	struct endpoint *p = t->endpoint;
 
-	tenant_ended(m, t);
+	/* Its worker is not free while the spool is published: until then its tenant holds it. */
+	if (!t->slot)
+		tenant_ended(m, t);
 	if (!p)
 		return;
 	t->endpoint = NULL;

@@ -150,6 +150,22 @@ def quotas(t, b):
     t.is_(d.stop(), 0, "exit 0")
 
 
+def publishing(t, b):
+    """A worker whose listing is over and whose spool waits for Kafka is its tenant's still."""
+    w = World(b)
+    d = Daemon(w, {"workers.count": 2, "log.level": "debug", "kafka.queue_messages": 2500, "tenants.one": {"tasks": 1}})
+    w.push({"job_id": "first", "org_id": "one", "source_config": generated(4000, delay="2s")}, {"job_id": "second", "org_id": "one", "source_config": generated(1)})
+    wait_for("one that runs, one that waits", lambda: (lambda r: (r.get("running"), r.get("waiting")) == (1, 1))(rows(d).get("one", {})))
+    b.do("down", -1)
+    d.wait_log("task_state", job_id="first", to="publishing")
+    # The second would be given out in this very round of the loop, before anybody is answered.
+    x = rows(d)["one"]
+    t.is_((x["running"], x["waiting"], x["started"]), (1, 1, 1), "tasks: 1 is kept while the first one's spool waits")
+    b.do("up", -1)
+    t.is_([w.result_of(j, 60)["published"] for j in ("first", "second")], [4000, 1], "then both end")
+    t.is_(d.stop(), 0, "exit 0")
+
+
 def shares(t, b):
     """One that has more than it can do never holds all workers while another was seen lately."""
     w = World(b)
@@ -209,7 +225,7 @@ def backlog(t, b):
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker")
     b = MockBroker(t)
-    for part in (policy, quotas, shares, backlog):
+    for part in (policy, quotas, publishing, shares, backlog):
         if len(sys.argv) > 1 and part.__name__ not in sys.argv:
             continue
         t.part(part, b)
