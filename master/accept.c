@@ -262,7 +262,6 @@ jobs_accept(struct jobs *j, const struct message *msg)
 	jobs_grow(rec, (rec->job->n_sources - 1) * TASK_BYTES);
 	rec->payload = xmemdup0(msg->payload, msg->n);
 	rec->waits_long = wait_ms > m->cfg->jobs_hold_max;
-	tenant_seen(m, rec->org_id);
 	make_tasks(rec, wait_ms, msg->deferral);
 	if (msg->cancel)
 		jobs_cancel_one(rec);

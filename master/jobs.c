@@ -82,6 +82,7 @@ task_set_state(struct master *m, struct task *t, enum task_state to)
 		/* Where nothing takes it any more since a reload, it is refused when its turn comes. */
 		pool_assign(m->pool, t, &e);
 		t->needs_keys = keyring_wanted(m, t);
+		tenant_seen(m, t->job->org_id, t->pool);
 		sched_push(m->sched, t);
 	}
 }

@@ -173,7 +173,7 @@ struct task {                       /* one source of one job */
 	bool rekeyed;                   /* its source called them stale once */
 	/* tenants.c's, in the same way */
 	struct tenant_use *waits_at, *waits_called, *tenant;
-	size_t called_in;               /* the pool where it counts while it is called: a reload may give it another */
+	size_t counts_in;               /* the pool where it counts while it waits or is called: a reload may give it another */
 	bool waits_rate;                /* for its minute, not for a place */
 	bool was_called;                /* has waited there since it was last queued */
 	int64_t waits_ms;               /* loop time when it began to */
@@ -277,14 +277,15 @@ bool share_allows(const struct share *, unsigned running, int64_t weight);
 
 struct tenants *tenants_new(struct master *);
 void tenants_free(struct tenants *);
-/* A job of it came: it counts among those that share the workers. */
-void tenant_seen(struct master *, const char *org_id);
+/* A task of it came: it counts among those that share the pool's workers. */
+void tenant_seen(struct master *, const char *org_id, size_t pool);
 int64_t tenant_weight(const struct master *, const char *org_id);
 /* May it start now? If not it waits there until it may, and then goes to the front of its queue. */
 bool tenant_admit(struct master *, struct task *);
 /* true: it waited there, and does not any more. */
 bool tenant_unpark(struct task *);
 void tenant_started(struct master *, struct task *);
+/* Its place is another's: its worker is free, or gone. Again is no harm. */
 void tenant_ended(struct master *, struct task *);
 /* It was admitted and did not start. */
 void tenant_passed(struct master *, struct task *);

@@ -32,15 +32,23 @@ static const char *const wait_names[WAIT__MAX] = { "", "tasks", "share", "jobs_p
 static void tick_due(void *);
 static void token_due(void *);
 
+/* Who is active may be others by now, in any pool. */
+static void
+look_again(struct tenants *all)
+{
+	for (size_t i = 0; i < all->pools; i++)
+		all->pool[i].stale = true;
+}
+
 struct tenants *
 tenants_new(struct master *m)
 {
 	struct tenants *all = xcalloc(1, sizeof(*all));
 
 	all->m = m;
-	all->stale = true;
 	all->pools = pool_crews(m->pool);
-	all->busy = xcalloc(all->pools, sizeof(*all->busy));
+	all->pool = xcalloc(all->pools, sizeof(*all->pool));
+	look_again(all);
 	TAILQ_INIT(&all->waiting);
 	timer_init(&all->tick, tick_due, all);
 	timer_init(&all->sweep, tenants_sweep_due, all);
@@ -53,9 +61,9 @@ forget(struct tenants *all, struct tenant_use *u)
 	timer_cancel(all->m->loop, &u->timer);
 	HASH_DEL(all->by_name, u);
 	all->shown -= u->shown;
-	all->stale = true;
+	look_again(all);
 	free(u->name);
-	free(u->in);
+	free(u->part);
 	free(u);
 }
 
@@ -70,7 +78,7 @@ tenants_free(struct tenants *all)
 		forget(all, u);
 	timer_cancel(all->m->loop, &all->tick);
 	timer_cancel(all->m->loop, &all->sweep);
-	free(all->busy);
+	free(all->pool);
 	free(all);
 }
 
@@ -106,7 +114,7 @@ tenant_of(struct tenants *all, const char *name)
 	u = xcalloc(1, sizeof(*u));
 	u->all = all;
 	u->name = xstrdup(name);
-	u->in = xcalloc(all->pools, sizeof(*u->in));
+	u->part = xcalloc(all->pools, sizeof(*u->part));
 	for (int p = 0; p < PRIORITY__MAX; p++) {
 		TAILQ_INIT(&u->room[p]);
 		TAILQ_INIT(&u->rate[p]);
@@ -114,6 +122,8 @@ tenant_of(struct tenants *all, const char *name)
 	timer_init(&u->timer, token_due, u);
 	/* Long ago: it was not seen yet. */
 	u->seen_ms = loop_now(all->m->loop) - LATELY_MS;
+	for (size_t i = 0; i < all->pools; i++)
+		u->part[i].seen_ms = u->seen_ms;
 	HASH_ADD_KEYPTR(hh, all->by_name, u->name, strlen(u->name), u);
 	return u;
 }
@@ -124,25 +134,28 @@ tenant_use_conf(const struct tenant_use *u)
 	return tenants_get(u->all->m->cfg, u->name);
 }
 
+/* What it has elsewhere needs none of this pool's workers. */
 static bool
-lately(const struct tenant_use *u)
+lately(const struct tenant_use *u, size_t pool)
 {
-	return !idle(u) || loop_now(u->all->m->loop) - u->seen_ms < LATELY_MS;
+	const struct tenant_part *p = &u->part[pool];
+
+	return p->in || p->waiting || loop_now(u->all->m->loop) - p->seen_ms < LATELY_MS;
 }
 
 static void
-seen(struct tenant_use *u)
+seen(struct tenant_use *u, size_t pool)
 {
-	if (!lately(u))
-		u->all->stale = true;
-	u->seen_ms = loop_now(u->all->m->loop);
+	if (!lately(u, pool))
+		u->all->pool[pool].stale = true;
+	u->seen_ms = u->part[pool].seen_ms = loop_now(u->all->m->loop);
 }
 
 void
-tenant_seen(struct master *m, const char *org_id)
+tenant_seen(struct master *m, const char *org_id, size_t pool)
 {
 	if (m->tenants)
-		seen(tenant_of(m->tenants, org_id));
+		seen(tenant_of(m->tenants, org_id), pool);
 }
 
 int64_t
@@ -153,29 +166,37 @@ tenant_weight(const struct master *m, const char *org_id)
 
 /* ---- may it start? --------------------------------------------------------------------------------------------------------- */
 
-/* Of one pool's workers. */
+/* Of one pool's workers, among those that have work for it. */
 static const struct share *
 share_now(struct tenants *all, size_t pool)
 {
-	struct share *s = &all->share;
+	struct pool_use *p = &all->pool[pool];
+	struct share *s = &p->share;
 	int64_t now = loop_now(all->m->loop);
 	struct tenant_use *u, *next;
 
 	s->workers = pool_workers(all->m->pool, pool);
-	s->busy = all->busy[pool];
 	s->limit = all->m->cfg->workers_tenant_share;
-	if (!all->stale && now - all->looked_ms < LOOK_MS)
+	if (!p->stale && now - p->looked_ms < LOOK_MS)
 		return s;
 	s->active = 0;
 	s->weights = 0;
 	HASH_ITER(hh, all->by_name, u, next)
-		if (lately(u)) {
+		if (lately(u, pool)) {
 			s->active++;
 			s->weights += tenant_use_conf(u)->weight;
 		}
-	all->looked_ms = now;
-	all->stale = false;
+	p->looked_ms = now;
+	p->stale = false;
 	return s;
+}
+
+/* One task more, or less, that runs or was called there. */
+static void
+count_in(struct tenant_use *u, size_t pool, int by)
+{
+	u->part[pool].in += (unsigned)by;
+	u->all->pool[pool].share.busy += (size_t)by;
 }
 
 static int64_t
@@ -227,7 +248,7 @@ room_wait(struct tenant_use *u, const struct task *t)
 
 	if (c->tasks && u->running + u->called >= (unsigned)c->tasks)
 		return WAIT_TASKS;
-	return share_allows(share_now(u->all, t->pool), u->in[t->pool], c->weight) ? WAIT_NO : WAIT_SHARE;
+	return share_allows(share_now(u->all, t->pool), u->part[t->pool].in, c->weight) ? WAIT_NO : WAIT_SHARE;
 }
 
 static enum wait
@@ -244,7 +265,7 @@ why_wait(struct tenant_use *u, const struct task *t)
 static bool
 a_worker_is_free(const struct tenant_use *u, const struct task *t)
 {
-	return u->all->busy[t->pool] < pool_workers(u->all->m->pool, t->pool);
+	return u->all->pool[t->pool].share.busy < pool_workers(u->all->m->pool, t->pool);
 }
 
 /* The first that may have a place now; of many that have none not all are asked. */
@@ -316,6 +337,8 @@ relist(struct tenant_use *u, struct task *t)
 		u->n_rate++;
 	else
 		u->n_room++;
+	t->counts_in = t->pool;
+	u->part[t->counts_in].waiting++;
 	u->all->parked[t->job->job->priority]++;
 	if (!u->listed)
 		TAILQ_INSERT_TAIL(&u->all->waiting, u, entry);
@@ -354,6 +377,7 @@ unpark(struct task *t)
 	else
 		u->n_room--;
 	t->waits_at = NULL;
+	u->part[t->counts_in].waiting--;
 	u->all->parked[p]--;
 	if (!u->n_room && !u->n_rate) {
 		TAILQ_REMOVE(&u->all->waiting, u, entry);
@@ -389,9 +413,8 @@ call_one(struct tenant_use *u, struct taskq *called)
 	t->waits_called = u;
 	t->was_called = true;
 	u->called++;
-	t->called_in = t->pool;
-	u->in[t->pool]++;
-	u->all->busy[t->pool]++;
+	t->counts_in = t->pool;
+	count_in(u, t->counts_in, 1);
 	TAILQ_INSERT_TAIL(called, t, entry);
 	return true;
 }
@@ -449,7 +472,7 @@ tick_due(void *arg)
 {
 	struct tenants *all = arg;
 
-	all->stale = true;
+	look_again(all);
 	call_next(all);
 }
 
@@ -477,8 +500,7 @@ came_back(struct task *t)
 		return;
 	u->called--;
 	u->called_rate -= t->waits_rate;
-	u->in[t->called_in]--;
-	u->all->busy[t->called_in]--;
+	count_in(u, t->counts_in, -1);
 	t->waits_called = NULL;
 }
 
@@ -491,7 +513,7 @@ tenant_admit(struct master *m, struct task *t)
 	if (!m || !m->tenants)
 		return true;
 	u = tenant_of(m->tenants, t->job->org_id);
-	seen(u);
+	seen(u, t->pool);
 	came_back(t);
 	w = why_wait(u, t);
 	if (w == WAIT_NO)
@@ -550,9 +572,8 @@ tenant_started(struct master *m, struct task *t)
 	t->was_called = false;
 	u->running++;
 	u->started++;
-	u->in[t->pool]++;
-	u->all->busy[t->pool]++;
-	seen(u);
+	count_in(u, t->pool, 1);
+	seen(u, t->pool);
 	if (moved)
 		call_next(m->tenants);
 }
@@ -566,9 +587,8 @@ tenant_ended(struct master *m, struct task *t)
 		return;
 	t->tenant = NULL;
 	u->running--;
-	u->in[t->pool]--;
-	u->all->busy[t->pool]--;
-	seen(u);
+	count_in(u, t->pool, -1);
+	seen(u, t->pool);
 	if (!TAILQ_EMPTY(&m->tenants->waiting))
 		call_next(m->tenants);
 }
@@ -587,7 +607,7 @@ tenants_reloaded(struct master *m)
 {
 	struct tenant_use *u, *next;
 
-	m->tenants->stale = true;
+	look_again(m->tenants);
 	HASH_ITER(hh, m->tenants->by_name, u, next) {
 		struct task *t;
 

@@ -12,13 +12,19 @@
 
 enum wait { WAIT_NO, WAIT_TASKS, WAIT_SHARE, WAIT_RATE, WAIT__MAX };
 
+struct tenant_part {                    /* a tenant in one pool */
+	unsigned in;                    /* tasks that run or were called */
+	unsigned waiting;               /* that wait for a place or for their minute */
+	int64_t seen_ms;                /* loop time of the last task that came, started or ended */
+};
+
 struct tenant_use {
 	struct tenants *all;
 	char *name;
 	struct taskq room[PRIORITY__MAX]; /* wait for a place */
 	struct taskq rate[PRIORITY__MAX]; /* wait for their minute */
 	unsigned n_room, n_rate, running;
-	unsigned *in;                   /* of running and called, those in each pool */
+	struct tenant_part *part;       /* of each pool */
 	unsigned called;                /* taken out of here and given to the scheduler, not yet come back from it */
 	unsigned called_rate;           /* of these, those that waited for their minute */
 	enum wait why;                  /* of the last one that had to wait */
@@ -28,12 +34,18 @@ struct tenant_use {
 	int64_t later_ns;               /* CLOCK_MONOTONIC: the token that the last deferred job comes back for */
 	unsigned later_seq;
 	bool grew;                      /* since the last sweep a task had to wait */
-	int64_t seen_ms;                /* loop time of the last task that came, started or ended */
+	int64_t seen_ms;                /* the latest of its parts' */
 	bool shown;                     /* has metrics of its own */
 	struct timer timer;             /* the next job's token */
 	TAILQ_ENTRY(tenant_use) entry;      /* of those with tasks that wait here */
 	bool listed;
 	UT_hash_handle hh;              /* in order of first use */
+};
+
+struct pool_use {
+	struct share share;             /* busy: tasks that run or were called, always; the rest as of the last look */
+	int64_t looked_ms;
+	bool stale;                     /* who is active has changed since */
 };
 
 struct tenants {
@@ -42,11 +54,8 @@ struct tenants {
 	TAILQ_HEAD(tenant_uses, tenant_use) waiting;
 	size_t parked[PRIORITY__MAX];
 	size_t pools;
-	size_t *busy;                   /* tasks that run or were called, in each pool */
+	struct pool_use *pool;          /* of each pool */
 	size_t shown;
-	struct share share;             /* of the last look */
-	int64_t looked_ms;
-	bool stale;
 	struct timer tick;
 	struct timer sweep;
 };

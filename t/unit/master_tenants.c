@@ -44,8 +44,9 @@ end(void)
 		if (items[i]->running)
 			endpoint_ended(&m, &items[i]->task, false);
 	}
-	for (struct task *t; (t = sched_pop(m.sched, 0, ROLE_LOCAL, ""));)
-		;
+	for (size_t pool = 0; pool < pool_crews(m.pool); pool++)
+		for (struct task *t; (t = sched_pop(m.sched, pool, ROLE_LOCAL, ""));)
+			;
 	for (size_t i = 0; i < n_items; i++)
 		tenant_unpark(&items[i]->task);
 	sched_free(m.sched);
@@ -61,7 +62,7 @@ end(void)
 }
 
 static struct item *
-push_of(const char *org, enum job_priority p)
+make(const char *org, enum job_priority p, size_t pool)
 {
 	struct item *i = xcalloc(1, sizeof(*i));
 
@@ -72,9 +73,22 @@ push_of(const char *org, enum job_priority p)
 	i->job = (struct job){ .sources = &i->source, .n_sources = 1, .priority = p };
 	i->rec = (struct jobrec){ .m = &m, .job = &i->job, .org_id = i->org, .id = n_items };
 	i->task.job = &i->rec;
-	tenant_seen(&m, org);
+	i->task.pool = pool;
+	tenant_seen(&m, org, pool);
 	sched_push(m.sched, &i->task);
 	return i;
+}
+
+static struct item *
+push_of(const char *org, enum job_priority p)
+{
+	return make(org, p, 0);
+}
+
+static struct item *
+push_in(const char *org, size_t pool)
+{
+	return make(org, PRIORITY_NORMAL, pool);
 }
 
 static struct item *
@@ -85,9 +99,9 @@ push(const char *org)
 
 /* As dispatch.c does it with a free worker. */
 static struct item *
-start(void)
+start_in(size_t pool)
 {
-	struct task *t = sched_pop(m.sched, 0, ROLE_LOCAL, "");
+	struct task *t = sched_pop(m.sched, pool, ROLE_LOCAL, "");
 	struct item *i = t ? (struct item *)((char *)t - offsetof(struct item, task)) : NULL;
 
 	if (!i)
@@ -96,6 +110,21 @@ start(void)
 	i->rec.started_ns = 1;
 	i->running = true;
 	return i;
+}
+
+static struct item *
+start(void)
+{
+	return start_in(0);
+}
+
+static struct item *
+running(const char *org)
+{
+	for (size_t i = 0; i < n_items; i++)
+		if (items[i]->running && !strcmp(items[i]->org, org))
+			return items[i];
+	return NULL;
 }
 
 static void
@@ -450,6 +479,62 @@ START_TEST(a_reload_lets_them_go)
 }
 END_TEST
 
+START_TEST(held_until_its_worker_is_free)
+{
+	struct item *a, *b, *c;
+
+	/* Its listing is done, its spool is being published: the worker is its tenant's still, its place at the endpoint is another's. */
+	begin("network: {tasks_per_endpoint: 1}\ntenants: {a: {tasks: 1}}\n");
+	a = push_to("a", "sftp://x:22");
+	ck_assert_ptr_eq(start(), a);
+	task_set_state(&m, &a->task, TASK_RUNNING);
+	a->task.slot = &slot;
+	b = push("a");
+	c = push_to("c", "sftp://x:22");
+	ck_assert_ptr_null(start());
+	task_set_state(&m, &a->task, TASK_PUBLISHING);
+	ck_assert_ptr_eq(start(), c);
+	ck_assert_ptr_null(start());
+	ck_assert_uint_eq(waiting(), 1);
+	a->task.slot = NULL;
+	tenant_ended(&m, &a->task);
+	ck_assert_ptr_eq(start(), b);
+	/* Once is enough, however often it is told. */
+	tenant_ended(&m, &a->task);
+	endpoint_ended(&m, &a->task, false);
+	push("a");
+	ck_assert_ptr_null(start());
+	a->running = false;
+	end();
+}
+END_TEST
+
+START_TEST(only_those_of_the_pool_share_it)
+{
+	struct item *i;
+
+	begin("pools:\n  mine: {workers: 4, tenants: [a, c]}\n  rest: {workers: 4}\n");
+	for (int n = 0; n < 20; n++) {
+		push("a");
+		i = push_in("b", 1);
+		if (n < 4)
+			ck_assert_ptr_eq(start_in(1), i);
+	}
+	/* b has more than it can do, and a's pool is not for it. */
+	ck_assert_int_eq(start_all(8, "a"), 4);
+	ck_assert_uint_eq(waiting(), 0);
+	/* Once another has work for it, one stays free for whoever comes. */
+	while ((i = running("a")))
+		stop(i);
+	while ((i = running("b")))
+		stop(i);
+	push_in("c", 0);
+	ck_assert_int_eq(start_all(4, "a"), 2);
+	ck_assert_int_eq(start_all(4, "c"), 1);
+	end();
+}
+END_TEST
+
 START_TEST(metrics_have_a_bucket_for_the_rest)
 {
 	char name[16];
@@ -480,7 +565,7 @@ START_TEST(the_idle_are_forgotten)
 	push("a");
 	for (int i = 0; i < 9000; i++) {
 		snprintf(name, sizeof(name), "t%d", i);
-		tenant_seen(&m, name);
+		tenant_seen(&m, name, 0);
 	}
 	ck_assert_uint_eq(tenants_view(&m, v, 4, &all), 4);
 	ck_assert_uint_eq(all, 4096);
@@ -511,6 +596,8 @@ main(void)
 	tcase_add_test(t, one_token_for_all_sources);
 	tcase_add_test(t, a_wait_ends_with_its_attempt);
 	tcase_add_test(t, a_reload_lets_them_go);
+	tcase_add_test(t, held_until_its_worker_is_free);
+	tcase_add_test(t, only_those_of_the_pool_share_it);
 	tcase_add_test(t, metrics_have_a_bucket_for_the_rest);
 	tcase_add_test(t, the_idle_are_forgotten);
 	suite_add_tcase(s, t);
