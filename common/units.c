@@ -256,11 +256,33 @@ date_of(int64_t days, int *year, int *month, int *day)
 	*year = (int)(y + (*month < 3));
 }
 
-void
+/* n digits of v at p; gives what follows them. */
+static char *
+put_digits(char *p, uint32_t v, int n)
+{
+	for (int i = n - 1; i >= 0; i--) {
+		p[i] = (char)('0' + v % 10);
+		v /= 10;
+	}
+	return p + n;
+}
+
+/* n digits, then the byte that stands between them and the next */
+static char *
+put_part(char *p, int v, int n, char after)
+{
+	p = put_digits(p, (uint32_t)v, n);
+	*p = after;
+	return p + 1;
+}
+
+/* Without printf: events and listings hold several times for each file. */
+size_t
 units_time_text(int64_t ns, int n, char out[UNITS_TEXT])
 {
-	int64_t s = ns / NS_PER_S, frac = ns % NS_PER_S, rest;
-	int year, month, day, len;
+	int64_t s = ns / NS_PER_S, frac = ns % NS_PER_S, days;
+	int year, month, day, rest;
+	char *p = out;
 
 	if (n != 0 && n != 3 && n != 6 && n != 9)
 		BUG("a second has 0, 3, 6 or 9 digits");
@@ -268,17 +290,23 @@ units_time_text(int64_t ns, int n, char out[UNITS_TEXT])
 		frac += NS_PER_S;
 		s--;
 	}
-	rest = s % S_PER_DAY;
-	if (rest < 0)
-		rest += S_PER_DAY;
-	date_of((s - rest) / S_PER_DAY, &year, &month, &day);
-	len = snprintf(out, UNITS_TEXT, "%04d-%02d-%02dT%02d:%02d:%02d", year, month, day,
-	    (int)(rest / 3600), (int)(rest / 60 % 60), (int)(rest % 60));
-	for (int i = n; i < 9; i++)
-		frac /= 10;
-	if (n)
-		len += snprintf(out + len, UNITS_TEXT - (size_t)len, ".%0*" PRId64, n, frac);
-	snprintf(out + len, UNITS_TEXT - (size_t)len, "Z");
+	days = s / S_PER_DAY - (s % S_PER_DAY < 0);
+	rest = (int)(s - days * S_PER_DAY);
+	date_of(days, &year, &month, &day);
+	p = put_part(p, year, 4, '-');
+	p = put_part(p, month, 2, '-');
+	p = put_part(p, day, 2, 'T');
+	p = put_part(p, rest / 3600, 2, ':');
+	p = put_part(p, rest / 60 % 60, 2, ':');
+	p = put_part(p, rest % 60, 2, n ? '.' : 'Z');
+	if (n) {
+		for (int i = n; i < 9; i++)
+			frac /= 10;
+		p = put_digits(p, (uint32_t)frac, n);
+		*p++ = 'Z';
+	}
+	*p = '\0';
+	return (size_t)(p - out);
 }
 
 static void

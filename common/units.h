@@ -24,8 +24,8 @@ int units_bool(const char *s, int *v);
 int units_time(const char *s, int64_t *ns);
 
 #define UNITS_TEXT 40
-/* RFC 3339 UTC with Z and 0, 3, 6 or 9 digits of a second. */
-void units_time_text(int64_t ns, int digits, char out[UNITS_TEXT]);
+/* RFC 3339 UTC with Z and 0, 3, 6 or 9 digits of a second; its length. */
+size_t units_time_text(int64_t ns, int digits, char out[UNITS_TEXT]);
 /* The shortest exact form: "300s" -> "5m", 1500 ms -> "1500ms", 1048576 -> "1MiB". */
 void units_duration_text(int64_t ms, char out[UNITS_TEXT]);
 void units_size_text(int64_t bytes, char out[UNITS_TEXT]);

@@ -2,8 +2,8 @@
  * event.c - one file of a listing to one record of the events topic: JSON value, key, headers.
  *
  * dispatch.c calls it for every record of every worker, a million times in a row: what is the same for a whole task
- * is written once, when the task begins, and times are put together from a date that is kept. What the record holds
- * has been checked by record_decode; its bytes are still foreign and leave here escaped only. Never fails.
+ * is written once, when the task begins. What the record holds has been checked by record_decode; its bytes are still
+ * foreign and leave here escaped only. Never fails.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,14 +15,11 @@
 #include "master/event_priv.h"
 #include "common/banned.h"
 
-#define NS_PER_S INT64_C(1000000000)
-#define NS_PER_DAY (86400 * NS_PER_S)
+#define NS_PER_DAY INT64_C(86400000000000)
 #define EVENT_TYPE "com.iis.poller.file.discovered.v1"
 #define HEADER_TEXT 256          /* two ids and a time */
 
 enum event_key { KEY_FILE_URL, KEY_JOB_ID, KEY_ORG_ID, KEY_NONE }; /* the words of topics.event_key */
-
-struct day { int64_t number; char text[16]; };  /* "2026-01-02T", kept: files come in runs of days */
 
 struct event_ctx {
 	struct buf head;                /* ,"job_id":... up to the source's type */
@@ -35,7 +32,6 @@ struct event_ctx {
 	bool keys;                      /* paths are keys: a '/' in front is part of them */
 	struct uuid_part id[4];         /* org, source, path, version; the first two are of the task */
 	char *identity;                 /* owns id[1] */
-	struct day mtime_day, now_day;
 };
 
 static const char *const precisions[MTIME__MAX] = {
@@ -66,7 +62,6 @@ event_ctx_new(const struct config *cfg, const struct task *t)
 	x->identity = identity(c);
 	x->id[0] = (struct uuid_part){ x->org_id, strlen(x->org_id) };
 	x->id[1] = (struct uuid_part){ x->identity, strlen(x->identity) };
-	x->mtime_day.number = x->now_day.number = INT64_MIN;
 	ce_source(&x->ce_source, x->org_id, c->source_id);
 
 	/* Both are written as objects of their own and lose their first brace. */
@@ -107,58 +102,11 @@ event_ctx_free(struct event_ctx *x)
 /* ---- small parts --------------------------------------------------------------------------------------------------- */
 
 static char *
-put_digits(char *p, uint64_t v, int n)
-{
-	for (int i = n - 1; i >= 0; i--) {
-		p[i] = (char)('0' + v % 10);
-		v /= 10;
-	}
-	return p + n;
-}
-
-static char *
 put_be64(char *p, uint64_t v)
 {
 	for (int i = 7; i >= 0; i--)
 		*p++ = (char)(v >> (8 * i) & 255);
 	return p;
-}
-
-/* As units_time_text, without printf; digits: 0, 3 or 9. */
-static size_t
-time_text(struct day *d, int64_t ns, int digits, char out[UNITS_TEXT])
-{
-	int64_t number = ns / NS_PER_DAY - (ns % NS_PER_DAY < 0), rest = ns - number * NS_PER_DAY, s = rest / NS_PER_S;
-	char *p = out;
-
-	if (d->number != number) {
-		char whole[UNITS_TEXT];
-		size_t n;
-
-		units_time_text(ns, 0, whole);
-		n = strcspn(whole, "T") + 1;
-		if (n >= sizeof(d->text))
-			BUG("a date is longer than a date");
-		memcpy(d->text, whole, n);
-		d->text[n] = '\0';
-		d->number = number;
-	}
-	while (d->text[p - out]) {
-		*p = d->text[p - out];
-		p++;
-	}
-	p = put_digits(p, (uint64_t)(s / 3600), 2);
-	*p++ = ':';
-	p = put_digits(p, (uint64_t)(s / 60 % 60), 2);
-	*p++ = ':';
-	p = put_digits(p, (uint64_t)(s % 60), 2);
-	if (digits) {
-		*p++ = '.';
-		p = put_digits(p, (uint64_t)(rest % NS_PER_S) / (digits == 3 ? 1000000 : 1), digits);
-	}
-	*p++ = 'Z';
-	*p = '\0';
-	return (size_t)(p - out);
 }
 
 /* The last component; a path that ends in '/' keeps it. */
@@ -278,7 +226,7 @@ event_id(struct event_ctx *x, const struct record *r, char out[UUID_TEXT])
 /* ---- the event ------------------------------------------------------------------------------------------------------- */
 
 static void
-write_file(struct event_ctx *x, struct jsonw *j, const struct record *r, const struct buf *url)
+write_file(struct jsonw *j, const struct record *r, const struct buf *url)
 {
 	size_t name_n;
 	const char *name = name_of(r, &name_n);
@@ -310,7 +258,7 @@ write_file(struct event_ctx *x, struct jsonw *j, const struct record *r, const s
 	if (r->precision == MTIME_NONE) {
 		jsonw_null(j, "modified_at");
 	} else {
-		size_t n = time_text(&x->mtime_day, r->mtime_ns, r->precision == MTIME_NS ? 9 : 0, when);
+		size_t n = units_time_text(r->mtime_ns, r->precision == MTIME_NS ? 9 : 0, when);
 
 		write_plain(j, "modified_at", when, n);
 	}
@@ -335,7 +283,7 @@ void
 event_write(struct event_ctx *x, const struct record *r, struct out_record *out)
 {
 	char id[UUID_TEXT], now[UNITS_TEXT];
-	size_t now_n = time_text(&x->now_day, clock_real_ns(), 3, now);
+	size_t now_n = units_time_text(clock_real_ns(), 3, now);
 	struct jsonw j;
 
 	out_begin(out, HEADER_TEXT);
@@ -346,7 +294,7 @@ event_write(struct event_ctx *x, const struct record *r, struct out_record *out)
 	jsonw_object(&j, NULL);
 	write_plain(&j, "event_id", id, UUID_TEXT - 1);
 	buf_add(&out->value, x->head.p, x->head.len);
-	write_file(x, &j, r, &out->key);
+	write_file(&j, r, &out->key);
 	write_plain(&j, "processed_at", now, now_n);
 	buf_add(&out->value, x->tail.p, x->tail.len);
 	write_headers(x, id, now, out);

@@ -137,8 +137,10 @@ START_TEST(time_texts)
 	char got[UNITS_TEXT];
 
 	for (size_t i = 0; i < ARRAY_LEN(t); i++) {
-		units_time_text(t[i].ns, t[i].digits, got);
+		size_t n = units_time_text(t[i].ns, t[i].digits, got);
+
 		ck_assert_str_eq(got, t[i].text);
+		ck_assert_uint_eq(n, strlen(got));
 	}
 }
 END_TEST
