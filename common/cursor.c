@@ -15,49 +15,6 @@ cursor_init(struct cursor *c, const void *p, size_t n)
 	c->bad = false;
 }
 
-static const uint8_t *
-take(struct cursor *c, size_t n)
-{
-	const uint8_t *p = c->p;
-
-	if (c->bad || n > (size_t)(c->end - c->p)) {
-		c->bad = true;
-		return NULL;
-	}
-	c->p += n;
-	return p;
-}
-
-#define READ(name, type)                                                                           \
-	type cursor_##name(struct cursor *c)                                                       \
-	{                                                                                          \
-		const uint8_t *p = take(c, sizeof(type));                                          \
-		type v = 0;                                                                        \
-		if (p)                                                                             \
-			memcpy(&v, p, sizeof(v));                                                  \
-		return v;                                                                          \
-	}
-
-READ(u8, uint8_t)
-READ(u16, uint16_t)
-READ(u32, uint32_t)
-READ(u64, uint64_t)
-READ(i64, int64_t)
-
-const char *
-cursor_bytes(struct cursor *c, size_t *n, size_t max)
-{
-	uint32_t len = cursor_u32(c);
-	const uint8_t *p = NULL;
-
-	if (!c->bad && len > max)
-		c->bad = true;
-	if (!c->bad)
-		p = take(c, len);
-	*n = p ? len : 0;
-	return p ? (const char *)p : "";
-}
-
 char *
 cursor_strdup(struct cursor *c, size_t max)
 {

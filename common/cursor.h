@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct cursor {
 	const uint8_t *p;    /* borrowed */
@@ -18,13 +19,53 @@ struct cursor {
 };
 
 void cursor_init(struct cursor *, const void *p, size_t n);
-uint8_t cursor_u8(struct cursor *);
-uint16_t cursor_u16(struct cursor *);
-uint32_t cursor_u32(struct cursor *);
-uint64_t cursor_u64(struct cursor *);
-int64_t cursor_i64(struct cursor *);
+/* The next n bytes, borrowed; NULL when bad. */
+static inline const uint8_t *
+cursor_take(struct cursor *c, size_t n)
+{
+	const uint8_t *p = c->p;
+
+	if (c->bad || n > (size_t)(c->end - c->p)) {
+		c->bad = true;
+		return NULL;
+	}
+	c->p += n;
+	return p;
+}
+
+/* cursor_u8(c) and so on; here, because a listing's record is some fifty of them. */
+#define CURSOR_READ(name, type)                                                                    \
+	static inline type cursor_##name(struct cursor *c)                                         \
+	{                                                                                          \
+		const uint8_t *p = cursor_take(c, sizeof(type));                                   \
+		type v = 0;                                                                        \
+		if (p)                                                                             \
+			memcpy(&v, p, sizeof(v));                                                  \
+		return v;                                                                          \
+	}
+
+CURSOR_READ(u8, uint8_t)
+CURSOR_READ(u16, uint16_t)
+CURSOR_READ(u32, uint32_t)
+CURSOR_READ(u64, uint64_t)
+CURSOR_READ(i64, int64_t)
+#undef CURSOR_READ
+
 /* u32 length + bytes, at most max of them; borrowed from the frame, not NUL-ended. */
-const char *cursor_bytes(struct cursor *, size_t *n, size_t max);
+static inline const char *
+cursor_bytes(struct cursor *c, size_t *n, size_t max)
+{
+	uint32_t len = cursor_u32(c);
+	const uint8_t *p = NULL;
+
+	if (!c->bad && len > max)
+		c->bad = true;
+	if (!c->bad)
+		p = cursor_take(c, len);
+	*n = p ? len : 0;
+	return p ? (const char *)p : "";
+}
+
 /* The same as a fresh C string (caller frees); a NUL inside is bad. NULL when bad. */
 char *cursor_strdup(struct cursor *, size_t max);
 /* The same into a fixed array of size n, NUL-ended; longer, or a NUL inside, is bad. */

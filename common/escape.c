@@ -59,10 +59,19 @@ bool
 utf8_valid(const void *s, size_t n)
 {
 	const uint8_t *p = s;
+	uint64_t eight;
 	uint32_t cp;
 	int k;
 
 	for (size_t i = 0; i < n; i += (size_t)k) {
+		/* Most names are ASCII: eight bytes at a time. */
+		if (n - i >= sizeof(eight)) {
+			memcpy(&eight, p + i, sizeof(eight));
+			if (!(eight & UINT64_C(0x8080808080808080))) {
+				k = sizeof(eight);
+				continue;
+			}
+		}
 		k = p[i] < 0x80 ? 1 : utf8_step(p + i, n - i, &cp);
 		if (k < 0)
 			return false;

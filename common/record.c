@@ -23,7 +23,9 @@ static const char *const origins[] = { "etag", "server", "local" };
 void
 record_init(struct record *r)
 {
-	memset(r, 0, sizeof(*r));
+	/* The attributes are many bytes and few of them get used: how many is said by n_attrs. */
+	memset(r, 0, offsetof(struct record, attrs));
+	r->n_attrs = 0;
 	r->size = -1;
 	r->mtime_ns = TIME_UNKNOWN;
 }
@@ -90,22 +92,6 @@ broken_rule(const struct record *r)
 	return NULL;
 }
 
-static void
-put_attrs(const struct record *r, struct buf *b)
-{
-	buf_u8(b, (uint8_t)r->n_attrs);
-	for (size_t i = 0; i < r->n_attrs; i++) {
-		const struct record_attr *a = &r->attrs[i];
-
-		buf_u16(b, a->id);
-		buf_u8(b, a->is_int);
-		if (a->is_int)
-			buf_i64(b, a->i);
-		else
-			buf_bytes(b, a->s, a->n);
-	}
-}
-
 static const char *
 attr_rule(const struct record_attr *a)
 {
@@ -118,11 +104,97 @@ attr_rule(const struct record_attr *a)
 	return NULL;
 }
 
+/* Bytes of the encoded record. */
+static size_t
+record_bytes(const struct record *r)
+{
+	size_t n = 1 + 1 + 4 + r->path_n + 4 + 8 + 8 + 1;
+
+	if (r->link_target)
+		n += 4 + r->link_target_n;
+	if (r->version)
+		n += 4 + r->version_n;
+	if (r->checksum)
+		n += 4 + r->checksum_n + 4 + strlen(r->checksum_algorithm) + 4 + strlen(r->checksum_origin);
+	for (size_t i = 0; i < r->n_attrs; i++)
+		n += 2 + 1 + (r->attrs[i].is_int ? 8 : 4 + r->attrs[i].n);
+	return n;
+}
+
+/* The writers of buf.h without a question for room at each field: there is room for all of them. */
+static char *
+put(char *p, const void *v, size_t n)
+{
+	memcpy(p, v, n);
+	return p + n;
+}
+
+static char *
+put_u8(char *p, uint8_t v)
+{
+	return put(p, &v, sizeof(v));
+}
+
+static char *
+put_i64(char *p, int64_t v)
+{
+	return put(p, &v, sizeof(v));
+}
+
+static char *
+put_bytes(char *p, const char *s, size_t n)
+{
+	uint32_t len = (uint32_t)n;
+
+	p = put(p, &len, sizeof(len));
+	return n ? put(p, s, n) : p;
+}
+
+static char *
+put_attrs(char *p, const struct record *r)
+{
+	p = put_u8(p, (uint8_t)r->n_attrs);
+	for (size_t i = 0; i < r->n_attrs; i++) {
+		const struct record_attr *a = &r->attrs[i];
+
+		p = put(p, &a->id, sizeof(a->id));
+		p = put_u8(p, a->is_int);
+		p = a->is_int ? put_i64(p, a->i) : put_bytes(p, a->s, a->n);
+	}
+	return p;
+}
+
+static char *
+put_record(char *p, const struct record *r)
+{
+	uint32_t rel_off = (uint32_t)r->rel_off;
+
+	p = put_u8(p, (uint8_t)((r->is_symlink ? F_SYMLINK : 0) | (r->utf8 ? F_UTF8 : 0) |
+	    (r->link_target ? F_TARGET : 0) | (r->version ? F_VERSION : 0) |
+	    (r->checksum ? F_CHECKSUM : 0) | (r->kind == FILE_DIR ? F_DIR : r->kind == FILE_LINK ? F_LINK : 0)));
+	p = put_u8(p, (uint8_t)r->precision);
+	p = put_bytes(p, r->path, r->path_n);
+	p = put(p, &rel_off, sizeof(rel_off));
+	p = put_i64(p, r->size);
+	p = put_i64(p, r->mtime_ns);
+	if (r->link_target)
+		p = put_bytes(p, r->link_target, r->link_target_n);
+	if (r->version)
+		p = put_bytes(p, r->version, r->version_n);
+	if (r->checksum) {
+		p = put_bytes(p, r->checksum, r->checksum_n);
+		p = put_bytes(p, r->checksum_algorithm, strlen(r->checksum_algorithm));
+		p = put_bytes(p, r->checksum_origin, strlen(r->checksum_origin));
+	}
+	return put_attrs(p, r);
+}
+
 int
 record_encode(struct record *r, struct buf *b, struct err *e)
 {
-	size_t before = b->len;
 	const char *why;
+	size_t n;
+	char *p;
 
 	r->utf8 = r->path && r->path_n <= RECORD_PATH_MAX && utf8_valid(r->path, r->path_n);
 	why = broken_rule(r);
@@ -132,36 +204,20 @@ record_encode(struct record *r, struct buf *b, struct err *e)
 		why = attr_rule(&r->attrs[i]);
 	if (why)
 		return err_set(e, ERR_LIMIT, "a file's record: %s", why);
-
-	buf_u8(b, (uint8_t)((r->is_symlink ? F_SYMLINK : 0) | (r->utf8 ? F_UTF8 : 0) |
-	    (r->link_target ? F_TARGET : 0) | (r->version ? F_VERSION : 0) |
-	    (r->checksum ? F_CHECKSUM : 0) | (r->kind == FILE_DIR ? F_DIR : r->kind == FILE_LINK ? F_LINK : 0)));
-	buf_u8(b, (uint8_t)r->precision);
-	buf_bytes(b, r->path, r->path_n);
-	buf_u32(b, (uint32_t)r->rel_off);
-	buf_i64(b, r->size);
-	buf_i64(b, r->mtime_ns);
-	if (r->link_target)
-		buf_bytes(b, r->link_target, r->link_target_n);
-	if (r->version)
-		buf_bytes(b, r->version, r->version_n);
-	if (r->checksum) {
-		buf_bytes(b, r->checksum, r->checksum_n);
-		buf_cstr(b, r->checksum_algorithm);
-		buf_cstr(b, r->checksum_origin);
-	}
-	put_attrs(r, b);
-	if (b->len - before > RECORD_MAX) {
-		b->len = before;
+	n = record_bytes(r);
+	if (n > RECORD_MAX)
 		return err_set(e, ERR_LIMIT, "a file's record is over %d bytes", RECORD_MAX);
-	}
+	p = buf_room(b, n);
+	if (put_record(p, r) != p + n)
+		BUG("a record is not of its length");
+	b->len += n;
 	return 0;
 }
 
 static const char *
 get_attrs(struct record *r, struct cursor *c, enum source_type type)
 {
-	bool seen[SA__MAX] = { false };
+	uint64_t seen[(SA__MAX + 63) / 64] = { 0 };
 	size_t n = cursor_u8(c);
 
 	if (n > RECORD_ATTR_MAX)
@@ -169,6 +225,7 @@ get_attrs(struct record *r, struct cursor *c, enum source_type type)
 	for (size_t i = 0; i < n && !c->bad; i++) {
 		struct record_attr *a = &r->attrs[i];
 		uint8_t kind;
+		uint64_t bit;
 		const char *why;
 
 		a->id = cursor_u16(c);
@@ -187,9 +244,10 @@ get_attrs(struct record *r, struct cursor *c, enum source_type type)
 			return why;
 		if (attr_rows[a->id].source != (int)type)
 			return "attribute is of another source type";
-		if (seen[a->id])
+		bit = UINT64_C(1) << (a->id & 63);
+		if (seen[a->id >> 6] & bit)
 			return "attribute is there twice";
-		seen[a->id] = true;
+		seen[a->id >> 6] |= bit;
 	}
 	r->n_attrs = n;
 	return NULL;

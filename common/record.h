@@ -49,8 +49,8 @@ struct record {                   /* all pointers are borrowed from the frame (d
 	size_t checksum_n;
 	char checksum_algorithm[16];  /* "", "etag", "md5", "sha256", "crc32" */
 	char checksum_origin[8];      /* "", "etag", "server", "local" */
-	struct record_attr attrs[RECORD_ATTR_MAX];
 	size_t n_attrs;
+	struct record_attr attrs[RECORD_ATTR_MAX]; /* the first n_attrs; the rest is not written to, not even by record_init */
 };
 
 void record_init(struct record *);

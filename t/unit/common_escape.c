@@ -69,6 +69,25 @@ START_TEST(every_code_point)
 }
 END_TEST
 
+/* Wherever among ASCII a character stands, or the byte that is none. */
+START_TEST(anywhere_in_ascii)
+{
+	char s[40];
+
+	for (size_t n = 2; n <= sizeof(s); n++) {
+		for (size_t i = 0; i + 2 <= n; i++) {
+			memset(s, 'a', n);
+			ck_assert(utf8_valid(s, n));
+			memcpy(s + i, "\xc3\xa9", 2);
+			ck_assert_msg(utf8_valid(s, n), "%zu of %zu", i, n);
+			ck_assert_msg(!utf8_valid(s, i + 1), "cut at %zu of %zu", i, n);
+			s[i + 1] = 'a';
+			ck_assert_msg(!utf8_valid(s, n), "ill at %zu of %zu", i, n);
+		}
+	}
+}
+END_TEST
+
 typedef void escape_fn(struct buf *, const void *, size_t);
 
 static const struct {
@@ -229,6 +248,7 @@ main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, well_formed, 0, (int)ARRAY_LEN(utf8));
 	tcase_add_test(t, every_code_point);
+	tcase_add_test(t, anywhere_in_ascii);
 	tcase_add_loop_test(t, table, 0, (int)ARRAY_LEN(rows));
 	tcase_add_test(t, nul_bytes);
 	tcase_add_test(t, base64_reads);

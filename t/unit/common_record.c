@@ -120,7 +120,13 @@ static void b_attr_id(struct record *r) { r->attrs[0].id = SA__MAX; }
 static void b_attr_kind(struct record *r) { r->attrs[0].is_int = false; r->attrs[0].s = "x"; r->attrs[0].n = 1; }
 static void b_attr_long(struct record *r) { r->attrs[1].s = long_text; r->attrs[1].n = RECORD_ATTR_BYTES + 1; }
 static void b_attr_nul(struct record *r) { r->attrs[1].s = "a\0b"; r->attrs[1].n = 3; }
-static void b_attr_many(struct record *r) { r->n_attrs = RECORD_ATTR_MAX + 1; }
+static void
+b_attr_many(struct record *r)
+{
+	for (size_t i = r->n_attrs; i < RECORD_ATTR_MAX; i++)
+		r->attrs[i] = r->attrs[0];
+	r->n_attrs = RECORD_ATTR_MAX + 1;
+}
 /* only the decoder's */
 static void b_attr_twice(struct record *r) { r->attrs[1] = r->attrs[0]; }
 static void b_attr_other(struct record *r) { r->attrs[0].id = SA_DUMMY_INODE; }
