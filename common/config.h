@@ -55,6 +55,7 @@ enum config_id {
 #define CONFIG_SECRET 4
 #define CONFIG_INHERIT 8
 #define CONFIG_ERRORS_MAX 20
+#define CONFIG_TOPICS_MORE_MAX 31 /* of topics.more_polling_queues */
 
 struct config_error {
 	char *file;          /* path, "environment", or "command line" */

@@ -81,6 +81,17 @@ check_order(struct config_reader *r)
 }
 
 static void
+more_conflict(struct config_reader *r, enum config_id id)
+{
+	struct buf text = BUF_INIT;
+
+	buf_puts(&text, "topics.more_polling_queues must not name ");
+	name_value(r->set, id, &text);
+	at_origin(r, CONFIG_topics_more, buf_str(&text));
+	buf_release(&text);
+}
+
+static void
 check_topics(struct config_reader *r)
 {
 	static const enum config_id ids[] = { CONFIG_topic_jobs, CONFIG_topic_events,
@@ -93,6 +104,12 @@ check_topics(struct config_reader *r)
 		for (size_t j = 0; j < i; j++)
 			if (!strcmp(names[i], names[j]))
 				conflict(r, ids[i], ids[j], "must differ from");
+	for (size_t i = 0; i < c->topics_more.n; i++)
+		for (size_t j = 0; j < sizeof(ids) / sizeof(ids[0]); j++)
+			if (!strcmp(c->topics_more.v[i], names[j]))
+				more_conflict(r, ids[j]);
+	if (c->topics_more.n > CONFIG_TOPICS_MORE_MAX)
+		at_origin(r, CONFIG_topics_more, "topics.more_polling_queues names more than 31 topics");
 }
 
 static void

@@ -35,6 +35,7 @@ check_of(enum config_id id)
 {
 	switch (id) {
 	case CONFIG_topic_jobs:
+	case CONFIG_topics_more:
 	case CONFIG_topic_events:
 	case CONFIG_topic_results:
 	case CONFIG_topic_dlq:

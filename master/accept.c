@@ -1,7 +1,7 @@
 /*
  * accept.c - takes a job: from a message to a record with its tasks, or to the error that it ends with.
  *
- * Called by consume.c with messages of the polling queue, and by deferred.c with those that come back from the deferred
+ * Called by consume.c with messages of the polling queues, and by deferred.c with those that come back from the deferred
  * topic. Every message that is accepted becomes a record of jobs.c, whatever is wrong with it. One that must wait
  * longer than jobs.hold_max goes on to the deferred topic at once (defer.c).
  */
@@ -202,9 +202,9 @@ resume(struct jobrec *rec, const struct deferral *d)
 static void
 skip(struct master *m, const struct message *msg)
 {
-	LOG(LOG_INFO, "job_deferred_before", LI("partition", msg->origin.partition), LI("offset", msg->origin.offset));
+	LOG(LOG_INFO, "job_deferred_before", LS("topic", origin_topic(m->cfg, &msg->origin)), LI("partition", msg->origin.partition), LI("offset", msg->origin.offset));
 	metric_add(METRIC_JOBS_SKIPPED, 1, NULL, NULL);
-	metric_add(METRIC_KAFKA_CONSUMED, 1, m->cfg->topic_jobs, "skipped");
+	metric_add(METRIC_KAFKA_CONSUMED, 1, origin_topic(m->cfg, &msg->at), "skipped");
 	consumer_completed(m->consumer, &msg->at);
 }
 
@@ -242,13 +242,13 @@ jobs_accept(struct jobs *j, const struct message *msg)
 	memcpy(rec->payload_sha256, digest, sizeof(digest));
 	jobs_enter(j, rec);
 	metric_add(METRIC_JOBS_ACCEPTED, 1, NULL, NULL);
-	metric_add(METRIC_KAFKA_CONSUMED, 1, msg->at.deferred ? m->cfg->topic_deferred : m->cfg->topic_jobs, "accepted");
+	metric_add(METRIC_KAFKA_CONSUMED, 1, msg->at.deferred ? m->cfg->topic_deferred : origin_topic(m->cfg, &msg->at), "accepted");
 
-	if (journal_deaths(m->journal, msg->origin.partition, msg->origin.offset) >= MASTER_DEATHS_MAX) {
+	if (journal_deaths(m->journal, &rec->origin) >= MASTER_DEATHS_MAX) {
 		/* Not even parsed: the parser may be what it kills. */
 		err_set(&rec->parse_error, ERR_MASTER_CRASH, "the master died %d times with this message in hand", MASTER_DEATHS_MAX);
 	} else {
-		journal_hold(m->journal, &msg->origin);
+		journal_hold(m->journal, &rec->origin);
 		parse(rec, msg, &wait_ms);
 		journal_clear(m->journal);
 	}

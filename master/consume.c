@@ -1,5 +1,5 @@
 /*
- * consume.c - the consumer on the loop: reads the polling queue while there is room, commits what is done.
+ * consume.c - the consumer on the loop: reads the polling queues while there is room, commits what is done.
  *
  * Called by main.c and jobs.c; see consumer.h for its neighbours. Messages of all partitions come through one jobs
  * queue; a partition whose own window is full is paused alone. Nothing is dropped once librdkafka has handed it out:
@@ -98,7 +98,7 @@ accept_message(struct consumer *c, const struct part *p, const rd_kafka_message_
 	char trace[56];
 
 	memset(&out, 0, sizeof(out));
-	out.origin = out.at = (struct origin){ .partition = p->id, .offset = msg->offset, .epoch = p->epoch };
+	out.origin = out.at = (struct origin){ .topic = p->topic, .partition = p->id, .offset = msg->offset, .epoch = p->epoch };
 	out.key = msg->key;
 	out.key_n = msg->key ? msg->key_len : 0;
 	out.payload = msg->payload;
@@ -114,7 +114,7 @@ part_restart(struct consumer *c, struct part *p, int64_t offset)
 {
 	uint32_t epoch = p->epoch;
 
-	LOG(LOG_WARN, "partition_went_back", LI("partition", p->id), LI("offset", offset), LI("expected", p->of.next),
+	LOG(LOG_WARN, "partition_went_back", LS("topic", p->topic), LI("partition", p->id), LI("offset", offset), LI("expected", p->of.next),
 	    LI("in_hand", p->of.open));
 	offsets_reset(&p->of);
 	p->epoch = ++c->epochs;
@@ -137,7 +137,7 @@ offer(struct consumer *c, struct part *p, const rd_kafka_message_t *msg)
 		accept_message(c, p, msg);
 		return true;
 	}
-	metric_add(METRIC_KAFKA_CONSUMED, 1, c->m->cfg->topic_jobs, "skipped");
+	metric_add(METRIC_KAFKA_CONSUMED, 1, p->topic, "skipped");
 	metric_add(METRIC_JOBS_SKIPPED, 1, NULL, NULL);
 	return true;
 }
@@ -156,11 +156,11 @@ stash(struct consumer *c, struct part *p, rd_kafka_message_t *msg)
 static void
 partition_error(struct consumer *c, const rd_kafka_message_t *msg)
 {
-	LOG(LOG_WARN, "partition_error", LI("partition", msg->partition), LS("error", rd_kafka_err2name(msg->err)),
+	LOG(LOG_WARN, "partition_error", LS("topic", rd_kafka_topic_name(msg->rkt)), LI("partition", msg->partition), LS("error", rd_kafka_err2name(msg->err)),
 	    LS("reason", rd_kafka_message_errstr(msg)));
 	if (msg->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
 	    msg->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) {
-		kafka_topic_trouble(c->trouble, sizeof(c->trouble), c->m->cfg->topic_jobs, msg->err);
+		kafka_topic_trouble(c->trouble, sizeof(c->trouble), rd_kafka_topic_name(msg->rkt), msg->err);
 		consumer_probe_now(c);
 	}
 }
@@ -169,7 +169,7 @@ partition_error(struct consumer *c, const rd_kafka_message_t *msg)
 static void
 take_message(struct consumer *c, rd_kafka_message_t *msg)
 {
-	struct part *p = consumer_part(c, msg->partition);
+	struct part *p = consumer_part(c, rd_kafka_topic_name(msg->rkt), msg->partition);
 	bool taken = true;
 
 	if (msg->err && msg->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
@@ -348,11 +348,11 @@ on_stray(struct consumer *c, rd_kafka_event_t *ev)
 	const rd_kafka_message_t *msg;
 
 	while ((msg = rd_kafka_event_message_next(ev))) {
-		struct part *p = consumer_part(c, msg->partition);
+		struct part *p = consumer_part(c, rd_kafka_topic_name(msg->rkt), msg->partition);
 
 		if (msg->err)
 			continue;
-		if (strcmp(rd_kafka_topic_name(msg->rkt), c->m->cfg->topic_jobs))
+		if (!strcmp(rd_kafka_topic_name(msg->rkt), c->m->cfg->topic_deferred))
 			BUG("a deferred job came outside of its queue");
 		if (p && p->assigned && (p->n_stash || !offer(c, p, msg)))
 			BUG("a message came outside of the jobs queue");
@@ -490,10 +490,11 @@ consumer_dispose(struct consumer *c, rd_kafka_t *rk)
 static void
 subscribe(struct consumer *c)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(2);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(8);
 	rd_kafka_resp_err_t err;
 
-	rd_kafka_topic_partition_list_add(list, c->m->cfg->topic_jobs, RD_KAFKA_PARTITION_UA);
+	for (size_t i = 0; i < c->n_queues; i++)
+		rd_kafka_topic_partition_list_add(list, c->queues[i], RD_KAFKA_PARTITION_UA);
 	rd_kafka_topic_partition_list_add(list, c->m->cfg->topic_deferred, RD_KAFKA_PARTITION_UA);
 	err = rd_kafka_subscribe(c->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
@@ -506,14 +507,15 @@ subscribe(struct consumer *c)
 static bool
 answer_trouble(struct consumer *c, const struct probe_answer *a, char *text, size_t n)
 {
-	const char *topics[KAFKA_TOPICS];
+	const char *topics[KAFKA_TOPICS_MAX];
+	size_t n_topics;
 
 	if (a->err) {
 		snprintf(text, n, "brokers %s do not answer: %s", c->m->cfg->kafka_bootstrap_servers, rd_kafka_err2str(a->err));
 		return true;
 	}
-	kafka_topics(c->m->cfg, topics);
-	for (size_t i = 0; i < KAFKA_TOPICS; i++) {
+	n_topics = kafka_topics(c->m->cfg, topics);
+	for (size_t i = 0; i < n_topics; i++) {
 		if (a->topic[i]) {
 			kafka_topic_trouble(text, n, topics[i], a->topic[i]);
 			return true;
@@ -671,8 +673,12 @@ struct consumer *
 consumer_new(struct master *m)
 {
 	struct consumer *c = xcalloc(1, sizeof(*c));
+	const char *queues[KAFKA_QUEUES_MAX];
 
 	c->m = m;
+	c->n_queues = kafka_queues(m->cfg, queues);
+	for (size_t i = 0; i < c->n_queues; i++)
+		c->queues[i] = xstrdup(queues[i]);
 	c->events_fd = c->jobs_fd = c->deferred_fd = -1;
 	timer_init(&c->tick, tick_due, c);
 	timer_init(&c->read, read_due, c);
@@ -774,6 +780,8 @@ consumer_free(struct consumer *c)
 		close(c->jobs_fd);
 	if (c->deferred_fd >= 0)
 		close(c->deferred_fd);
+	for (size_t i = 0; i < c->n_queues; i++)
+		free(c->queues[i]);
 	free(c->parts);
 	free(c);
 }

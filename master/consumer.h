@@ -16,7 +16,9 @@ struct written {                    /* one commit of one partition; meta NULL: n
 	char *meta;
 };
 
-struct part {                       /* one partition of the polling queue, ours or just revoked */
+struct part {                       /* one partition of a polling queue, ours or just revoked */
+	const char *topic;          /* the consumer's */
+	size_t slot;                /* in the table */
 	int32_t id;
 	uint32_t epoch;             /* new whenever its jobs in hand are no longer ours to complete */
 	struct offsets of;
@@ -52,7 +54,9 @@ struct consumer {
 	struct timer close;
 	struct timer check;         /* next probe */
 
-	struct part **parts;        /* by partition number; NULL: not ours */
+	char *queues[KAFKA_QUEUES_MAX]; /* the polling queues; owned, and the same until the end */
+	size_t n_queues;
+	struct part **parts;        /* partition p of queue q: p * n_queues + q; NULL: not ours */
 	size_t n_parts;
 	size_t stashed;             /* messages in all stashes */
 	uint32_t epochs;            /* the last one given */
@@ -86,9 +90,10 @@ struct consumer {
 };
 
 /* partition.c */
-struct part *consumer_part(struct consumer *, int32_t id);
-/* Makes room in the table; NULL for a number that no topic has. */
-struct part *consumer_part_add(struct consumer *, int32_t id);
+/* NULL: not ours; topic NULL: the first polling queue. */
+struct part *consumer_part(struct consumer *, const char *topic, int32_t id);
+/* Makes room in the table; NULL for a number that no topic has, and for another topic. */
+struct part *consumer_part_add(struct consumer *, const char *topic, int32_t id);
 void consumer_part_free(struct consumer *, struct part *);
 void consumer_stash_free(struct consumer *, struct part *);
 bool consumer_dirty(const struct consumer *);
@@ -149,8 +154,8 @@ void deferred_retention(struct deferred *, rd_kafka_event_t *);
 /* probe.c */
 struct probe_answer {
 	rd_kafka_resp_err_t err;                  /* of the brokers: then the rest says nothing */
-	rd_kafka_resp_err_t topic[KAFKA_TOPICS];  /* in kafka_topics' order */
-	int partitions[KAFKA_TOPICS];
+	rd_kafka_resp_err_t topic[KAFKA_TOPICS_MAX];  /* in kafka_topics' order */
+	int partitions[KAFKA_TOPICS_MAX];
 };
 struct probe *probe_new(rd_kafka_t *, const struct config *, struct err *);
 int probe_fd(const struct probe *);

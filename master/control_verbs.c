@@ -360,6 +360,7 @@ control_lag(const struct control_request *rq, struct buf *out)
 		int64_t lag = status_lag(&views[i]);
 
 		jsonw_object(&j, NULL);
+		jsonw_str(&j, "topic", views[i].topic);
 		jsonw_int(&j, "partition", views[i].partition);
 		put_or_null(&j, "committed", views[i].committed);
 		jsonw_int(&j, "frontier", views[i].frontier);

@@ -61,7 +61,7 @@ deferred(struct jobrec *rec)
 	metric_add(METRIC_JOBS_DEFERRED, 1, defer_why_name(rec->why), NULL);
 	LOG(LOG_INFO, "job_deferred", LS("job_id", rec->job_id), LS("org_id", rec->org_id), LS("reason", defer_why_name(rec->why)),
 	    LD("seconds", (double)(rec->due_ns - clock_real_ns()) / 1e9), LI("partition", rec->origin.partition), LI("offset", rec->origin.offset));
-	journal_forget(rec->m->journal, rec->origin.partition, rec->origin.offset);
+	journal_forget(rec->m->journal, &rec->origin);
 	jobs_gone(rec);
 }
 

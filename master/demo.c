@@ -24,11 +24,11 @@ struct demo {
 static int
 create_topics(struct demo *d, const struct config *cfg, struct err *e)
 {
-	const char *topics[KAFKA_TOPICS];
+	const char *topics[KAFKA_TOPICS_MAX];
+	size_t n = kafka_topics(cfg, topics);
 	rd_kafka_resp_err_t err;
 
-	kafka_topics(cfg, topics);
-	for (size_t i = 0; i < KAFKA_TOPICS; i++) {
+	for (size_t i = 0; i < n; i++) {
 		err = rd_kafka_mock_topic_create(d->cluster, topics[i], PARTITIONS, 1);
 		if (err)
 			return err_set(e, ERR_KAFKA, "embedded broker: topic %s: %s", topics[i], rd_kafka_err2str(err));

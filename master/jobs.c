@@ -212,6 +212,14 @@ leave_list(struct jobrec *rec)
 	j->bytes -= rec->bytes;
 }
 
+static void
+place_of(const struct jobs *j, const struct origin *o, struct job_place *p)
+{
+	const char *topic = origin_topic(j->m->cfg, o);
+
+	*p = (struct job_place){ .topic = defer_hash(topic, strlen(topic)), .partition = o->partition, .offset = o->offset };
+}
+
 void
 jobs_enter(struct jobs *j, struct jobrec *rec)
 {
@@ -222,8 +230,7 @@ jobs_enter(struct jobs *j, struct jobrec *rec)
 	j->n++;
 	j->bytes += rec->bytes;
 
-	rec->place.offset = rec->origin.offset;
-	rec->place.partition = rec->origin.partition;
+	place_of(j, &rec->origin, &rec->place);
 	HASH_FIND(hh, j->placed, &rec->place, sizeof(rec->place), other);
 	if (other)
 		return;
@@ -243,8 +250,9 @@ jobs_find(const struct jobs *j, const struct origin *o)
 {
 	const struct config *cfg = j->m->cfg;
 	struct jobrec *rec;
-	__typeof__(rec->place) key = { .offset = o->offset, .partition = o->partition };
+	struct job_place key;
 
+	place_of(j, o, &key);
 	HASH_FIND(hh, j->placed, &key, sizeof(key), rec);
 	return rec && !strcmp(origin_topic(cfg, &rec->origin), origin_topic(cfg, o)) ? rec : NULL;
 }
@@ -295,7 +303,7 @@ ended(struct jobrec *rec)
 	if (e)
 		LOG(LOG_WARN, "dead_letter", LS("job_id", rec->job_id), LS("org_id", rec->org_id), LS("error_class", err_name(e->cls)),
 		    LS("error", e->text), LS("todo", err_todo(e->cls)));
-	journal_forget(m->journal, rec->origin.partition, rec->origin.offset);
+	journal_forget(m->journal, &rec->origin);
 	jobs_gone(rec);
 }
 

@@ -16,13 +16,14 @@
 
 #include "common/uuid.h"
 #include "common/xalloc.h"
+#include "master/defer.h"
 #include "master/master.h"
 #include "common/banned.h"
 
-#define JOURNAL_MAGIC 0x4a50534949303032ULL
+#define JOURNAL_MAGIC 0x4a50534949303033ULL
 #define JOURNAL_ROWS 64
 
-struct row { int64_t offset; int32_t partition; uint32_t deaths; };
+struct row { uint64_t topic; int64_t offset; int32_t partition; uint32_t deaths; }; /* topic: its name hashed; 0: topics.polling_queue */
 
 struct page {
 	uint64_t magic;
@@ -35,12 +36,18 @@ struct page {
 struct journal { struct page *page; int fd; };
 
 static struct row *
-find(struct page *p, int32_t partition, int64_t offset)
+find(struct page *p, uint64_t topic, int32_t partition, int64_t offset)
 {
 	for (size_t i = 0; i < JOURNAL_ROWS; i++)
-		if (p->rows[i].deaths && p->rows[i].partition == partition && p->rows[i].offset == offset)
+		if (p->rows[i].deaths && p->rows[i].topic == topic && p->rows[i].partition == partition && p->rows[i].offset == offset)
 			return &p->rows[i];
 	return NULL;
+}
+
+static uint64_t
+topic_of(const struct origin *o)
+{
+	return o->topic ? defer_hash(o->topic, strlen(o->topic)) : 0;
 }
 
 static struct row *
@@ -60,10 +67,10 @@ count_death(struct page *p)
 
 	if (!p->hand.deaths)
 		return;
-	r = find(p, p->hand.partition, p->hand.offset);
+	r = find(p, p->hand.topic, p->hand.partition, p->hand.offset);
 	if (!r) {
 		r = free_row(p);
-		*r = (struct row){ .partition = p->hand.partition, .offset = p->hand.offset };
+		*r = (struct row){ .topic = p->hand.topic, .partition = p->hand.partition, .offset = p->hand.offset };
 	}
 	r->deaths++;
 	LOG(LOG_WARN, "journal_death", LI("partition", r->partition), LI("offset", r->offset), LI("deaths", r->deaths));
@@ -129,6 +136,7 @@ journal_close(struct journal *j)
 void
 journal_hold(struct journal *j, const struct origin *o)
 {
+	j->page->hand.topic = topic_of(o);
 	j->page->hand.partition = o->partition;
 	j->page->hand.offset = o->offset;
 	/* The mark comes last: a death between the stores must not blame another job. */
@@ -142,17 +150,17 @@ journal_clear(struct journal *j)
 }
 
 unsigned
-journal_deaths(const struct journal *j, int32_t partition, int64_t offset)
+journal_deaths(const struct journal *j, const struct origin *o)
 {
-	const struct row *r = find(j->page, partition, offset);
+	const struct row *r = find(j->page, topic_of(o), o->partition, o->offset);
 
 	return r ? r->deaths : 0;
 }
 
 void
-journal_forget(struct journal *j, int32_t partition, int64_t offset)
+journal_forget(struct journal *j, const struct origin *o)
 {
-	struct row *r = find(j->page, partition, offset);
+	struct row *r = find(j->page, topic_of(o), o->partition, o->offset);
 
 	if (r)
 		r->deaths = 0;

@@ -380,14 +380,32 @@ kafka_log(const rd_kafka_t *rk, int level, const char *fac, const char *text)
 
 /* ---- topics ------------------------------------------------------------------------------------------------------------- */
 
-void
-kafka_topics(const struct config *cfg, const char *out[KAFKA_TOPICS])
+size_t
+kafka_topics(const struct config *cfg, const char *out[KAFKA_TOPICS_MAX])
 {
 	out[0] = cfg->topic_jobs;
 	out[1] = cfg->topic_results;
 	out[2] = cfg->topic_dlq;
 	out[3] = cfg->topic_events;
 	out[KAFKA_TOPIC_DEFERRED] = cfg->topic_deferred;
+	for (size_t i = 0; i < cfg->topics_more.n; i++)
+		out[KAFKA_TOPICS_FIXED + i] = cfg->topics_more.v[i];
+	return KAFKA_TOPICS_FIXED + cfg->topics_more.n;
+}
+
+bool
+kafka_topic_consumed(size_t place)
+{
+	return place == 0 || place >= KAFKA_TOPIC_DEFERRED;
+}
+
+size_t
+kafka_queues(const struct config *cfg, const char *out[KAFKA_QUEUES_MAX])
+{
+	out[0] = cfg->topic_jobs;
+	for (size_t i = 0; i < cfg->topics_more.n; i++)
+		out[1 + i] = cfg->topics_more.v[i];
+	return 1 + cfg->topics_more.n;
 }
 
 void
@@ -477,9 +495,10 @@ kafka_online_check(const struct config *cfg, int timeout_ms, struct err *e)
 {
 	rd_kafka_conf_t *conf = kafka_conf(cfg, KAFKA_ADMIN, e);
 	int64_t until = clock_mono_ms() + timeout_ms;
-	const char *topics[KAFKA_TOPICS];
+	const char *topics[KAFKA_TOPICS_MAX];
 	struct online o = { "" };
 	rd_kafka_t *rk;
+	size_t n;
 	int ret = 0;
 
 	if (!conf)
@@ -490,8 +509,8 @@ kafka_online_check(const struct config *cfg, int timeout_ms, struct err *e)
 	rk = kafka_new(RD_KAFKA_CONSUMER, conf, e);
 	if (!rk)
 		return -1;
-	kafka_topics(cfg, topics);
-	for (size_t i = 0; i < KAFKA_TOPICS && ret == 0; i++)
+	n = kafka_topics(cfg, topics);
+	for (size_t i = 0; i < n && ret == 0; i++)
 		ret = online_topic(rk, cfg, &o, topics[i], (int)(until - clock_mono_ms()), e);
 	rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 	return ret;

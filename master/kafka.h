@@ -25,10 +25,17 @@ rd_kafka_t *kafka_new(rd_kafka_type_t, rd_kafka_conf_t *conf, struct err *);
 const char *kafka_refusal_note(const char *reason);
 /* A trouble of one of our topics as a sentence with what to do about it; into text. */
 void kafka_topic_trouble(char *text, size_t n, const char *topic, rd_kafka_resp_err_t);
-#define KAFKA_TOPICS 5
 #define KAFKA_TOPIC_DEFERRED 4
-/* The topics this poller uses, the polling queue first; borrowed from the configuration. */
-void kafka_topics(const struct config *, const char *out[KAFKA_TOPICS]);
+#define KAFKA_TOPICS_FIXED 5
+#define KAFKA_QUEUES_MAX (1 + CONFIG_TOPICS_MORE_MAX)
+#define KAFKA_TOPICS_MAX (KAFKA_TOPICS_FIXED + CONFIG_TOPICS_MORE_MAX)
+/* The topics this poller uses: the polling queue, those it writes, the deferred topic, the further polling queues. Their
+ * number; borrowed from the configuration. */
+size_t kafka_topics(const struct config *, const char *out[KAFKA_TOPICS_MAX]);
+/* Is the topic of this place in kafka_topics read by the group? */
+bool kafka_topic_consumed(size_t place);
+/* The polling queues, topics.polling_queue first; likewise. */
+size_t kafka_queues(const struct config *, const char *out[KAFKA_QUEUES_MAX]);
 
 /* ---- what consume.c and publish.c tell one another ---- */
 

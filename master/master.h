@@ -90,7 +90,7 @@ const char *master_not_ready(const struct master *);
 /* ---- jobs.c: one record per job, its states, its end ------------------------------------------------------------ */
 
 struct origin {                     /* where a message stands */
-	const char *topic;              /* NULL: the polling queue */
+	const char *topic;              /* NULL: topics.polling_queue */
 	int32_t partition;
 	int64_t offset;
 	uint32_t epoch;                 /* assignment of the partition, counted by consume.c; stale ones are dropped */
@@ -218,7 +218,7 @@ struct jobrec {
 	struct timer timer;             /* to send them again */
 	TAILQ_ENTRY(jobrec) entry;      /* jobs.c's list, in order of arrival */
 	UT_hash_handle hh;              /* jobs.c: by origin */
-	struct { int64_t offset; int64_t partition; } place;
+	struct job_place { uint64_t topic; int64_t offset, partition; } place; /* of the origin; the topic's name hashed */
 	bool placed;
 };
 
@@ -650,6 +650,7 @@ bool consumer_joined(const struct consumer *); /* the group has given us an assi
 /* NULL: fine. Else why nothing is consumed: brokers away, topic missing or forbidden (rule 14), held by ... */
 const char *consumer_trouble(const struct consumer *);
 struct partition_view {             /* for status, lag, metrics */
+	const char *topic;          /* the consumer's */
 	int32_t partition;
 	int64_t frontier;               /* committed or to be committed next: everything below is done */
 	int64_t next;                   /* highest taken + 1 */
@@ -761,9 +762,9 @@ void journal_close(struct journal *);
 void journal_hold(struct journal *, const struct origin *);
 void journal_clear(struct journal *);
 /* Deaths of the master while it had this message in hand (before this process). */
-unsigned journal_deaths(const struct journal *, int32_t partition, int64_t offset);
+unsigned journal_deaths(const struct journal *, const struct origin *);
 /* The job has ended: forget it. */
-void journal_forget(struct journal *, int32_t partition, int64_t offset);
+void journal_forget(struct journal *, const struct origin *);
 
 /* ---- demo.c: the embedded broker ---------------------------------------------------------------------------------------------- */
 

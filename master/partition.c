@@ -1,5 +1,5 @@
 /*
- * partition.c - the polling queue's partitions that are ours, and the commits of what is done of them.
+ * partition.c - the polling queues' partitions that are ours, and the commits of what is done of them.
  *
  * Called by consume.c, rebalance.c and jobs.c. At most one commit is in flight; what was not acknowledged is
  * committed again. Never blocks: the result comes as an event.
@@ -32,30 +32,46 @@ written_is(const struct written *w, int64_t offset, const char *meta, size_t n)
 	return w->meta && w->offset == offset && strlen(w->meta) == n && (!n || !memcmp(w->meta, meta, n));
 }
 
-struct part *
-consumer_part(struct consumer *c, int32_t id)
+/* Its place in the table, which may be beyond the end; SIZE_MAX: no topic and number of ours. */
+static size_t
+slot_of(const struct consumer *c, const char *topic, int32_t id)
 {
-	return id >= 0 && (size_t)id < c->n_parts ? c->parts[id] : NULL;
+	size_t q = 0;
+
+	while (topic && q < c->n_queues && strcmp(topic, c->queues[q]))
+		q++;
+	return id < 0 || id >= PARTITIONS_MAX || q >= c->n_queues ? SIZE_MAX : (size_t)id * c->n_queues + q;
 }
 
 struct part *
-consumer_part_add(struct consumer *c, int32_t id)
+consumer_part(struct consumer *c, const char *topic, int32_t id)
 {
+	size_t slot = slot_of(c, topic, id);
+
+	return slot < c->n_parts ? c->parts[slot] : NULL;
+}
+
+struct part *
+consumer_part_add(struct consumer *c, const char *topic, int32_t id)
+{
+	size_t slot = slot_of(c, topic, id);
 	struct part *p;
 
-	if (id < 0 || id >= PARTITIONS_MAX)
+	if (slot == SIZE_MAX)
 		return NULL;
-	if ((size_t)id >= c->n_parts) {
-		size_t n = (size_t)id + 16;
+	if (slot >= c->n_parts) {
+		size_t n = slot + 16;
 
 		c->parts = xreallocarray(c->parts, n, sizeof(struct part *));
 		memset(c->parts + c->n_parts, 0, (n - c->n_parts) * sizeof(struct part *));
 		c->n_parts = n;
 	}
 	p = xcalloc(1, sizeof(*p));
+	p->topic = c->queues[slot % c->n_queues];
+	p->slot = slot;
 	p->id = id;
 	offsets_init(&p->of);
-	c->parts[id] = p;
+	c->parts[slot] = p;
 	return p;
 }
 
@@ -71,7 +87,7 @@ consumer_stash_free(struct consumer *c, struct part *p)
 void
 consumer_part_free(struct consumer *c, struct part *p)
 {
-	c->parts[p->id] = NULL;
+	c->parts[p->slot] = NULL;
 	consumer_stash_free(c, p);
 	if (p->queue)
 		rd_kafka_queue_destroy(p->queue);
@@ -88,13 +104,13 @@ consumer_pause(struct consumer *c, struct part *p, bool paused)
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
 	rd_kafka_resp_err_t err;
 
-	rd_kafka_topic_partition_list_add(list, c->m->cfg->topic_jobs, p->id);
+	rd_kafka_topic_partition_list_add(list, p->topic, p->id);
 	err = paused ? rd_kafka_pause_partitions(c->rk, list) : rd_kafka_resume_partitions(c->rk, list);
 	if (!err)
 		err = list->elems[0].err;
 	rd_kafka_topic_partition_list_destroy(list);
 	p->paused = paused;
-	LOG(err ? LOG_WARN : LOG_INFO, paused ? "partition_paused" : "partition_resumed", LI("partition", p->id),
+	LOG(err ? LOG_WARN : LOG_INFO, paused ? "partition_paused" : "partition_resumed", LS("topic", p->topic), LI("partition", p->id),
 	    LI("in_hand", p->of.open), LI("span", p->of.end - p->of.frontier), LS("error", err ? rd_kafka_err2str(err) : NULL));
 }
 
@@ -116,9 +132,9 @@ consumer_dirty(const struct consumer *c)
 }
 
 static void
-commit_part(struct consumer *c, rd_kafka_topic_partition_list_t *list, struct part *p, struct buf *text)
+commit_part(const struct consumer *c, rd_kafka_topic_partition_list_t *list, struct part *p, struct buf *text)
 {
-	rd_kafka_topic_partition_t *t = rd_kafka_topic_partition_list_add(list, c->m->cfg->topic_jobs, p->id);
+	rd_kafka_topic_partition_t *t = rd_kafka_topic_partition_list_add(list, p->topic, p->id);
 
 	offsets_encode(&p->of, text);
 	t->offset = p->of.frontier;
@@ -203,7 +219,7 @@ consumer_committed(struct consumer *c, rd_kafka_event_t *ev)
 	c->committing = false;
 	metric_add(METRIC_COMMITS, 1, err ? "error" : "success", NULL);
 	for (int i = 0; list && i < list->cnt && !err; i++) {
-		struct part *p = consumer_part(c, list->elems[i].partition);
+		struct part *p = consumer_part(c, list->elems[i].topic, list->elems[i].partition);
 
 		if (!strcmp(list->elems[i].topic, c->m->cfg->topic_deferred)) {
 			deferred_committed(c->m->deferred, list->elems[i].partition, seq);
@@ -226,12 +242,12 @@ consumer_committed(struct consumer *c, rd_kafka_event_t *ev)
 void
 consumer_completed(struct consumer *c, const struct origin *o)
 {
-	struct part *p = consumer_part(c, o->partition);
+	struct part *p = consumer_part(c, o->topic, o->partition);
 
 	if (!p || p->epoch != o->epoch)
 		return;
 	if (!offsets_complete(&p->of, o->offset)) {
-		LOG(LOG_ERROR, "completed_twice", LI("partition", o->partition), LI("offset", o->offset));
+		LOG(LOG_ERROR, "completed_twice", LS("topic", p->topic), LI("partition", o->partition), LI("offset", o->offset));
 		return;
 	}
 	if (p->paused && !p->n_stash && offsets_half(&p->of))
@@ -249,6 +265,7 @@ view(const struct consumer *c, const struct part *p, struct partition_view *v)
 	int64_t low = -1, high = -1;
 
 	memset(v, 0, sizeof(*v));
+	v->topic = p->topic;
 	v->partition = p->id;
 	v->frontier = p->of.frontier;
 	v->next = p->of.next;
@@ -257,7 +274,7 @@ view(const struct consumer *c, const struct part *p, struct partition_view *v)
 	v->paused = p->paused;
 	v->committed = p->acked.meta && p->acked.offset >= 0 ? p->acked.offset : -1;
 	/* what the last fetch said; asks nobody */
-	if (rd_kafka_get_watermark_offsets(c->rk, c->m->cfg->topic_jobs, p->id, &low, &high) || high < 0)
+	if (rd_kafka_get_watermark_offsets(c->rk, p->topic, p->id, &low, &high) || high < 0)
 		high = -1;
 	v->high = high;
 }

@@ -34,7 +34,8 @@ struct probe {
 struct prober {                 /* the thread's own; it frees it */
 	int fd;
 	rd_kafka_t *rk;
-	char *topic[KAFKA_TOPICS];
+	char *topic[KAFKA_TOPICS_MAX];
+	size_t n;
 };
 
 /* The other end is closed: nobody waits for an answer. */
@@ -71,7 +72,7 @@ ask_all(const struct prober *p)
 	struct probe_answer a;
 
 	memset(&a, 0, sizeof(a));
-	for (size_t i = 0; i < KAFKA_TOPICS && !a.err; i++) {
+	for (size_t i = 0; i < p->n && !a.err; i++) {
 		if (abandoned(p))
 			return;
 		a.err = ask_topic(p, p->topic[i], &a.topic[i], &a.partitions[i]);
@@ -99,7 +100,7 @@ prober_main(void *arg)
 			ask_all(p);
 	}
 	close(p->fd);
-	for (size_t i = 0; i < KAFKA_TOPICS; i++)
+	for (size_t i = 0; i < p->n; i++)
 		free(p->topic[i]);
 	free(p);
 	return NULL;
@@ -122,7 +123,7 @@ thread_start(struct probe *p, struct prober *own)
 struct probe *
 probe_new(rd_kafka_t *rk, const struct config *cfg, struct err *e)
 {
-	const char *topics[KAFKA_TOPICS];
+	const char *topics[KAFKA_TOPICS_MAX];
 	struct prober *own;
 	struct probe *p;
 	int fd[2], ret;
@@ -136,14 +137,14 @@ probe_new(rd_kafka_t *rk, const struct config *cfg, struct err *e)
 	p->fd = fd[0];
 	own->fd = fd[1];
 	own->rk = rk;
-	kafka_topics(cfg, topics);
-	for (size_t i = 0; i < KAFKA_TOPICS; i++)
+	own->n = kafka_topics(cfg, topics);
+	for (size_t i = 0; i < own->n; i++)
 		own->topic[i] = xstrdup(topics[i]);
 	ret = thread_start(p, own);
 	if (ret == 0)
 		return p;
 	err_set(e, ERR_SYSTEM, "cannot start a thread: %s", strerror(ret));
-	for (size_t i = 0; i < KAFKA_TOPICS; i++)
+	for (size_t i = 0; i < own->n; i++)
 		free(own->topic[i]);
 	close(fd[0]);
 	close(fd[1]);

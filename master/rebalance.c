@@ -147,7 +147,7 @@ static void
 drop_lost(struct consumer *c, const rd_kafka_topic_partition_list_t *kept)
 {
 	for (size_t i = 0; i < c->n_parts; i++)
-		if (c->parts[i] && !rd_kafka_topic_partition_list_find(kept, c->m->cfg->topic_jobs, (int32_t)i))
+		if (c->parts[i] && !rd_kafka_topic_partition_list_find(kept, c->parts[i]->topic, c->parts[i]->id))
 			part_drop(c, c->parts[i]);
 	deferred_drop_lost(c->m->deferred, kept);
 }
@@ -161,7 +161,7 @@ part_load(struct consumer *c, struct part *p, const rd_kafka_topic_partition_t *
 	how = offsets_load(&p->of, t->offset, t->metadata, meta_len(t));
 	if (how != OFFSETS_META_OK) {
 		metric_add(METRIC_METADATA_IGNORED, 1, NULL, NULL);
-		LOG(LOG_WARN, "commit_metadata_ignored", LI("partition", p->id), LI("offset", t->offset),
+		LOG(LOG_WARN, "commit_metadata_ignored", LS("topic", p->topic), LI("partition", p->id), LI("offset", t->offset),
 		    LS("metadata", offsets_meta_name(how)), LI("bytes", t->metadata_size));
 	}
 	written_set(&p->acked, t->offset, t->metadata, meta_len(t));
@@ -180,15 +180,15 @@ part_untouched(const struct part *p, const rd_kafka_topic_partition_t *t)
 static struct part *
 part_prepare(struct consumer *c, const rd_kafka_topic_partition_t *t)
 {
-	struct part *p = consumer_part(c, t->partition);
+	struct part *p = consumer_part(c, t->topic, t->partition);
 
 	if (p && !part_untouched(p, t)) {
-		LOG(LOG_INFO, "partition_was_elsewhere", LI("partition", p->id), LI("offset", t->offset));
+		LOG(LOG_INFO, "partition_was_elsewhere", LS("topic", p->topic), LI("partition", p->id), LI("offset", t->offset));
 		part_drop(c, p);
 		p = NULL;
 	}
 	if (!p) {
-		p = consumer_part_add(c, t->partition);
+		p = consumer_part_add(c, t->topic, t->partition);
 		if (p)
 			part_load(c, p, t);
 	}
@@ -201,7 +201,7 @@ part_forward(struct consumer *c, struct part *p)
 {
 	if (p->queue)
 		rd_kafka_queue_destroy(p->queue);
-	p->queue = rd_kafka_queue_get_partition(c->rk, c->m->cfg->topic_jobs, p->id);
+	p->queue = rd_kafka_queue_get_partition(c->rk, p->topic, p->id);
 	if (p->queue)
 		rd_kafka_queue_forward(p->queue, c->jobs);
 	p->assigned = true;
@@ -228,7 +228,7 @@ jobs_prepare(struct consumer *c, const rd_kafka_topic_partition_t *t)
 	if (!p)
 		return -1;
 	part_forward(c, p);
-	LOG(LOG_INFO, "partition_assigned", LI("partition", p->id), LI("committed", t->offset), LI("start", start),
+	LOG(LOG_INFO, "partition_assigned", LS("topic", p->topic), LI("partition", p->id), LI("committed", t->offset), LI("start", start),
 	    LI("done_beyond", offsets_done_beyond(&p->of)), LI("in_hand", p->of.open));
 	return start;
 }

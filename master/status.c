@@ -109,9 +109,9 @@ refresh_lag(const struct master *m)
 			continue;
 		snprintf(name, sizeof(name), "%d", (int)views[i].partition);
 		if (i < METRIC_SERIES_MAX)
-			metric_set(METRIC_LAG, (double)lag, name, NULL);
+			metric_set(METRIC_LAG, (double)lag, name, views[i].topic);
 		else
-			metric_set(METRIC_LAG, rest += (double)lag, "other", NULL);
+			metric_set(METRIC_LAG, rest += (double)lag, "other", "other");
 	}
 }
 
@@ -319,6 +319,7 @@ json_partitions(struct jsonw *j, const struct master *m)
 		const struct partition_view *v = &views[i];
 
 		jsonw_object(j, NULL);
+		jsonw_str(j, "topic", v->topic);
 		jsonw_int(j, "partition", v->partition);
 		jsonw_int(j, "frontier", v->frontier);
 		jsonw_int(j, "next", v->next);
@@ -349,6 +350,10 @@ json_kafka(struct jsonw *j, const struct master *m)
 	jsonw_str(j, "bootstrap_servers", m->cfg->kafka_bootstrap_servers);
 	jsonw_str(j, "group_id", m->cfg->kafka_group_id);
 	jsonw_str(j, "polling_queue", m->cfg->topic_jobs);
+	jsonw_array(j, "more_polling_queues");
+	for (size_t i = 0; i < m->cfg->topics_more.n; i++)
+		jsonw_str(j, NULL, m->cfg->topics_more.v[i]);
+	jsonw_end_array(j);
 	jsonw_bool(j, "joined", consumer_joined(m->consumer));
 	jsonw_str(j, "consumer_trouble", consumer_trouble(m->consumer));
 	jsonw_bool(j, "producer_up", publisher_up(m->publisher));

@@ -159,8 +159,12 @@ kafka(struct buf *b, const struct master *m, const struct partition_view *v, siz
 
 	buf_puts(b, "<h2>Kafka</h2>\n<p>Group ");
 	text(b, m->cfg->kafka_group_id);
-	buf_puts(b, ", topic ");
+	buf_puts(b, m->cfg->topics_more.n ? ", topics " : ", topic ");
 	text(b, m->cfg->topic_jobs);
+	for (size_t i = 0; i < m->cfg->topics_more.n; i++) {
+		buf_puts(b, ", ");
+		text(b, m->cfg->topics_more.v[i]);
+	}
 	buf_puts(b, consumer_joined(m->consumer) ? ", joined" : ", <span class=\"bad\">not joined</span>");
 	buf_puts(b, publisher_up(m->publisher) ? ", producer connected" : ", <span class=\"bad\">producer not connected</span>");
 	for (int i = 0; i < 2; i++) {
@@ -175,10 +179,11 @@ kafka(struct buf *b, const struct master *m, const struct partition_view *v, siz
 	buf_puts(b, "</p>\n");
 	if (!n)
 		return;
-	buf_puts(b, "<div class=\"wide\"><table><tr><th class=\"n\">Partition</th><th class=\"n\">Done up to</th>"
+	buf_puts(b, "<div class=\"wide\"><table><tr><th>Topic</th><th class=\"n\">Partition</th><th class=\"n\">Done up to</th>"
 	    "<th class=\"n\">Done beyond</th><th class=\"n\">At hand</th><th class=\"n\">Behind</th><th></th></tr>\n");
 	for (size_t i = 0; i < n && i < PARTITIONS_SHOWN; i++) {
 		buf_puts(b, "<tr>");
+		cell(b, v[i].topic);
 		cell_number(b, v[i].partition);
 		cell_number(b, v[i].frontier);
 		cell_number(b, v[i].done_beyond);

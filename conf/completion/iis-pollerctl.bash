@@ -25,10 +25,10 @@ _iis_pollerctl()
 		words='push peek verify lag ping status workers endpoints tenants crashes jobs job config reload stop sources completion'
 		;;
 	push)
-		words=' --type --path --pattern --set --recursive --priority --id --org --timeout --publish --metadata --count --force --dry-run --wait'
+		words=' --type --path --pattern --set --recursive --priority --id --org --timeout --publish --metadata --count --topic --force --dry-run --wait'
 		;;
 	peek)
-		words='jobs events results dlq --last --follow --job --from --partition --max --wait'
+		words='jobs events results dlq --last --follow --job --from --partition --topic --max --wait'
 		;;
 	verify)
 		words=' --create-topics --partitions --replication --round-trip --wait'

@@ -242,3 +242,18 @@ reader_close(struct reader *r)
 	free(r->at_end);
 	memset(r, 0, sizeof(*r));
 }
+
+const char *
+ctl_queue(struct ctl *c)
+{
+	const char *queues[KAFKA_QUEUES_MAX], *wanted = ctl_opt(c, "topic");
+	size_t n = kafka_queues(c->cfg, queues);
+
+	if (!wanted)
+		return queues[0];
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(queues[i], wanted))
+			return queues[i];
+	ctl_fail(c, 0, "the topic %s is neither topics.polling_queue nor one of topics.more_polling_queues: no poller with these settings reads it", wanted);
+	return NULL;
+}

@@ -164,6 +164,8 @@ void broker_close(struct broker *);
 void broker_poll(struct broker *, int ms);
 /* Partitions of the topic. -1 with err: ERR_KAFKA no broker answers; ERR_NOT_FOUND the topic's trouble. */
 int broker_partitions(struct broker *, const char *topic, int ms, struct err *);
+/* The polling queue that --topic names, by default the first one; borrowed. NULL: it is none of the settings', and that was said. */
+const char *ctl_queue(struct ctl *);
 /* First and next offset. */
 int broker_watermarks(struct broker *, const char *topic, int32_t partition, int ms, int64_t *low, int64_t *high, struct err *);
 /* Adds what the connections said to err. */

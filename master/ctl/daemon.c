@@ -200,7 +200,7 @@ ctl_jobs(struct ctl *c)
 int
 ctl_lag_daemon(struct ctl *c)
 {
-	return show_list(c, "lag", "partitions", ">PARTITION=partition|>COMMITTED=committed|>FRONTIER=frontier|>NEXT=next|"
+	return show_list(c, "lag", "partitions", "TOPIC=topic|>PARTITION=partition|>COMMITTED=committed|>FRONTIER=frontier|>NEXT=next|"
 	    ">DONE-BEYOND=done_beyond|>UNFINISHED=unfinished|>HIGH=high_watermark|>LAG=lag|PAUSED=paused");
 }
 

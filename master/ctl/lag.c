@@ -10,10 +10,12 @@
 #include "common/jsonw.h"
 #include "common/xalloc.h"
 #include "master/ctl/ctl.h"
+#include "master/kafka.h"
 #include "master/offsets.h"
 #include "common/banned.h"
 
 struct lag_row {
+	const char *topic;              /* the configuration's */
 	int32_t partition;
 	int64_t low, high, committed;   /* committed -1: nothing yet */
 	int64_t done_beyond, lag;
@@ -56,27 +58,27 @@ measure(struct lag_row *r, const rd_kafka_topic_partition_t *tp)
 		r->lag = 0;
 }
 
+/* Adds the rows of one polling queue to the n there are; their number then, or -1. */
 static int
-gather(struct broker *b, const struct config *cfg, int ms, struct lag_row **rows, struct err *e)
+gather(struct broker *b, const char *topic, int ms, struct lag_row **rows, int n, struct err *e)
 {
-	int n = broker_partitions(b, cfg->topic_jobs, ms, e);
+	int more = broker_partitions(b, topic, ms, e);
 	rd_kafka_topic_partition_list_t *l = NULL;
 	int rc = 0;
 
-	*rows = NULL;
-	if (n < 0 || committed(b, cfg->topic_jobs, n, ms, &l, e) < 0)
+	if (more < 0 || committed(b, topic, more, ms, &l, e) < 0)
 		return -1;
-	*rows = xcalloc((size_t)n, sizeof(**rows));
-	for (int i = 0; i < n && rc == 0; i++) {
-		struct lag_row *r = &(*rows)[i];
+	*rows = xreallocarray(*rows, (size_t)(n + more), sizeof(**rows));
+	for (int i = 0; i < more && rc == 0; i++) {
+		struct lag_row *r = &(*rows)[n + i];
 
-		r->partition = l->elems[i].partition;
-		rc = broker_watermarks(b, cfg->topic_jobs, r->partition, ms, &r->low, &r->high, e);
+		*r = (struct lag_row){ .topic = topic, .partition = l->elems[i].partition };
+		rc = broker_watermarks(b, topic, r->partition, ms, &r->low, &r->high, e);
 		if (rc == 0)
 			measure(r, &l->elems[i]);
 	}
 	rd_kafka_topic_partition_list_destroy(l);
-	return rc < 0 ? -1 : n;
+	return rc < 0 ? -1 : n + more;
 }
 
 static int64_t
@@ -101,6 +103,7 @@ print_json(struct ctl *c, const struct lag_row *rows, int n, struct buf *b)
 	jsonw_array(&j, "partitions");
 	for (int i = 0; i < n; i++) {
 		jsonw_object(&j, NULL);
+		jsonw_str(&j, "topic", rows[i].topic);
 		jsonw_int(&j, "partition", rows[i].partition);
 		jsonw_int(&j, "low_watermark", rows[i].low);
 		jsonw_int(&j, "high_watermark", rows[i].high);
@@ -124,8 +127,9 @@ print_table(struct ctl *c, const struct lag_row *rows, int n)
 {
 	struct table t;
 
-	table_init(&t, ">PARTITION|>LOW|>HIGH|>COMMITTED|>DONE-BEYOND|>LAG|METADATA");
+	table_init(&t, "TOPIC|>PARTITION|>LOW|>HIGH|>COMMITTED|>DONE-BEYOND|>LAG|METADATA");
 	for (int i = 0; i < n; i++) {
+		table_cell(&t, rows[i].topic);
 		table_cellf(&t, "%d", (int)rows[i].partition);
 		table_cellf(&t, "%lld", (long long)rows[i].low);
 		table_cellf(&t, "%lld", (long long)rows[i].high);
@@ -138,7 +142,7 @@ print_table(struct ctl *c, const struct lag_row *rows, int n)
 		table_cell(&t, offsets_meta_name(rows[i].meta));
 	}
 	table_cell(&t, "total");
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 5; i++)
 		table_cell(&t, NULL);
 	table_cellf(&t, "%lld", (long long)total(rows, n));
 	table_cell(&t, NULL);
@@ -154,8 +158,10 @@ ctl_lag(struct ctl *c)
 	struct lag_row *rows = NULL;
 	struct err e = ERR_INIT;
 	struct buf out = BUF_INIT;
+	const char *queues[KAFKA_QUEUES_MAX];
+	size_t n_queues = kafka_queues(c->cfg, queues);
 	int64_t wait_ms = 15000;
-	int n, rc = 0;
+	int n = 0, rc = 0;
 
 	if (ctl_opt(c, "daemon"))
 		return ctl_lag_daemon(c);
@@ -163,7 +169,8 @@ ctl_lag(struct ctl *c)
 		return EX_USAGE;
 	if (broker_open(&b, c->cfg, RD_KAFKA_CONSUMER, group, &e) < 0)
 		return ctl_fail(c, EX_CONFIG, "%s", e.text);
-	n = gather(&b, c->cfg, (int)wait_ms, &rows, &e);
+	for (size_t i = 0; i < n_queues && n >= 0; i++)
+		n = gather(&b, queues[i], (int)wait_ms, &rows, n, &e);
 	if (n < 0)
 		rc = ctl_fail(c, EX_UNAVAILABLE, "%s", e.text);
 	else if (c->json)

@@ -484,8 +484,12 @@ options(struct peek *k, int64_t *only)
 			k->view = &views[i];
 	if (!k->view)
 		return ctl_fail(c, EX_USAGE, "%s is none of jobs, events, results, dlq", c->arg[0]);
-	k->topic = !strcmp(k->view->name, "jobs") ? c->cfg->topic_jobs : !strcmp(k->view->name, "events") ? c->cfg->topic_events :
+	if (ctl_opt(c, "topic") && k->view != views)
+		return ctl_fail(c, EX_USAGE, "--topic goes with jobs: there is one topic of %s", k->view->name);
+	k->topic = k->view == views ? ctl_queue(c) : !strcmp(k->view->name, "events") ? c->cfg->topic_events :
 	    !strcmp(k->view->name, "results") ? c->cfg->topic_results : c->cfg->topic_dlq;
+	if (!k->topic)
+		return EX_USAGE;
 	k->job = ctl_opt(c, "job");
 	k->follow = ctl_opt(c, "follow") != NULL;
 	k->all = from != NULL;

@@ -564,11 +564,13 @@ static int
 send_list(struct ctl *c, const struct push_list *l, int64_t count, int64_t wait_ms)
 {
 	static const struct broker_property properties[] = { { NULL, NULL } };
-	struct sending s = { .c = c, .total = (int64_t)l->n * count, .each = count == 1, .topic = c->cfg->topic_jobs };
+	struct sending s = { .c = c, .total = (int64_t)l->n * count, .each = count == 1, .topic = ctl_queue(c) };
 	struct broker b = { .arg = &s, .delivered = delivered };
 	struct err e = ERR_INIT;
 	double seconds;
 
+	if (!s.topic)
+		return EX_USAGE;
 	if (broker_open(&b, c->cfg, RD_KAFKA_PRODUCER, properties, &e) < 0)
 		return ctl_fail(c, EX_CONFIG, "%s", e.text);
 	if (broker_partitions(&b, s.topic, wait_ms > INT32_MAX ? INT32_MAX : (int)wait_ms, &e) < 0) {

@@ -26,8 +26,9 @@ struct verify {
 	struct broker b;                /* a consumer's handle */
 	int wait_ms;
 	bool failed;
-	int partitions[KAFKA_TOPICS];   /* -1: trouble */
-	const char *topics[KAFKA_TOPICS];
+	int partitions[KAFKA_TOPICS_MAX]; /* -1: trouble */
+	const char *topics[KAFKA_TOPICS_MAX];
+	size_t n_topics;
 };
 
 static void line(struct verify *, enum grade, const char *check, const char *hint, const char *fmt, ...)
@@ -171,7 +172,7 @@ await_topics(struct verify *v, bool *made)
 {
 	int64_t until = clock_mono_ms() + v->wait_ms;
 
-	for (size_t i = 0; i < KAFKA_TOPICS; i++) {
+	for (size_t i = 0; i < v->n_topics; i++) {
 		struct err e = ERR_INIT;
 
 		while (made[i] && clock_mono_ms() < until && broker_partitions(&v->b, v->topics[i], v->wait_ms, &e) < 0)
@@ -182,8 +183,8 @@ await_topics(struct verify *v, bool *made)
 static int
 create_topics(struct verify *v)
 {
-	bool made[KAFKA_TOPICS] = { false };
-	rd_kafka_NewTopic_t *list[KAFKA_TOPICS];
+	bool made[KAFKA_TOPICS_MAX] = { false };
+	rd_kafka_NewTopic_t *list[KAFKA_TOPICS_MAX];
 	rd_kafka_AdminOptions_t *o;
 	rd_kafka_queue_t *q;
 	int64_t partitions = -1, copies = -1;
@@ -192,7 +193,7 @@ create_topics(struct verify *v)
 
 	if (ctl_opt_int(v->c, "partitions", 1, 100000, &partitions) < 0 || ctl_opt_int(v->c, "replication", 1, 100, &copies) < 0)
 		return -1;
-	for (size_t i = 0; i < KAFKA_TOPICS; i++) {
+	for (size_t i = 0; i < v->n_topics; i++) {
 		struct err e = ERR_INIT;
 		rd_kafka_NewTopic_t *t;
 
@@ -235,7 +236,7 @@ topic_line(struct verify *v, const char *topic, const struct err *e)
 static void
 check_topics(struct verify *v)
 {
-	for (size_t i = 0; i < KAFKA_TOPICS; i++) {
+	for (size_t i = 0; i < v->n_topics; i++) {
 		struct err e = ERR_INIT;
 
 		v->partitions[i] = broker_partitions(&v->b, v->topics[i], v->wait_ms, &e);
@@ -283,7 +284,7 @@ fetch(struct verify *v, const char *topic, int n, struct err *e)
 static void
 check_reading(struct verify *v)
 {
-	for (size_t i = 0; i < KAFKA_TOPICS; i++) {
+	for (size_t i = 0; i < v->n_topics; i++) {
 		struct err e = ERR_INIT;
 		int64_t began = clock_mono_ms();
 
@@ -291,7 +292,7 @@ check_reading(struct verify *v)
 			continue;
 		if (fetch(v, v->topics[i], v->partitions[i], &e) == 0)
 			line(v, OK, "consume", NULL, "%s was read in %lld ms", v->topics[i], (long long)(clock_mono_ms() - began));
-		else if (i == 0 || i == KAFKA_TOPIC_DEFERRED)
+		else if (kafka_topic_consumed(i))
 			line(v, FAIL, "consume", "grant READ on the topic; look at its partitions' leaders", "%s: %s", v->topics[i], e.text);
 		else
 			line(v, WARN, "consume", "the poller only writes here; 'peek' needs READ", "%s: %s", v->topics[i], e.text);
@@ -416,12 +417,12 @@ described(struct verify *v, rd_kafka_event_t *ev)
 static void
 check_sizes(struct verify *v)
 {
-	rd_kafka_ConfigResource_t *list[KAFKA_TOPICS];
+	rd_kafka_ConfigResource_t *list[KAFKA_TOPICS_MAX];
 	rd_kafka_AdminOptions_t *o;
 	rd_kafka_queue_t *q;
 	size_t n = 0;
 
-	for (size_t i = 1; i < KAFKA_TOPICS; i++)
+	for (size_t i = 1; i < KAFKA_TOPICS_FIXED; i++)
 		if (v->partitions[i] >= 0)
 			list[n++] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, v->topics[i]);
 	if (!n)
@@ -562,7 +563,7 @@ ctl_verify(struct ctl *c)
 	if (ctl_opt(c, "wait"))
 		trip_ms = wait_ms;
 	v.wait_ms = (int)wait_ms;
-	kafka_topics(c->cfg, v.topics);
+	v.n_topics = kafka_topics(c->cfg, v.topics);
 	line(&v, OK, "settings", NULL, "read and valid");
 	if (broker_open(&v.b, c->cfg, RD_KAFKA_CONSUMER, NULL, &e) < 0) {
 		line(&v, FAIL, "settings", "correct the named setting", "%s", e.text);

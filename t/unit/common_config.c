@@ -178,6 +178,7 @@ static const struct row rows[] = {
 	{ "conflict_topics", 4, 12, "topics.results (a, " },
 	{ "conflict_topic_default", 2, 17,
 		"must differ from topics.results (polling-results, default)" },
+	{ "conflict_more", 2, 24, "must not name topics.results (polling-results, default)" },
 	{ "conflict_queue", 2, 16, "is above jobs.queue_bytes (1MiB" },
 	{ "form_topic", 2, 12, "is not a topic name" },
 	{ "form_topic_dots", 2, 12, "Kafka forbids . and .." },

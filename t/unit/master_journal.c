@@ -66,11 +66,12 @@ START_TEST(counts_deaths_of_what_was_in_hand)
 	die(7);
 	j = journal_open(dir, "topic group", &e);
 	ck_assert_ptr_nonnull(j);
-	ck_assert_uint_eq(journal_deaths(j, 3, 7), 2);
-	ck_assert_uint_eq(journal_deaths(j, 3, 8), 0);
-	ck_assert_uint_eq(journal_deaths(j, 1, 99), 0);
-	journal_forget(j, 3, 7);
-	ck_assert_uint_eq(journal_deaths(j, 3, 7), 0);
+	ck_assert_uint_eq(journal_deaths(j, &(struct origin){ .partition = 3, .offset = 7 }), 2);
+	ck_assert_uint_eq(journal_deaths(j, &(struct origin){ .partition = 3, .offset = 8 }), 0);
+	ck_assert_uint_eq(journal_deaths(j, &(struct origin){ .topic = "another", .partition = 3, .offset = 7 }), 0);
+	ck_assert_uint_eq(journal_deaths(j, &(struct origin){ .partition = 1, .offset = 99 }), 0);
+	journal_forget(j, &(struct origin){ .partition = 3, .offset = 7 });
+	ck_assert_uint_eq(journal_deaths(j, &(struct origin){ .partition = 3, .offset = 7 }), 0);
 	journal_close(j);
 }
 END_TEST
@@ -83,7 +84,7 @@ START_TEST(another_topic_starts_empty)
 	die(7);
 	j = journal_open(dir, "other group", &e);
 	ck_assert_ptr_nonnull(j);
-	ck_assert_uint_eq(journal_deaths(j, 3, 7), 0);
+	ck_assert_uint_eq(journal_deaths(j, &(struct origin){ .partition = 3, .offset = 7 }), 0);
 	journal_close(j);
 }
 END_TEST
@@ -97,8 +98,8 @@ START_TEST(more_deaths_than_rows_keep_the_newest)
 		die(1000 + i);
 	j = journal_open(dir, "topic group", &e);
 	ck_assert_ptr_nonnull(j);
-	ck_assert_uint_eq(journal_deaths(j, 3, 1069), 1);
-	ck_assert_uint_eq(journal_deaths(j, 3, 1000), 0);
+	ck_assert_uint_eq(journal_deaths(j, &(struct origin){ .partition = 3, .offset = 1069 }), 1);
+	ck_assert_uint_eq(journal_deaths(j, &(struct origin){ .partition = 3, .offset = 1000 }), 0);
 	journal_close(j);
 }
 END_TEST
@@ -133,7 +134,7 @@ START_TEST(damage_starts_empty)
 		fclose(f);
 		j = journal_open(dir, "topic group", &e);
 		ck_assert_ptr_nonnull(j);
-		ck_assert_uint_eq(journal_deaths(j, 0, 0), 0);
+		ck_assert_uint_eq(journal_deaths(j, &(struct origin){ .partition = 0, .offset = 0 }), 0);
 		journal_close(j);
 	}
 }

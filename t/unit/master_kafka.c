@@ -300,11 +300,10 @@ START_TEST(online_well)
 {
 	struct cluster k;
 	struct config *cfg = cluster_start(&k);
-	const char *topics[KAFKA_TOPICS];
+	const char *topics[KAFKA_TOPICS_MAX];
 	struct err e = ERR_INIT;
 
-	kafka_topics(cfg, topics);
-	for (size_t i = 0; i < KAFKA_TOPICS; i++)
+	for (size_t i = 0, n = kafka_topics(cfg, topics); i < n; i++)
 		rd_kafka_mock_topic_create(k.mock, topics[i], 2, 1);
 	ck_assert_msg(kafka_online_check(cfg, 10000, &e) == 0, "%s", e.text);
 	cluster_stop(&k);

@@ -153,7 +153,7 @@ START_TEST(bounded)
 
 	for (int i = 0; i < 1000; i++) {
 		snprintf(name, sizeof(name), "p%d", i);
-		metric_add(METRIC_LAG, 1, name, NULL);
+		metric_add(METRIC_LAG, 1, name, "t");
 	}
 	for (const char *p = render(); (p = strstr(p, "\npoller_consumer_lag_records{")); p++) {
 		sum += strtod(strchr(p, ' '), NULL);
@@ -161,12 +161,12 @@ START_TEST(bounded)
 	}
 	ck_assert(sum == 1000);
 	ck_assert_uint_eq(series, METRIC_SERIES_MAX + 1);
-	ck_assert(has_line("poller_consumer_lag_records{partition=\"p191\"} 1"));
-	ck_assert(has_line("poller_consumer_lag_records{partition=\"other\"} 808"));
+	ck_assert(has_line("poller_consumer_lag_records{partition=\"p191\",topic=\"t\"} 1"));
+	ck_assert(has_line("poller_consumer_lag_records{partition=\"other\",topic=\"other\"} 808"));
 	metric_reset(METRIC_LAG);
 	ck_assert_ptr_null(strstr(render(), "poller_consumer_lag_records{"));
-	metric_set(METRIC_LAG, 7, "3", NULL);
-	ck_assert(has_line("poller_consumer_lag_records{partition=\"3\"} 7"));
+	metric_set(METRIC_LAG, 7, "3", "t");
+	ck_assert(has_line("poller_consumer_lag_records{partition=\"3\",topic=\"t\"} 7"));
 }
 END_TEST
 
