@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/hosts.h"
 #include "common/task.h"
 #include "common/units.h"
 #include "common/xalloc.h"
@@ -53,7 +54,7 @@ setup_release(struct setup *s)
 }
 
 static void
-put_roots(struct buf *b, const struct strlist *l)
+put_list(struct buf *b, const struct strlist *l)
 {
 	buf_u16(b, (uint16_t)l->n);
 	for (size_t i = 0; i < l->n; i++)
@@ -70,7 +71,7 @@ setup_encode(const struct setup *s, struct buf *b)
 	buf_i64(b, s->cpu_max_s);
 	buf_i64(b, s->open_files);
 	buf_u8(b, s->allow_faults);
-	put_roots(b, &s->roots);
+	put_list(b, &s->roots);
 	buf_i64(b, s->keep_ms);
 	egress_lists_encode(&s->egress, b);
 	buf_u8(b, (uint8_t)s->sandbox.mode);
@@ -82,21 +83,28 @@ setup_encode(const struct setup *s, struct buf *b)
 }
 
 static void
-get_roots(struct strlist *l, struct cursor *c)
+get_list(struct strlist *l, size_t max, struct cursor *c)
 {
 	size_t n = cursor_u16(c);
 
 	if (n > FILTER_LIST_MAX)
 		cursor_fail(c);
 	for (size_t i = 0; i < n && !c->bad; i++) {
-		char *root = cursor_strdup(c, PATH_BYTES);
+		char *s = cursor_strdup(c, max);
 
-		if (root && root[0] == '/')
-			strlist_add(l, root);
-		else
-			cursor_fail(c);
-		free(root);
+		if (s)
+			strlist_add(l, s);
+		free(s);
 	}
+}
+
+static void
+get_roots(struct strlist *l, struct cursor *c)
+{
+	get_list(l, PATH_BYTES, c);
+	for (size_t i = 0; i < l->n; i++)
+		if (l->v[i][0] != '/')
+			cursor_fail(c);
 }
 
 static void
@@ -163,6 +171,7 @@ task_spec_release(struct task_spec *t)
 	filter_spec_release(&t->filter);
 	egress_lists_release(&t->egress);
 	strlist_release(&t->narrow);
+	strlist_release(&t->hosts);
 	task_spec_init(t);
 }
 
@@ -179,8 +188,9 @@ task_spec_encode(const struct task_spec *t, struct buf *b)
 	put_fixed(b, t->root, sizeof(t->root));
 	put_fixed(b, t->below, sizeof(t->below));
 	buf_u8(b, (uint8_t)(t->last | t->narrows << 1));
-	put_roots(b, &t->narrow);
+	put_list(b, &t->narrow);
 	egress_lists_encode(&t->egress, b);
+	put_list(b, &t->hosts);
 	source_conf_encode(&t->source, b);
 	filter_spec_encode(&t->filter, b);
 }
@@ -226,6 +236,7 @@ task_spec_decode(struct task_spec *t, const void *p, size_t n, struct err *e)
 	t->last = ends & 1;
 	t->narrows = ends & 2;
 	egress_lists_decode(&t->egress, &c);
+	get_list(&t->hosts, HOSTS_TEXT - 1, &c);
 	if (publish > PUBLISH_STREAM || !t->attempt || t->deadline_ms < 0 || t->entries_max < 0)
 		cursor_fail(&c);
 	t->publish = (enum job_publish)publish;

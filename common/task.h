@@ -53,6 +53,7 @@ struct task_spec {                  /* JOB: what one worker does for one source 
 	bool narrows;                   /* before it begins: from now on the worker reads below these alone */
 	struct strlist narrow;          /* directories (absolute); may be none */
 	struct egress_lists egress;     /* network: the tenant's part of the policy; narrows that of SETUP */
+	struct strlist hosts;           /* network: the tenant's hosts, where a server's answer may lead to others than the job names */
 };
 void task_spec_init(struct task_spec *);
 void task_spec_release(struct task_spec *);

@@ -109,6 +109,13 @@ tenant_egress(const struct master *m, const struct task *t)
 	return (struct egress_lists){ .deny = c->egress_deny, .only = c->egress_only, .ports = c->egress_ports, .schemes = c->egress_schemes };
 }
 
+/* A server's answer may send its worker to hosts that the job does not name: redirects, another region's endpoint. */
+static bool
+leads_elsewhere(const struct source_conf *s)
+{
+	return s->type == SOURCE_HTTP || s->type == SOURCE_S3;
+}
+
 /* Before the JOB: where its worker may be connected to, if another process connects for it. */
 static int
 grant(struct master *m, const struct task *t, const struct slot *s, struct err *e)
@@ -140,6 +147,8 @@ encode_job(struct master *m, struct task *t, const struct slot *s, struct buf *b
 	spec.now_ns = t->job->received_ns;
 	spec.entries_max = m->cfg->jobs_entries_max;
 	spec.egress = tenant_egress(m, t);
+	if (leads_elsewhere(&spec.source))
+		spec.hosts = tenants_get(m->cfg, t->job->org_id)->hosts;
 	snprintf(spec.tenant, sizeof(spec.tenant), "%s", t->job->org_id);
 	snprintf(spec.endpoint, sizeof(spec.endpoint), "%s", spec.source.endpoint ? spec.source.endpoint : "");
 	if (source_rows[spec.source.type].role == ROLE_LOCAL && place(m, t, &spec.source, &spec, e) < 0)
@@ -159,7 +168,7 @@ encode_job(struct master *m, struct task *t, const struct slot *s, struct buf *b
 	strlist_release(&spec.narrow);
 	secrets_wipe(&secrets);
 	if (b->len > IPC_HEADER + 65000)
-		return err_set(e, ERR_LIMIT, "patterns, filters and source take %zu bytes together; a worker is given at most 65000",
+		return err_set(e, ERR_LIMIT, "patterns, filters, source and the tenant's lists take %zu bytes together; a worker is given at most 65000",
 		    b->len - IPC_HEADER);
 	ipc_finish(b);
 	return 0;

@@ -5,19 +5,16 @@
  * secret.c where a secret is read. A refusal is the class policy and names the setting that says so. Asks nobody and
  * changes nothing. How much a tenant may do at once is tenants.c's business.
  */
-#include <arpa/inet.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "common/egress.h"
 #include "common/field.h"
 #include "common/glob.h"
+#include "common/hosts.h"
 #include "common/units.h"
 #include "master/master.h"
 #include "common/banned.h"
-
-#define HOST_MAX 256
 
 static int refuse(struct err *e, const struct tenant_conf *t, const char *key, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
@@ -52,10 +49,10 @@ any(const struct strlist *l)
 }
 
 static bool
-matches(const char *pattern, const char *s, bool ignore_case, bool path)
+matches(const char *pattern, const char *s, bool path)
 {
 	struct err e = ERR_INIT;
-	struct glob *g = glob_new(pattern, strlen(pattern), ignore_case, &e);
+	struct glob *g = glob_new(pattern, strlen(pattern), false, &e);
 	bool yes = g && glob_wants_path(g) == path && glob_match(g, s, strlen(s));
 
 	glob_free(g);
@@ -64,65 +61,14 @@ matches(const char *pattern, const char *s, bool ignore_case, bool path)
 
 /* ---- hosts ---- */
 
-/* The host of scheme://[user@]host[:port][/...], in brackets or not, without a dot at its end. */
-static bool
-host_of(const char *url, char out[HOST_MAX])
-{
-	const char *p = strstr(url, "://"), *end, *at;
-	size_t n;
-
-	p = p ? p + 3 : url;
-	end = p + strcspn(p, "/?#");
-	for (at = p; at < end; at++)
-		if (*at == '@')
-			p = at + 1;
-	if (*p == '[') {
-		p++;
-		n = strcspn(p, "]");
-	} else {
-		n = strcspn(p, ":/?#");
-	}
-	if (n && p[n - 1] == '.')
-		n--;
-	if (!n || n >= HOST_MAX || p + n > end)
-		return false;
-	memcpy(out, p, n);
-	out[n] = '\0';
-	return true;
-}
-
-static bool
-in_network(const char *network, const char *host)
-{
-	struct egress_net net;
-	struct err e = ERR_INIT;
-	uint8_t a[16];
-
-	if (egress_net_parse(network, &net, &e) || inet_pton(net.v6 ? AF_INET6 : AF_INET, host, a) != 1)
-		return false;
-	for (unsigned i = 0; i < net.bits; i++)
-		if ((a[i / 8] ^ net.addr[i / 8]) & (0x80 >> i % 8))
-			return false;
-	return true;
-}
-
-static bool
-host_listed(const struct strlist *hosts, const char *host)
-{
-	for (size_t i = 0; i < hosts->n; i++)
-		if (strchr(hosts->v[i], '/') ? in_network(hosts->v[i], host) : matches(hosts->v[i], host, true, false))
-			return true;
-	return false;
-}
-
 static int
 check_host(const struct tenant_conf *t, const char *what, const char *url, struct err *e)
 {
-	char host[HOST_MAX];
+	char host[HOSTS_TEXT];
 
-	if (!host_of(url, host))
+	if (!hosts_of_url(url, host))
 		return refuse(e, t, "hosts", "the %s names no host that can be compared", what);
-	if (!host_listed(&t->hosts, host))
+	if (!hosts_hold(&t->hosts, host))
 		return refuse(e, t, "hosts", "the %s is on the host %s", what, host);
 	return 0;
 }
@@ -130,11 +76,14 @@ check_host(const struct tenant_conf *t, const char *what, const char *url, struc
 static int
 check_hosts(const struct tenant_conf *t, const struct source_conf *c, struct err *e)
 {
-	const struct field_value *proxy = &c->v[SF_NETWORK_PROXY_URL];
+	const struct field_value *proxy = &c->v[SF_NETWORK_PROXY_URL], *name = &c->v[SF_NETWORK_TLS_SERVER_NAME];
 
-	if (any(&t->hosts) || !c->endpoint)
+	if (hosts_any(&t->hosts) || !c->endpoint)
 		return 0;
 	if (check_host(t, "source", c->endpoint, e))
+		return -1;
+	/* A server that many share goes by this name. */
+	if (name->set && check_host(t, "server that TLS asks for", name->s, e))
 		return -1;
 	return proxy->set ? check_host(t, "proxy", proxy->s, e) : 0;
 }
@@ -161,7 +110,7 @@ secret_listed(const struct strlist *l, const char *name)
 	bool path = *name == '/';
 
 	for (size_t i = 0; i < l->n; i++)
-		if (matches(l->v[i], path ? name + 1 : name, false, path))
+		if (matches(l->v[i], path ? name + 1 : name, path))
 			return true;
 	return false;
 }

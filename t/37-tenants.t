@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Tenants: what each setting of an entry refuses or honours, a reload, quotas that delay and lose nothing, shares of the workers."""
+"""Tenants: what each setting of an entry refuses or honours, also where an answer leads elsewhere, a reload, quotas that delay and lose nothing, shares of the workers."""
 import datetime
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from poller import Daemon, MockBroker, Tap, World, conservation, folder, generated, need, validate, wait_for  # noqa: E402
+from webservers import Answers  # noqa: E402
 
 LOGIN = {"username": "u", "path": "/in", "host_key_check": "off"}
 
@@ -86,6 +87,35 @@ def policy(t, b):
     left, right = conservation(d)
     t.is_(left, right, "accepted = ended + in hand")
     t.is_(d.stop(), 0, "exit 0")
+
+
+def elsewhere(t, b):
+    """hosts holds for where a server's answer leads, and for the name that TLS asks for."""
+    page = b"<html><head><title>Index of /</title></head><body><h1>Index of /</h1><a href=\"a.csv\">a.csv</a></body></html>"
+    there = Answers(lambda q: {"headers": {"Content-Type": "text/html"}, "body": page})
+    here = Answers(lambda q: {"status": 302, "headers": {"Location": "http://%s:%d/" % (q.path.strip("/"), there.port)}})
+    for mode in ("direct", "broker"):
+        w = World(b)
+        d = Daemon(w, {"egress.mode": mode, "egress.allow": ["127.0.0.0/8"], "retry.max_attempts": 0, "tenants.acme": {"hosts": ["localhost"]},
+                       "tenants.nets": {"hosts": ["localhost", "127.0.0.0/8"]}})
+        source = lambda to: {"source_type": "http", "url": "http://localhost:%d/%s/" % (here.port, to), "same_origin_only": False, "head_mode": "none"}  # noqa: E731
+        r, events, letters = w.run(source("localhost"), org_id="acme")
+        t.is_([e["file_name"] for e in events], ["a.csv"], "%s: a redirect to an allowed host is followed" % mode)
+        n = len(there.seen)
+        r, events, letters = w.run(source("127.0.0.1"), org_id="acme")
+        t.ok(r["error"]["class"] == "policy" and "127.0.0.1 is refused: the tenant's hosts" in r["error"]["message"] and not events and len(there.seen) == n,
+             "%s: a redirect to another is policy, and nothing is sent there" % mode, r.json)
+        for org in ("nets", "other"):
+            r, events, letters = w.run(source("127.0.0.1"), org_id=org)
+            t.is_([e["file_name"] for e in events], ["a.csv"], "%s: it is followed for whom the list has it, and for whom there is none: %s" % (mode, org))
+        tls = {"source_type": "http", "url": "https://localhost:%d/" % there.port}
+        refused(t, w, "%s: a name for TLS" % mode, "acme", dict(tls, tls={"server_name": "other.example"}), "tenants.acme.hosts")
+        refused(t, w, "%s: the host, whatever TLS asks for" % mode, "acme", dict(tls, url="https://127.0.0.1:%d/" % there.port, tls={"server_name": "localhost"}), "tenants.acme.hosts")
+        refused(t, w, "%s: the host, past the proxy" % mode, "acme", dict(tls, url="https://127.0.0.1:%d/" % there.port, proxy={"url": "http://localhost:1", "no_proxy": "*"}),
+                "tenants.acme.hosts")
+        t.is_(d.stop(), 0, "exit 0")
+    for s in (here, there):
+        s.stop()
 
 
 def rows(d):
@@ -225,7 +255,7 @@ def backlog(t, b):
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker")
     b = MockBroker(t)
-    for part in (policy, quotas, publishing, shares, backlog):
+    for part in (policy, elsewhere, quotas, publishing, shares, backlog):
         if len(sys.argv) > 1 and part.__name__ not in sys.argv:
             continue
         t.part(part, b)

@@ -13,6 +13,7 @@
 
 #include "worker/worker.h"
 #include "common/escape.h"
+#include "common/hosts.h"
 #include "common/source_ftp.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
@@ -20,6 +21,7 @@
 #define ONLY_MAX (4 * NET_ADDRS)
 
 static struct egress policy, tenants;
+static struct strlist hosts;            /* the tenant's */
 /* Of the role credentials: what was resolved since net_only, and nothing else, may be connected to. */
 static struct { bool on; size_t n; struct net_addr addr[ONLY_MAX]; } only;
 
@@ -52,6 +54,9 @@ net_task(const struct task_spec *t, struct err *e)
 	int scheme = scheme_of(t);
 
 	egress_release(&tenants);
+	strlist_release(&hosts);
+	for (size_t i = 0; i < t->hosts.n; i++)
+		strlist_add(&hosts, t->hosts.v[i]);
 	/* The master made the lists of checked settings: what it cannot mean is its fault. */
 	if (egress_init_tenant(&tenants, &t->egress, e))
 		return -1;
@@ -62,6 +67,22 @@ int
 net_scheme(enum egress_scheme scheme, struct err *e)
 {
 	return egress_check_scheme(&policy, scheme, e) || egress_check_scheme(&tenants, scheme, e) ? -1 : 0;
+}
+
+int
+net_host(const char *host, struct err *e)
+{
+	size_t n = strlen(host);
+	char name[HOSTS_TEXT];
+
+	/* As the master compares: no brackets of an IPv6 address, no dot at the end. */
+	if (n > 2 && *host == '[')
+		snprintf(name, sizeof(name), "%.*s", (int)n - 2, host + 1);
+	else
+		snprintf(name, sizeof(name), "%.*s", n && host[n - 1] == '.' ? (int)n - 1 : (int)n, host);
+	if (hosts_any(&hosts) || (n < sizeof(name) && hosts_hold(&hosts, name)))
+		return 0;
+	return err_set(e, ERR_POLICY, "the host %.255s is refused: the tenant's hosts does not have it", host);
 }
 
 static int

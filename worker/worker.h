@@ -189,6 +189,9 @@ int net_init(const struct setup *, struct err *);
 int net_task(const struct task_spec *, struct err *);
 /* May the task speak this (a redirect leads there)? 0 or -1 (POLICY). */
 int net_scheme(enum egress_scheme, struct err *);
+/* May it go to a server of this name, where an answer leads it? The tenant's hosts; what the job itself names the master has
+ * asked about. 0 or -1 (POLICY). */
+int net_host(const char *host, struct err *);
 /* May it connect to this address and port? data: a data connection of FTP. 0 or -1 (POLICY). */
 int net_allowed(const struct sockaddr *, bool data, struct err *);
 /* A worker of the role credentials may connect only to what net_resolve gave since this; NULL: to nothing. */

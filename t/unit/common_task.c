@@ -127,6 +127,8 @@ job(struct task_spec *t)
 	strlist_add(&t->egress.only, "::/0");
 	strlist_add(&t->egress.ports, "8000-8999");
 	strlist_add(&t->egress.schemes, "https");
+	strlist_add(&t->hosts, "*.a.example");
+	strlist_add(&t->hosts, "10.0.0.0/8");
 }
 
 static void
@@ -316,6 +318,8 @@ START_TEST(job_round)
 	ck_assert(t.last && t.narrows);
 	ck_assert_uint_eq(t.narrow.n, 1);
 	ck_assert_str_eq(t.narrow.v[0], "/srv/a");
+	ck_assert_uint_eq(t.hosts.n, 2);
+	ck_assert_str_eq(t.hosts.v[0], "*.a.example");
 	ck_assert_uint_eq(t.egress.allow.n, 0);
 	ck_assert_str_eq(t.egress.deny.v[0], "10.0.0.0/8");
 	ck_assert_str_eq(t.egress.only.v[0], "::/0");

@@ -271,6 +271,37 @@ START_TEST(tenants)
 }
 END_TEST
 
+/* Where an answer leads: the tenant's hosts, compared as the master does. */
+START_TEST(elsewhere)
+{
+	static const struct { const char *host; int want; } led[] = {
+		{ "a.example", 0 }, { "A.EXAMPLE.", 0 }, { "b.example", -1 }, { "x.cloud.example", 0 }, { "10.1.2.3", 0 }, { "11.1.2.3", -1 },
+		{ "2001:db8::1", 0 }, { "[2001:db8::1]", 0 }, { "2001:db9::1", -1 }, { "", -1 }, { ".", -1 },
+	};
+	char name[300];
+
+	ck_assert_int_eq(net_init(&setup, &e), 0);
+	ck_assert_int_eq(net_task(&task, &e), 0);
+	ck_assert_int_eq(net_host("anywhere.example", &e), 0);
+	strlist_add(&task.hosts, "a.example");
+	strlist_add(&task.hosts, "*.cloud.example");
+	strlist_add(&task.hosts, "10.0.0.0/8");
+	strlist_add(&task.hosts, "2001:db8::/32");
+	ck_assert_int_eq(net_task(&task, &e), 0);
+	for (size_t i = 0; i < ARRAY_LEN(led); i++) {
+		ck_assert_msg(net_host(led[i].host, &e) == led[i].want, "%s", led[i].host);
+		if (led[i].want)
+			ck_assert_msg(e.cls == ERR_POLICY && strstr(e.text, "the tenant's hosts"), "%s", e.text);
+	}
+	memset(name, 'a', sizeof(name));
+	name[sizeof(name) - 1] = '\0';
+	ck_assert_int_eq(net_host(name, &e), -1);
+	strlist_release(&task.hosts);
+	ck_assert_int_eq(net_task(&task, &e), 0);
+	ck_assert_int_eq(net_host("b.example", &e), 0);
+}
+END_TEST
+
 static const struct { const char *endpoint; int tls; bool ftp; const char *allowed; int want; } spoken[] = {
 	{ "https://a.test:443", 0, false, "https", 0 }, { "http://a.test:80", 0, false, "https", -1 },
 	{ "sftp://a.test:22", 0, false, "sftp", 0 }, { "sftp://a.test:22", 0, false, "ftp", -1 },
@@ -366,6 +397,7 @@ main(void)
 	tcase_add_loop_test(t, odd_hosts, 0, (int)ARRAY_LEN(odd));
 	tcase_add_test(t, policies);
 	tcase_add_test(t, tenants);
+	tcase_add_test(t, elsewhere);
 	tcase_add_loop_test(t, schemes, 0, (int)ARRAY_LEN(spoken));
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);

@@ -262,7 +262,7 @@ follow(struct http_request *q, struct err *e)
 	if (http_url_resolve(&q->url, q->answer.location, strlen(q->answer.location), &to) != HTTP_REF_OK)
 		return bad_hop(q, ERR_PROTOCOL, "it is no address of http or https", e);
 	why = hop_fault(q, &to, &cls);
-	if (!why && net_scheme(to.https ? EGRESS_HTTPS : EGRESS_HTTP, &refusal)) {
+	if (!why && (net_scheme(to.https ? EGRESS_HTTPS : EGRESS_HTTP, &refusal) || net_host(to.host, &refusal))) {
 		cls = refusal.cls;
 		why = refusal.text;
 	}

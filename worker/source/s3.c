@@ -64,6 +64,8 @@ s3_set_region(struct conn *c, const char *region, struct err *e)
 
 	if (s3_address(&c->run->task->source, region, &a, e))
 		return -1;
+	if (a.amazon && net_host(a.service, e))
+		return -1;
 	c->where = a;
 	bare_host(&a, host);
 	return a.amazon ? curl_session_host(c->session, host, a.port, e) : 0;
