@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "common/escape.h"
+#include "common/hosts.h"
 #include "common/job_priv.h"
+#include "common/source_ftp.h"
 #include "common/task.h"
 #include "common/uuid.h"
 #include "common/xalloc.h"
@@ -265,6 +267,37 @@ check_file(struct job_parser *ps, const char *base, struct field_value *v, const
 	return 0;
 }
 
+static int
+check_names(struct job_parser *ps, const char *base, const struct source_conf *s)
+{
+	const struct strlist *direct = &s->v[SF_NETWORK_PROXY_NO_PROXY].l;
+	const char *name = s->v[SF_NETWORK_TLS_SERVER_NAME].s, *fault;
+
+	for (size_t i = 0; i < direct->n; i++) {
+		fault = hosts_no_proxy_fault(direct->v[i]);
+		if (fault)
+			return job_refuse(ps, ERR_INVALID_JOB, base, "proxy.no_proxy", "proxy.no_proxy %s", fault);
+	}
+	if (name && (!*name || *name == '.' || *name == '-' ||
+	    strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") != strlen(name)))
+		return job_refuse(ps, ERR_INVALID_JOB, base, "tls.server_name",
+		    "tls.server_name is no name of a host (letters, digits, '.', '-', '_')");
+	return 0;
+}
+
+/* Only where TLS is spoken with the server itself. */
+static void
+warn_server_name(struct job_parser *ps, const char *base, const struct source_conf *s)
+{
+	bool tls = s->type == SOURCE_FTP ? s->v[SF_FTP_TLS_MODE].i != FTP_TLS_NONE :
+	    s->endpoint && !strncmp(s->endpoint, "https:", 6);
+
+	if (s->v[SF_NETWORK_TLS_SERVER_NAME].set && !tls)
+		job_warn(ps, "%s/tls.server_name has no effect without TLS", base);
+	if (s->v[SF_NETWORK_PROXY_NO_PROXY].l.n && !s->v[SF_NETWORK_PROXY_URL].set)
+		job_warn(ps, "%s/proxy.no_proxy has no effect without proxy.url", base);
+}
+
 /* What holds for secrets, files, TLS and proxies of every network source. */
 static int
 check_network(struct job_parser *ps, const char *base, struct source_conf *s, const bool *given)
@@ -293,6 +326,8 @@ check_network(struct job_parser *ps, const char *base, struct source_conf *s, co
 	if (given[SF_NETWORK_CREDENTIALS_REF] && !secret_name_ok(s->v[SF_NETWORK_CREDENTIALS_REF].s))
 		return job_refuse(ps, ERR_INVALID_JOB, base, "credentials_ref",
 		    "credentials_ref is not a secret's name (letters, digits, . _ -)");
+	if (check_names(ps, base, s))
+		return -1;
 	if (!s->v[SF_NETWORK_TLS_VERIFY].i && !ps->limits->allow_unverified_tls)
 		return job_refuse(ps, ERR_POLICY, base, "tls.verify", "tls.verify: false needs network.allow_unverified_tls");
 	if (s->v[SF_NETWORK_MAX_CONNECTIONS].set && s->v[SF_NETWORK_MAX_CONNECTIONS].i > ps->limits->connections_max) {
@@ -365,8 +400,10 @@ job_source_read(
 		return -1;
 	if (source_checks[s->type](ps, base, s, given))
 		return -1;
-	if (source_rows[s->type].role == ROLE_NETWORK)
+	if (source_rows[s->type].role == ROLE_NETWORK) {
+		warn_server_name(ps, base, s);
 		set_identity(s, given);
+	}
 	set_source_id(s);
 	return 0;
 }

@@ -115,9 +115,9 @@ keys_conf(const struct source_conf *from, struct source_conf *to)
 	memset(to, 0, sizeof(*to));
 	to->type = SOURCE_S3;
 	for (int i = 0; i < SF__MAX; i++)
-		/* the pinned key is that of the store */
-		if ((field_rows[i].source == SOURCE_NETWORK && i != SF_NETWORK_TLS_PINNED_PUBKEY) || i == SF_S3_ACCESS_KEY_ID || i == SF_S3_SECRET_ACCESS_KEY ||
-		    i == SF_S3_SESSION_TOKEN)
+		/* the pinned key and the name are those of the store */
+		if ((field_rows[i].source == SOURCE_NETWORK && i != SF_NETWORK_TLS_PINNED_PUBKEY && i != SF_NETWORK_TLS_SERVER_NAME) ||
+		    i == SF_S3_ACCESS_KEY_ID || i == SF_S3_SECRET_ACCESS_KEY || i == SF_S3_SESSION_TOKEN)
 			to->v[i] = from->v[i];
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """TLS and proxies, each for every source type that speaks them: CONNECT and SOCKS5 with a login, certificates good and bad,
-client certificates by reference, pinned keys, and what policy refuses. Real servers; the proxies are of this file."""
+client certificates by reference, pinned keys, hosts past the
+proxy, other names for TLS, and what policy refuses. Real servers; the proxies are of this file."""
 import base64
 import contextlib
 import hashlib
@@ -464,6 +465,80 @@ def together(t, x, s, c):
         p.close()
 
 
+# ---- past the proxy, and under another name ----------------------------------------------------------------------------------
+
+def past(t, x, mode, served):
+    """proxy.no_proxy: what it has is reached directly, by the egress policy; the rest through the proxy."""
+    p = Middle("socks5")
+    plain = by_name(served.source("", **NETWORK))
+    login = {"url": p.url, "username": USER, "password": PASSWORD}
+    what = "%s, %s: no_proxy " % (served.name, mode)
+    for direct in ("*", "localhost", "LOCALHOST", ".localhost", ["10.0.0.0/8", "127.0.0.0/8"], "127.0.0.1", ["x.example", "*.localhost"]):
+        x.good("%s%s: directly" % (what, direct), dict(plain, proxy=dict(login, no_proxy=direct)), "127.0.0.1:%d" % served.peer[1])
+        t.is_(p.asked, [], "%s%s: the proxy hears nothing of it" % (what, direct))
+    for other in ("ocalhost", "127.0.0.2/32", ["local", "host.localhost"], "::/0"):
+        n = len(p.asked)
+        x.good("%s%s: through the proxy" % (what, other), dict(plain, proxy=dict(login, no_proxy=other)))
+        t.ok(len(p.asked) > n, "%s%s: it was asked" % (what, other))
+    n = len(p.asked)
+    gone = "socks5://no-such-proxy.invalid:1080"
+    x.good("%s*: not even the proxy's name is asked for" % what, dict(plain, proxy={"url": gone, "no_proxy": "*"}))
+    x.bad("%s*: the policy of the poller's host holds" % what, dict(moved(served, plain, FORBIDDEN, 8080), proxy=dict(login, no_proxy="*")), "policy", FORBIDDEN)
+    t.is_(len(p.asked), n, "%s: the proxy was asked for none of these" % what)
+    p.close()
+
+
+class Heard:
+    """An index over TLS. .names: whom each client asked for; .hosts: the header Host of each request."""
+
+    def __init__(self, c):
+        self.names, self.hosts = [], []
+        ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ctx.load_cert_chain(c.path("good"), c.path("good", "key"))
+        ctx.sni_callback = lambda s, name, ctx: self.names.append(name)
+        self.web = webservers.Answers(self._answer, ctx=ctx)
+        self.port = self.web.port
+
+    def _answer(self, q):
+        self.hosts.append(q.headers["Host"])
+        if q.path == "/away/":
+            return {"status": 302, "headers": {"Location": "https://localhost:%d/" % self.other}}
+        return {"headers": {"Content-Type": "text/html"}, "body": b"<html><head><title>Index of /</title></head><body><h1>Index of /</h1><a href=\"a.csv\">a</a></body></html>"}
+
+
+def names(t, x, mode, s, c):
+    """tls.server_name: the certificate is held against it; nothing else changes."""
+    ca, what = c.text("ca"), "%s over TLS, %s: " % (s.type, mode)
+    peer = "127.0.0.1:%d" % s.ports["good"]
+    x.good(what + "tls.server_name, where the host is an address", s.source("good", "127.0.0.1", {"ca_pem": ca, "server_name": "localhost"}), peer)
+    x.good(what + "over a kept connection", dict(s.source("good", "127.0.0.1", {"ca_pem": ca, "server_name": "localhost"}), keepalive=True), peer)
+    x.bad(what + "which serves no other name", dict(s.source("good", "127.0.0.1", {"ca_pem": ca}), keepalive=True), "permanent", "certificate", "127.0.0.1", peer=peer)
+    x.bad(what + "a name that the certificate has not", s.source("good", "localhost", {"ca_pem": ca, "server_name": "other.example"}), "permanent", "certificate", "other.example", peer=peer)
+    x.bad(what + "the policy is asked of the host", s.source("good", FORBIDDEN, {"ca_pem": ca, "server_name": "localhost"}), "policy", FORBIDDEN)
+    for kind in ("connect", "socks5"):
+        p = Middle(kind)
+        login = {"url": p.url, "username": USER, "password": PASSWORD}
+        x.good(what + "through %s" % kind, dict(s.source("good", "127.0.0.1", {"ca_pem": ca, "server_name": "localhost"}), proxy=login))
+        t.is_({a[:2] for a in p.asked}, {("address", "127.0.0.1")}, what + "the proxy is told the host's address")
+        p.close()
+
+
+def heard(t, x, mode, c):
+    a, b = Heard(c), Heard(c)
+    a.other = b.port
+    tls = {"ca_pem": c.text("ca"), "server_name": "localhost"}
+    source = dict(NETWORK, recursive=False, source_type="http", head_mode="none", tls=tls, url="https://127.0.0.1:%d/" % a.port)
+    r, e, _ = x.run(source)
+    t.ok(r["event_type"] == "job.completed" and e[0]["file_url"] == "https://127.0.0.1:%d/a.csv" % a.port, "%s: tls.server_name: files are under the url's own host" % mode, r.raw)
+    t.is_((set(a.names), set(a.hosts)), ({"localhost"}, {"127.0.0.1:%d" % a.port}), "%s: TLS asks for the name, HTTP for the host" % mode)
+    r, e, _ = x.run(dict(source, url=source["url"] + "away/", same_origin_only=False))
+    t.ok(r["event_type"] == "job.completed" and set(b.hosts) == {"localhost:%d" % b.port}, "%s: a redirect elsewhere goes to its own host" % mode, r.raw, b.hosts)
+    r, e, _ = x.run(dict(source, url="http://127.0.0.1:%d/" % a.port))
+    t.ok(any("tls.server_name" in y for y in r["warnings"]), "%s: without TLS the field is warned of" % mode, r.raw)
+    for s in (a, b):
+        s.web.stop()
+
+
 # ---- all of it -----------------------------------------------------------------------------------------------------------------
 
 def start(t, root):
@@ -527,6 +602,16 @@ def main(t):
     left, right = conservation(d)
     t.ok(left == right and left, "accepted = ended + in flight", left, right)
     t.is_(d.stop(), 0, "a graceful stop: exit 0")
+    for mode in ("direct", "broker"):
+        w = World(w.broker)
+        d = Daemon(w, {"egress.mode": mode, "egress.allow": ["127.0.0.0/8", "::1/128"]})
+        x = Jobs(t, w, d, creds, files)
+        for s in served.values():
+            t.part(past, x, mode, s)
+        for s in tls:
+            t.part(names, x, mode, s, c)
+        t.part(heard, x, mode, c)
+        t.is_(d.stop(), 0, "%s: a graceful stop: exit 0" % mode)
 
 
 with Tap() as tap:

@@ -131,11 +131,11 @@ request_release(struct request *q)
 }
 
 static void
-set_options(struct request *q, const char *url)
+set_options(struct request *q, struct curl_session *session, const char *url, bool tls)
 {
 	CURL *h = q->t.easy;
 
-	curl_easy_setopt(h, CURLOPT_URL, url);
+	curl_session_aim(session, h, url, tls);
 	curl_easy_setopt(h, CURLOPT_PATH_AS_IS, 1L);
 	if (q->post) {
 		curl_easy_setopt(h, CURLOPT_POST, 1L);
@@ -176,7 +176,7 @@ ask(struct fetch *f, struct request *q, struct err *e)
 	request_text(f, q, &what);
 	q->t.ended = on_ended;
 	q->t.easy = curl_session_easy(f->session);
-	set_options(q, buf_str(&url));
+	set_options(q, f->session, buf_str(&url), f->url.https);
 	if (!curl_session_start(f->session, &q->t, e) && curl_session_run(f->session, e) >= 0) {
 		if (q->too_long)
 			err_set(e, ERR_PROTOCOL, "%s: the answer is longer than %d bytes", buf_str(&what), KEYS_BODY_MAX);

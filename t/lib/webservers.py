@@ -214,7 +214,7 @@ class Answers:
     """Says what `script(request)` returns: a dict of status, headers, body (bytes), raw (bytes: the whole answer, then the
     connection is closed). The requests seen are in .seen: (method, path, headers)."""
 
-    def __init__(self, script, tls=None):
+    def __init__(self, script, tls=None, ctx=None):
         self.script, self.seen, self.lock = script, [], threading.Lock()
         outer = self
 
@@ -253,9 +253,10 @@ class Answers:
         if tls:
             ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             ctx.load_cert_chain(*tls)
+        if ctx:
             self.server.socket = ctx.wrap_socket(self.server.socket, server_side=True)
         self.port = self.server.server_address[1]
-        self.url = "http%s://127.0.0.1:%d" % ("s" if tls else "", self.port)
+        self.url = "http%s://127.0.0.1:%d" % ("s" if ctx else "", self.port)
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self):

@@ -1097,6 +1097,32 @@ START_TEST(identity)
 }
 END_TEST
 
+static const struct { const char *field, *pointer; } ways[] = {
+	{ "'proxy':{'url':'http://p','no_proxy':['a.example','10.0.0.0/8','*.b','::1']}", NULL }, { "'proxy':{'url':'http://p','no_proxy':'*'}", NULL },
+	{ "'proxy':{'no_proxy':'10.0.0.0/8:80'}", "proxy/no_proxy" }, { "'proxy':{'no_proxy':['a','b c']}", "proxy/no_proxy" },
+	{ "'proxy':{'no_proxy':'10.1.0.0/8'}", "proxy/no_proxy" }, { "'tls':{'server_name':'a.example'}", NULL }, { "'tls':{'server_name':'10.1.2.3'}", NULL },
+	{ "'tls':{'server_name':'a b'}", "tls/server_name" }, { "'tls':{'server_name':'a:443'}", "tls/server_name" }, { "'tls':{'server_name':'.a'}", "tls/server_name" },
+	{ "'tls':{'server_name':'::1'}", "tls/server_name" }, { "'tls':{'server_name':'a\\r\\nb'}", "tls/server_name" },
+};
+
+START_TEST(way_and_name)
+{
+	char *text = xasprintf("{'job_id':'j','file_pattern':['*'],'source_config':{" HTTP ",%s}}", ways[_i].field);
+	char *pointer = xasprintf("/source_config/%s", ways[_i].pointer ? ways[_i].pointer : "");
+	struct err e = ERR_INIT;
+	struct job *j = parse(text, &e);
+
+	ck_assert_msg(!j == !!ways[_i].pointer, "%s: %s", text, e.text);
+	if (!j) {
+		ck_assert_int_eq(e.cls, ERR_INVALID_JOB);
+		ck_assert_str_eq(e.pointer, pointer);
+	}
+	job_free(j);
+	free(text);
+	free(pointer);
+}
+END_TEST
+
 static const char *const two_ways[] = {
 	"'tls':{'key_ref':'k','key_file':'/srv/in/k'}", "'tls':{'key_ref':'k','key_pem':'x'}", "'tls':{'key_file':'/srv/in/k','key_pem':'x'}",
 };
@@ -1129,6 +1155,7 @@ main(void)
 	tcase_add_checked_fixture(t, set_limits, NULL);
 	tcase_add_loop_test(t, refuses, 0, (int)ARRAY_LEN(refusals));
 	tcase_add_loop_test(t, identity, 0, (int)ARRAY_LEN(identities));
+	tcase_add_loop_test(t, way_and_name, 0, (int)ARRAY_LEN(ways));
 	tcase_add_loop_test(t, one_way_to_a_secret, 0, (int)ARRAY_LEN(two_ways));
 	tcase_add_test(t, refuses_faults);
 	tcase_add_test(t, wrong_types);

@@ -523,7 +523,7 @@ start(struct request *r, const char *url)
 	memset(r, 0, sizeof(*r));
 	r->t.easy = curl_session_easy(session);
 	r->t.ended = request_ended;
-	curl_easy_setopt(r->t.easy, CURLOPT_URL, url);
+	curl_session_aim(session, r->t.easy, url, !strncmp(url, "https", 5));
 	curl_easy_setopt(r->t.easy, CURLOPT_WRITEFUNCTION, take_body);
 	curl_easy_setopt(r->t.easy, CURLOPT_WRITEDATA, r);
 	ck_assert_int_eq(curl_session_start(session, &r->t, &e), 0);
@@ -824,7 +824,7 @@ ftp_list(uint16_t port, long skip_foreign)
 	open_session("ftp", "localhost", port);
 	start(&r, url_of("ftp", "localhost", port));
 	snprintf(url, sizeof(url), "ftp://localhost:%u/", port);
-	curl_easy_setopt(r.t.easy, CURLOPT_URL, url);
+	curl_session_aim(session, r.t.easy, url, false);
 	curl_easy_setopt(r.t.easy, CURLOPT_FTP_SKIP_PASV_IP, skip_foreign);
 	(void)curl_session_run(session, &e);
 	curl_session_recycle(session, r.t.easy);

@@ -21,10 +21,9 @@
 #include "common/banned.h"
 
 #define HOSTS_MAX 32
+#define PLACE_TEXT 300          /* "host:65535 proxy" */
 #define TURN_NS INT64_C(1000000000)
 #define BUFFER_BYTES 65536L
-
-struct proxy { char *url; char host[256]; uint16_t port; };
 
 struct curl_session {
 	struct run *run;
@@ -36,7 +35,9 @@ struct curl_session {
 	unsigned active, pooled, sockets;
 	bool running;
 	struct strlist hosts;           /* "host:port" of what was resolved for this run */
+	struct strlist direct;          /* those of them that are reached without the proxy */
 	struct curl_slist *resolve, *connect_to;
+	struct curl_slist *renamed;     /* connect_to of handles that go to the endpoint under tls.server_name */
 	bool literals;                  /* libcurl may "resolve" addresses: those it was given itself */
 	struct proxy proxy;             /* url NULL: none */
 	struct net_target target;       /* of the endpoint */
@@ -60,19 +61,15 @@ curl_session_limits(const struct curl_session *s)
 	return &s->limits;
 }
 
-bool
-curl_session_proxied(const struct curl_session *s)
-{
-	return s->proxy.url != NULL;
-}
-
 /* --- sockets --- */
 
 /* FTP's data connections: the same address, a port that the server names. Through a proxy none is seen here. */
 static bool
-is_data(const struct curl_session *s, const struct sockaddr *sa)
+is_data(const struct curl_handle *h, const struct sockaddr *sa)
 {
-	return strstr(s->schemes, "ftp") && !s->proxy.url && ntohs(((const struct sockaddr_in *)(const void *)sa)->sin_port) != s->port;
+	const struct curl_session *s = h->session;
+
+	return strstr(s->schemes, "ftp") && !h->proxied && ntohs(((const struct sockaddr_in *)(const void *)sa)->sin_port) != s->port;
 }
 
 static bool
@@ -87,8 +84,9 @@ same_place(const struct net_addr *a, const struct curl_sockaddr *b)
 
 /* From the connector, and connected: of the endpoint's addresses to the first that answers, else to this one. */
 static int
-brokered_socket(struct curl_session *s, struct curl_sockaddr *a, struct err *e)
+brokered_socket(const struct curl_handle *h, struct curl_sockaddr *a, struct err *e)
 {
+	struct curl_session *s = h->session;
 	struct net_target one = { .n = 1 };
 	struct sockaddr_storage reached;
 	const struct net_target *t = &one;
@@ -96,9 +94,9 @@ brokered_socket(struct curl_session *s, struct curl_sockaddr *a, struct err *e)
 
 	memcpy(&one.addr[0].sa, &a->addr, a->addrlen < sizeof(reached) ? a->addrlen : sizeof(reached));
 	one.port = ntohs(((const struct sockaddr_in *)(const void *)&a->addr)->sin_port);
-	if (!s->proxy.url && s->target.n && one.port == s->target.port && same_place(&s->target.addr[0], a))
+	if (!h->proxied && s->target.n && one.port == s->target.port && same_place(&s->target.addr[0], a))
 		t = &s->target;
-	fd = broker_connect(s->run, t, is_data(s, &a->addr), s->limits.connect_ms, &reached, e);
+	fd = broker_connect(s->run, t, is_data(h, &a->addr), s->limits.connect_ms, &reached, e);
 	if (fd < 0)
 		return -1;
 	/* libcurl's own room behind it takes any address */
@@ -115,11 +113,11 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 	struct err why = ERR_INIT;
 	int fd = -1;
 
-	h->refused = purpose != CURLSOCKTYPE_IPCXN || net_allowed(&a->addr, is_data(h->session, &a->addr), &why);
+	h->refused = purpose != CURLSOCKTYPE_IPCXN || net_allowed(&a->addr, is_data(h, &a->addr), &why);
 	if (a->addrlen <= sizeof(h->tried))
 		memcpy(&h->tried, &a->addr, a->addrlen);
 	if (!h->refused && broker_on()) {
-		fd = brokered_socket(h->session, a, &why);
+		fd = brokered_socket(h, a, &why);
 		h->refused = fd < 0;
 	}
 	if (h->refused) {
@@ -250,14 +248,15 @@ set_proxy_login(CURL *easy, CURLoption option, const char *text)
 }
 
 static void
-set_proxy(struct curl_session *s, CURL *easy)
+set_proxy(struct curl_session *s, const struct curl_handle *h)
 {
 	const char *user = run_str(s->run, SF_NETWORK_PROXY_USERNAME);
+	CURL *easy = h->easy;
 
 	/* the empty text, unlike none, keeps the environment out */
 	SET(easy, CURLOPT_NOPROXY, "");
-	SET(easy, CURLOPT_PROXY, s->proxy.url ? s->proxy.url : "");
-	if (!s->proxy.url)
+	SET(easy, CURLOPT_PROXY, h->proxied ? s->proxy.url : "");
+	if (!h->proxied)
 		return;
 	SET(easy, CURLOPT_HTTPPROXYTUNNEL, 1L);
 	SET(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
@@ -301,7 +300,6 @@ set_common(struct curl_session *s, struct curl_handle *h)
 	SET(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	SET(easy, CURLOPT_FTP_SKIP_PASV_IP, 1L);
 	SET(easy, CURLOPT_USERAGENT, "iis-poller/" VERSION);
-	set_proxy(s, easy);
 	set_tls(s, easy);
 }
 
@@ -379,31 +377,76 @@ tell_proxied(struct curl_session *s, const struct net_target *t)
 }
 
 static bool
-known(const struct curl_session *s, const char *name)
+holds(const struct strlist *l, const char *name)
 {
-	for (size_t i = 0; i < s->hosts.n; i++)
-		if (!strcasecmp(s->hosts.v[i], name))
+	for (size_t i = 0; i < l->n; i++)
+		if (!strcasecmp(l->v[i], name))
 			return true;
 	return false;
+}
+
+static bool
+goes_by_proxy(const struct curl_session *s, const char *host, uint16_t port)
+{
+	char name[PLACE_TEXT];
+
+	snprintf(name, sizeof(name), "%s:%u", host, port);
+	return s->proxy.url && !holds(&s->direct, name);
+}
+
+/* Where the endpoint is asked for by another name than its own, it is found by its own all the same. */
+static void
+tell_renamed(struct curl_session *s)
+{
+	const char *name = run_str(s->run, SF_NETWORK_TLS_SERVER_NAME);
+	struct buf b = BUF_INIT;
+
+	if (!*name)
+		return;
+	buf_printf(&b, "%s:%u:", name, s->port);
+	if (goes_by_proxy(s, s->host, s->port))
+		put_addr(&b, &s->target.addr[0]);
+	else
+		put_host(&b, s->target.host);
+	buf_printf(&b, ":%u", s->port);
+	append(&s->renamed, &b);
+	buf_release(&b);
+}
+
+static int add_host(struct curl_session *, const char *host, uint16_t port, bool destination, struct net_target *, struct err *);
+
+/* Decided by what the host resolved to, once for this run. */
+static int
+choose_way(struct curl_session *s, const struct net_target *t, const char *name, struct err *e)
+{
+	const struct strlist *direct = &s->run->task->source.v[SF_NETWORK_PROXY_NO_PROXY].l;
+	struct net_target proxy;
+
+	if (!s->proxy.url)
+		return 0;
+	if (route_passes_by(direct, t)) {
+		strlist_add(&s->direct, name);
+		return 0;
+	}
+	tell_proxied(s, t);
+	return add_host(s, s->proxy.host, s->proxy.port, false, &proxy, e);
 }
 
 static int
 add_host(struct curl_session *s, const char *host, uint16_t port, bool destination, struct net_target *t, struct err *e)
 {
-	char name[300];
+	char name[PLACE_TEXT];
 
 	snprintf(name, sizeof(name), "%s:%u%s", host, port, destination ? "" : " proxy");
-	if (known(s, name))
+	if (holds(&s->hosts, name))
 		return 0;
 	if (s->hosts.n >= HOSTS_MAX)
 		return err_set(e, ERR_LIMIT, "the source leads to more than %d hosts", HOSTS_MAX);
 	if (net_resolve(s->run, host, port, t, e))
 		return -1;
 	tell_addresses(s, t);
-	if (destination && s->proxy.url)
-		tell_proxied(s, t);
 	strlist_add(&s->hosts, name);
-	return 0;
+	return destination ? choose_way(s, t, name, e) : 0;
 }
 
 int
@@ -412,73 +455,6 @@ curl_session_host(struct curl_session *s, const char *host, uint16_t port, struc
 	struct net_target t;
 
 	return add_host(s, host, port, true, &t, e);
-}
-
-/* --- the proxy --- */
-
-static const struct proxy_scheme { const char *name, *libcurl, *port; } proxy_schemes[] = {
-	{ "http", "http", "80" },
-	{ "https", "https", "443" },
-	{ "socks5", "socks5", "1080" },
-	/* the name would be the proxy's to resolve; ours is an address by then */
-	{ "socks5h", "socks5", "1080" },
-};
-
-static const struct proxy_scheme *
-proxy_scheme(const char *name)
-{
-	for (size_t i = 0; i < ARRAY_LEN(proxy_schemes); i++)
-		if (name && !strcasecmp(name, proxy_schemes[i].name))
-			return &proxy_schemes[i];
-	return NULL;
-}
-
-static const char *
-take_proxy(struct proxy *p, CURLU *u)
-{
-	const struct proxy_scheme *scheme;
-	char *name = NULL, *host = NULL, *port = NULL, *user = NULL;
-	const char *wrong = NULL;
-
-	curl_url_get(u, CURLUPART_SCHEME, &name, 0);
-	curl_url_get(u, CURLUPART_HOST, &host, 0);
-	curl_url_get(u, CURLUPART_PORT, &port, 0);
-	scheme = proxy_scheme(name);
-	if (curl_url_get(u, CURLUPART_USER, &user, 0) == CURLUE_OK)
-		wrong = "user and password belong into proxy.username and proxy.password";
-	else if (!scheme)
-		wrong = "the scheme is none of http, https, socks5, socks5h";
-	else if (!host || strlen(host) >= sizeof(p->host))
-		wrong = "it names no host";
-	else {
-		snprintf(p->host, sizeof(p->host), "%s", host);
-		p->port = (uint16_t)strtoul(port ? port : scheme->port, NULL, 10);
-		p->url = xasprintf("%s://%s:%u", scheme->libcurl, host, p->port);
-	}
-	curl_free(name);
-	curl_free(host);
-	curl_free(port);
-	curl_free(user);
-	return wrong;
-}
-
-static int
-parse_proxy(struct curl_session *s, struct err *e)
-{
-	const char *url = run_str(s->run, SF_NETWORK_PROXY_URL), *wrong;
-	CURLU *u;
-
-	free(s->proxy.url);
-	memset(&s->proxy, 0, sizeof(s->proxy));
-	if (!*url)
-		return 0;
-	u = curl_url();
-	if (!u)
-		return err_set(e, ERR_SYSTEM, "out of memory");
-	wrong = curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) ?
-	    "it is not a URL" : take_proxy(&s->proxy, u);
-	curl_url_cleanup(u);
-	return wrong ? err_set(e, ERR_PERMANENT, "proxy.url: %s", wrong) : 0;
 }
 
 /* --- the session --- */
@@ -505,8 +481,6 @@ limit_of(const struct run *r, enum source_field f, int64_t otherwise)
 int
 curl_session_use(struct curl_session *s, struct run *r, struct err *e)
 {
-	struct net_target t;
-
 	if (s->active)
 		BUG("a curl session changes its task while transfers are under way");
 	s->run = r;
@@ -516,13 +490,14 @@ curl_session_use(struct curl_session *s, struct run *r, struct err *e)
 		limit_of(r, SF_NETWORK_RESPONSE_TIMEOUT, 60000), limit_of(r, SF_NETWORK_IDLE_TIMEOUT, 60000) };
 	curl_slist_free_all(s->resolve);
 	curl_slist_free_all(s->connect_to);
-	s->resolve = s->connect_to = NULL;
+	curl_slist_free_all(s->renamed);
+	s->resolve = s->connect_to = s->renamed = NULL;
 	strlist_release(&s->hosts);
-	if (parse_proxy(s, e))
+	strlist_release(&s->direct);
+	if (route_proxy(&s->proxy, run_str(r, SF_NETWORK_PROXY_URL), e) || add_host(s, s->host, s->port, true, &s->target, e))
 		return -1;
-	if (s->proxy.url && add_host(s, s->proxy.host, s->proxy.port, false, &t, e))
-		return -1;
-	return add_host(s, s->host, s->port, true, &s->target, e);
+	tell_renamed(s);
+	return 0;
 }
 
 struct curl_session *
@@ -588,7 +563,9 @@ curl_session_free(struct curl_session *s)
 		curl_multi_cleanup(s->multi);
 	curl_slist_free_all(s->resolve);
 	curl_slist_free_all(s->connect_to);
+	curl_slist_free_all(s->renamed);
 	strlist_release(&s->hosts);
+	strlist_release(&s->direct);
 	free(s->proxy.url);
 	free(s->schemes);
 	free(s->host);
@@ -668,8 +645,29 @@ curl_session_recycle(struct curl_session *s, CURL *easy)
 	}
 	/* Options go, the TLS session stays: the next connection to the same server is cheaper by it. */
 	curl_easy_reset(easy);
-	h->out = false;
+	h->out = h->aimed = h->proxied = h->renamed = false;
 	s->pooled++;
+}
+
+bool
+curl_session_aim(struct curl_session *s, CURL *easy, const char *url, bool tls)
+{
+	const char *name = run_str(s->run, SF_NETWORK_TLS_SERVER_NAME);
+	struct curl_handle *h = *find(s, easy);
+	struct buf b = BUF_INIT;
+	char host[256];
+	uint16_t port;
+
+	route_place(url, host, &port);
+	h->aimed = true;
+	h->proxied = goes_by_proxy(s, host, port);
+	h->renamed = tls && *name && port == s->port && !strcasecmp(host, s->host);
+	set_proxy(s, h);
+	if (h->renamed)
+		route_rename(url, name, port, &b);
+	SET(easy, CURLOPT_URL, h->renamed ? buf_str(&b) : url);
+	buf_release(&b);
+	return h->renamed;
 }
 
 int
@@ -679,6 +677,8 @@ curl_session_start(struct curl_session *s, struct transfer *t, struct err *e)
 
 	if (h->in_multi)
 		BUG("a transfer is started twice");
+	if (!h->aimed)
+		BUG("a transfer goes nowhere");
 	h->t = t;
 	h->refused = h->waiting = false;
 	h->expiry = EXPIRY_NONE;
@@ -690,7 +690,7 @@ curl_session_start(struct curl_session *s, struct transfer *t, struct err *e)
 	SET(t->easy, CURLOPT_ERRORBUFFER, t->error);
 	/* here, not with the rest: a handle may be older than the run, and its lists gone */
 	SET(t->easy, CURLOPT_RESOLVE, s->resolve);
-	SET(t->easy, CURLOPT_CONNECT_TO, s->connect_to);
+	SET(t->easy, CURLOPT_CONNECT_TO, h->renamed ? s->renamed : s->connect_to);
 	if (curl_multi_add_handle(s->multi, t->easy)) {
 		h->t = NULL;
 		return err_set(e, ERR_SYSTEM, "libcurl takes no further transfer");
@@ -716,7 +716,7 @@ tell_peer(struct curl_session *s, const struct curl_handle *h)
 		return;
 	curl_easy_getinfo(h->easy, CURLINFO_PRIMARY_IP, &ip);
 	curl_easy_getinfo(h->easy, CURLINFO_PRIMARY_PORT, &port);
-	if (s->proxy.url) {
+	if (h->proxied) {
 		sa = s->target.addr[0].sa;
 	} else if (ip && *ip) {
 		memset(&sa, 0, sizeof(sa));
@@ -912,7 +912,7 @@ curl_session_socket(struct curl_session *s, CURL **owner, struct err *e)
 	put_host(&url, s->target.host);
 	buf_printf(&url, ":%u", s->port);
 	t.arg = url.p + strlen("http://");
-	SET(easy, CURLOPT_URL, buf_str(&url));
+	curl_session_aim(s, easy, buf_str(&url), false);
 	SET(easy, CURLOPT_CONNECT_ONLY, 1L);
 	h->keep = true;
 	if (!curl_session_start(s, &t, e) && !run_while(s, h, e)) {

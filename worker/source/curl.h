@@ -42,6 +42,11 @@ struct transfer {                   /* one request under way; the source's own s
 /* A handle with every common option set and nothing of its last request left. */
 CURL *curl_session_easy(struct curl_session *);
 void curl_session_recycle(struct curl_session *, CURL *);
+/*
+ * Where it goes, before it is started: CURLOPT_URL, of a host that the session was told; through the proxy or directly. tls: it
+ * speaks TLS. True: with the endpoint, under tls.server_name; a request that names its host must do so by a header then.
+ */
+bool curl_session_aim(struct curl_session *, CURL *, const char *url, bool tls);
 /* Starts it: CURLOPT_PRIVATE, ERRORBUFFER are set here. Of more than `connections` the rest waits for its turn. */
 int curl_session_start(struct curl_session *, struct transfer *, struct err *);
 /* Transfers under way. */

@@ -204,7 +204,7 @@ meaning_of(const struct transfer *t, CURLcode code, char *words, size_t n)
 		return (struct meaning){ 0, h->refusal_cls, h->refusal_cls == ERR_POLICY ? "the address may not be connected to" : "no connection" };
 	if (code == CURLE_OPERATION_TIMEDOUT)
 		return timeout_meaning(h, t->easy, t->error, words, n);
-	if (code == CURLE_RECV_ERROR && curl_session_proxied(h->session) && status >= 300) {
+	if (code == CURLE_RECV_ERROR && h->proxied && status >= 300) {
 		m = connect_meaning(status);
 		snprintf(words, n, "%s (it answered %ld)", m.words, status);
 		m.words = words;
@@ -230,7 +230,7 @@ put_peer(struct buf *b, const struct transfer *t)
 	const struct sockaddr *sa = (const struct sockaddr *)&t->handle->tried;
 	char text[EGRESS_TEXT], *ip = NULL;
 	long port = info_long(t->easy, CURLINFO_PRIMARY_PORT);
-	const char *whose = curl_session_proxied(t->handle->session) ? "proxy" : "server";
+	const char *whose = t->handle->proxied ? "proxy" : "server";
 
 	curl_easy_getinfo(t->easy, CURLINFO_PRIMARY_IP, &ip);
 	if (ip && *ip)

@@ -1,5 +1,5 @@
 /*
- * curl_priv.h - what curl.c and curl_error.c share of a session; no source includes it.
+ * curl_priv.h - what curl.c, curl_route.c and curl_error.c share of a session; no source includes it.
  */
 #ifndef WORKER_SOURCE_CURL_PRIV_H
 #define WORKER_SOURCE_CURL_PRIV_H
@@ -15,6 +15,9 @@ struct curl_handle {                /* one easy handle */
 	struct transfer *t;         /* under way; NULL: not */
 	bool out;                   /* a source has it; else it waits in the pool */
 	bool in_multi;
+	bool aimed;                 /* it has a URL, and by that: */
+	bool proxied;               /* it goes through the proxy */
+	bool renamed;               /* to the endpoint, under tls.server_name */
 	bool keep;                  /* stays in the multi handle when it has ended: its socket is in use */
 	bool refused;               /* it did not get the last socket it wanted: the policy's word, or the connector's */
 	enum err_class refusal_cls;
@@ -27,6 +30,17 @@ struct curl_handle {                /* one easy handle */
 
 struct curl_limits { int64_t connect_ms, response_ms, idle_ms; };
 const struct curl_limits *curl_session_limits(const struct curl_session *);
-bool curl_session_proxied(const struct curl_session *);
+
+/* curl_route.c: which way a request goes, and under which name */
+
+struct proxy { char *url; char host[256]; uint16_t port; };  /* url NULL: none */
+/* Reads proxy.url, "" for none, over what was there. 0, or -1 (PERMANENT). */
+int route_proxy(struct proxy *, const char *url, struct err *);
+/* proxy.no_proxy: is the target reached without the proxy? By its name, or since all its addresses lie in one network. */
+bool route_passes_by(const struct strlist *no_proxy, const struct net_target *);
+/* Host, without brackets, and port of a URL of our own making: it has no user, and the scheme's port where none is written. */
+void route_place(const char *url, char host[256], uint16_t *port);
+/* The URL with another host; the port is written. */
+void route_rename(const char *url, const char *host, uint16_t port, struct buf *out);
 
 #endif

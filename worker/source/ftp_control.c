@@ -377,6 +377,12 @@ add_setup(struct ftp_control *ctl)
 	ctl->setup = true;
 }
 
+static void
+aim(struct ftp_control *ctl, const char *url)
+{
+	curl_session_aim(ctl->c->session, ctl->t.easy, url, run_int(ctl->c->run, SF_FTP_TLS_MODE) != FTP_TLS_NONE);
+}
+
 /* The URL of a directory: "ftp://host:21/" and the absolute path, whose own '/' makes it absolute. */
 static void
 set_url(struct ftp_control *ctl, const char *dir, size_t n)
@@ -388,7 +394,7 @@ set_url(struct ftp_control *ctl, const char *dir, size_t n)
 	ftp_url_path(b, dir, n);
 	if (n && dir[n - 1] != '/')
 		buf_putc(b, '/');
-	SET(ctl->t.easy, CURLOPT_URL, buf_str(b));
+	aim(ctl, buf_str(b));
 }
 
 static int
@@ -407,7 +413,7 @@ ftp_hello(struct ftp_control *ctl, struct err *e)
 	ftp_ask_begin(ctl);
 	ftp_ask(ctl, FTP_ASK_OTHER, 0, "*SYST", NULL, 0);
 	ftp_ask(ctl, FTP_ASK_OTHER, 0, "*FEAT", NULL, 0);
-	SET(ctl->t.easy, CURLOPT_URL, ctl->c->url);
+	aim(ctl, ctl->c->url);
 	return start(ctl, FTP_HELLO, false, NULL, e);
 }
 

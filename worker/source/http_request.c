@@ -98,6 +98,20 @@ accept_header(struct http_request *q)
 	}
 }
 
+/* libcurl would name the server as TLS does. */
+static void
+host_header(struct http_request *q)
+{
+	struct buf b = BUF_INIT;
+	char *line;
+
+	http_url_origin(&q->url, false, &b);
+	line = xasprintf("Host: %s", strstr(buf_str(&b), "://") + 3);
+	add_header(q, line);
+	free(line);
+	buf_release(&b);
+}
+
 /* Who we are; to the job's own origin alone. */
 static void
 identify(struct http_request *q)
@@ -398,7 +412,8 @@ http_request_send(struct http_request *q, struct err *e)
 	index_free(q->parser);
 	q->parser = NULL;
 	http_url_text(&q->url, true, &url);
-	SET(easy, CURLOPT_URL, buf_str(&url));
+	if (curl_session_aim(q->c->session, easy, buf_str(&url), q->url.https))
+		host_header(q);
 	SET(easy, CURLOPT_PATH_AS_IS, 1L);
 	SET(easy, CURLOPT_HEADERFUNCTION, on_header);
 	SET(easy, CURLOPT_HEADERDATA, q);

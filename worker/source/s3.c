@@ -225,11 +225,13 @@ sign(struct s3_request *q, const char *path)
 }
 
 static void
-set_options(struct s3_request *q, const char *url)
+set_options(struct s3_request *q, const char *url, const char *host)
 {
 	CURL *h = q->t.easy;
 
-	curl_easy_setopt(h, CURLOPT_URL, url);
+	/* Signed as it is, whatever name TLS asks for. */
+	if (curl_session_aim(q->conn->session, h, url, q->conn->where.tls))
+		add_header(q, "Host", host);
 	curl_easy_setopt(h, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(h, CURLOPT_HTTPGET, 1L);
 	curl_easy_setopt(h, CURLOPT_FOLLOWLOCATION, 0L);
@@ -253,7 +255,7 @@ s3_request_start(struct s3_request *q, struct s3_pair *params, size_t n, struct 
 	host_header(&q->conn->where, host, sizeof(host));
 	buf_printf(&url, "%s://%s%s?%s", q->conn->where.tls ? "https" : "http", host, buf_str(&path), buf_str(&q->query));
 	q->t.easy = curl_session_easy(q->conn->session);
-	set_options(q, buf_str(&url));
+	set_options(q, buf_str(&url), host);
 	rc = curl_session_start(q->conn->session, &q->t, e);
 	buf_release(&path);
 	buf_release(&url);
