@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """source{} of an event, whole: for each type every attribute that its protocol can give, and nothing that it did not."""
 import datetime
+import grp
 import os
+import pwd
 import subprocess
 import sys
 
@@ -23,6 +25,15 @@ def one(t, w, what, source, want, **more):
     t.is_({k: e[0][k] for k in more}, more, "%s: %s" % (what, ", ".join(more)))
 
 
+def mounted(path):
+    """The type of the file system, by the kernel's table of mounts."""
+    dev = "%d:%d" % (os.major(os.stat(path).st_dev), os.minor(os.stat(path).st_dev))
+    with open("/proc/self/mountinfo") as f:
+        kinds = {x.split(" - ")[1].split()[0] for x in f if x.split()[2] == dev}
+    kind = kinds.pop()
+    return "ext" if kind.startswith("ext") else kind
+
+
 def local(t, w, root):
     path = os.path.join(root, "a.csv")
     with open(path, "w") as f:
@@ -38,10 +49,13 @@ def local(t, w, root):
     r, e, _ = w.run({"source_type": "local", "path": root}, file_pattern="a.csv")
     got = e[0]["source"]
     want = {"root": root, "dev": s.st_dev, "inode": s.st_ino, "nlink": 2, "mode": "0640", "permissions": "rw-r-----", "uid": s.st_uid, "gid": s.st_gid,
-            "atime": shown(s.st_atime_ns), "ctime": shown(s.st_ctime_ns), "blocks": s.st_blocks}
+            "owner": pwd.getpwuid(s.st_uid).pw_name, "group": grp.getgrgid(s.st_gid).gr_name, "mtime": "2023-11-14T22:13:20.123456789Z", "filesystem": mounted(path), "atime": shown(s.st_atime_ns), "ctime": shown(s.st_ctime_ns), "blocks": s.st_blocks}
     if birth != "-":        # stat(1) knows none on a file system that keeps none
         want["btime"] = birth[:19].replace(" ", "T") + birth[19:29] + "Z"
     t.is_(got, want, "local: source{}")
+    os.chown(path, 0x7ffffff0, 0x7ffffff1)
+    got = w.run({"source_type": "local", "path": root}, file_pattern="a.csv")[1][0]["source"]
+    t.is_((got["uid"], got["gid"], "owner" in got, "group" in got), (0x7ffffff0, 0x7ffffff1, False, False), "local: an owner without a name")
     t.is_((e[0]["modified_at"], e[0]["modified_precision"], e[0]["file_size"]), ("2023-11-14T22:13:20.123456789Z", "ns", 5), "local: time and size")
 
 

@@ -33,6 +33,8 @@ void
 warm_up(enum worker_role role)
 {
 	tzset();
-	if (role != ROLE_LOCAL)
+	if (role == ROLE_LOCAL)
+		local_names_init("/etc/passwd", "/etc/group");
+	else
 		warm_network();
 }

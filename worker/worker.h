@@ -287,7 +287,7 @@ void entry_attr_int(struct entry *, enum source_attr, int64_t);
 
 /* source/walk.c: a tree of real files, for dummy and local */
 
-#define WALK_TEXT 4             /* texts an attribute function may format */
+#define WALK_TEXT 5             /* texts an attribute function may format */
 
 struct walk;
 struct walk_how {
@@ -295,8 +295,8 @@ struct walk_how {
 	bool recursive;
 	bool one_file_system;
 	int64_t min_depth, max_depth;
-	/* Adds the attributes of source{}; text: room for those that are formatted here. */
-	void (*attrs)(struct record *, const struct statx *, const char *root, char text[WALK_TEXT][48]);
+	/* Adds the attributes of source{}. filesystem: the type's name, NULL unknown; text: room for those that are formatted here. */
+	void (*attrs)(struct record *, const struct statx *, const char *root, const char *filesystem, char text[WALK_TEXT][48]);
 	/* Called before each file is reported; -1 fails the listing. May be NULL. */
 	int (*before)(void *arg, struct run *, struct err *);
 	void *arg;
@@ -306,6 +306,17 @@ struct walk_how {
 struct walk *walk_open(struct run *, const struct walk_how *, struct err *);
 int walk_list(struct walk *, struct run *, struct err *);
 void walk_close(struct walk *);
+/* source/local_names.c: what warm.c had read before the sandbox closed */
+
+void local_names_init(const char *passwd, const char *group);
+/* For tests: as if nothing had been read. */
+void local_names_release(void);
+/* NULL: no name is known. */
+const char *local_user(uint32_t uid);
+const char *local_group(uint32_t gid);
+/* The type of the file system that fd is on; NULL unknown. */
+const char *local_filesystem(int fd);
+
 /* "0644" */
 void walk_mode_text(unsigned mode, char out[48]);
 void walk_attr_int(struct record *, enum source_attr, int64_t);

@@ -342,8 +342,9 @@ generate(struct conn *c, struct run *r, struct err *e)
 /* Files */
 
 static void
-attrs(struct record *rec, const struct statx *st, const char *root, char text[WALK_TEXT][48])
+attrs(struct record *rec, const struct statx *st, const char *root, const char *filesystem, char text[WALK_TEXT][48])
 {
+	(void)filesystem;
 	walk_attr_str(rec, SA_DUMMY_ROOT, root);
 	walk_attr_int(rec, SA_DUMMY_INODE, (int64_t)st->stx_ino);
 	walk_mode_text(st->stx_mode, text[0]);

@@ -46,7 +46,14 @@ permissions(unsigned mode, char out[10])
 }
 
 static void
-attrs(struct record *r, const struct statx *st, const char *root, char text[WALK_TEXT][48])
+opt_attr(struct record *r, enum source_attr id, const char *s)
+{
+	if (s)
+		walk_attr_str(r, id, s);
+}
+
+static void
+attrs(struct record *r, const struct statx *st, const char *root, const char *filesystem, char text[WALK_TEXT][48])
 {
 	walk_attr_str(r, SA_LOCAL_ROOT, root);
 	walk_attr_int(r, SA_LOCAL_DEV, (int64_t)makedev(st->stx_dev_major, st->stx_dev_minor));
@@ -57,11 +64,15 @@ attrs(struct record *r, const struct statx *st, const char *root, char text[WALK
 	walk_attr_str(r, SA_LOCAL_PERMISSIONS, permissions(st->stx_mode, text[0] + 8));
 	walk_attr_int(r, SA_LOCAL_UID, st->stx_uid);
 	walk_attr_int(r, SA_LOCAL_GID, st->stx_gid);
+	opt_attr(r, SA_LOCAL_OWNER, local_user(st->stx_uid));
+	opt_attr(r, SA_LOCAL_GROUP, local_group(st->stx_gid));
 	time_attr(r, SA_LOCAL_ATIME, &st->stx_atime, text[1]);
+	time_attr(r, SA_LOCAL_MTIME, &st->stx_mtime, text[4]);
 	time_attr(r, SA_LOCAL_CTIME, &st->stx_ctime, text[2]);
 	if (st->stx_mask & STATX_BTIME)
 		time_attr(r, SA_LOCAL_BTIME, &st->stx_btime, text[3]);
 	walk_attr_int(r, SA_LOCAL_BLOCKS, (int64_t)st->stx_blocks);
+	opt_attr(r, SA_LOCAL_FILESYSTEM, filesystem);
 }
 
 static struct conn *

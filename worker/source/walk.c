@@ -53,6 +53,9 @@ struct walk {
 	struct buf companion;   /* a name looked for beside an entry */
 	char path[RECORD_PATH_MAX + 260];
 	size_t path_n;
+	const char *fs_name;    /* of the file system fs_dev; NULL: unknown */
+	uint64_t fs_dev;
+	bool fs_known;
 	char text[WALK_TEXT][48];
 	char target[4096];
 };
@@ -64,6 +67,12 @@ struct raw_entry {                  /* of getdents64 */
 	uint8_t type;
 	char name[];
 };
+
+static uint64_t
+device(const struct statx *st)
+{
+	return (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor;
+}
 
 /* Opening */
 
@@ -234,7 +243,7 @@ push(struct walk *w, int fd, const struct statx *st)
 	*l = (struct level){
 		.fd = fd,
 		.path_n = w->path_n,
-		.dev = (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor,
+		.dev = device(st),
 		.ino = st->stx_ino,
 		.mount = st->stx_mask & STATX_MNT_ID ? st->stx_mnt_id : 0,
 		.done_there = -1,
@@ -467,9 +476,24 @@ fill_times(struct record *rec, const struct statx *st)
 	rec->precision = MTIME_NS;
 }
 
-/* A matching entry to the job. link: what the link holds that it is, or that led to it; NULL: none. */
+/* Entries come in runs of one file system. fd is on the entry's, or -1. */
+static const char *
+filesystem(struct walk *w, int fd, const struct statx *st)
+{
+	if (w->fs_known && w->fs_dev == device(st))
+		return w->fs_name;
+	if (fd < 0)
+		return NULL;
+	w->fs_known = true;
+	w->fs_dev = device(st);
+	w->fs_name = local_filesystem(fd);
+	return w->fs_name;
+}
+
+/* A matching entry to the job. fd: on its file system, or -1. link: what the link holds that it is, or that led to it; NULL:
+ * none. */
 static int
-report(struct walk *w, struct run *r, enum file_kind kind, const struct statx *st, const char *link, struct err *e)
+report(struct walk *w, struct run *r, enum file_kind kind, int fd, const struct statx *st, const char *link, struct err *e)
 {
 	struct record rec;
 
@@ -488,7 +512,7 @@ report(struct walk *w, struct run *r, enum file_kind kind, const struct statx *s
 		run_skipped(r);
 		return 0;
 	}
-	w->how.attrs(&rec, st, w->root, w->text);
+	w->how.attrs(&rec, st, w->root, filesystem(w, fd, st), w->text);
 	if (w->how.before && w->how.before(w->how.arg, r, e))
 		return -1;
 	return run_emit(r, &rec, e);
@@ -521,6 +545,7 @@ itself(struct walk *w, struct run *r, struct level *l, const char *name, enum fi
 	static const mode_t modes[] = { [FILE_PLAIN] = S_IFREG, [FILE_DIR] = S_IFDIR, [FILE_LINK] = S_IFLNK };
 	struct statx st;
 	ssize_t n;
+	int on;
 
 	if (!wants(r, kind) || !name_matches(w, r) || !companions_allow(w, r, l, name)) {
 		run_skipped(r);
@@ -533,8 +558,10 @@ itself(struct walk *w, struct run *r, struct level *l, const char *name, enum fi
 		run_skipped(r);
 		return 0;
 	}
+	/* Something may be mounted on it. */
+	on = device(&st) == l->dev ? l->fd : -1;
 	if (kind != FILE_LINK)
-		return report(w, r, kind, &st, NULL, e);
+		return report(w, r, kind, on, &st, NULL, e);
 	n = readlinkat(l->fd, name, w->target, sizeof(w->target) - 1);
 	if (n <= 0) {
 		if (!n || errno == EINVAL)
@@ -542,7 +569,7 @@ itself(struct walk *w, struct run *r, struct level *l, const char *name, enum fi
 		return below_error(w, r, NULL, e);
 	}
 	w->target[n] = '\0';
-	return report(w, r, kind, &st, w->target, e);
+	return report(w, r, kind, on, &st, w->target, e);
 }
 
 /* May the level below the current one be entered at all? */
@@ -562,10 +589,8 @@ depth_limit(const struct walk *w, struct err *e)
 static bool
 is_ancestor(const struct walk *w, const struct statx *st)
 {
-	uint64_t dev = (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor;
-
 	for (size_t i = 0; i < w->depth; i++)
-		if (w->levels[i].dev == dev && w->levels[i].ino == st->stx_ino)
+		if (w->levels[i].dev == device(st) && w->levels[i].ino == st->stx_ino)
 			return true;
 	return false;
 }
@@ -576,7 +601,7 @@ elsewhere(const struct walk *w, const struct statx *st)
 {
 	const struct level *top = &w->levels[0];
 
-	return ((uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor) != top->dev ||
+	return device(st) != top->dev ||
 	    (top->mount && (st->stx_mask & STATX_MNT_ID) && st->stx_mnt_id != top->mount);
 }
 
@@ -679,7 +704,7 @@ link_to_file(struct walk *w, struct run *r, struct level *l, const char *name, i
 	}
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &st) < 0)
 		return below_error(w, r, w->target, e);
-	return report(w, r, FILE_PLAIN, &st, w->target, e);
+	return report(w, r, FILE_PLAIN, fd, &st, w->target, e);
 }
 
 static int
@@ -783,7 +808,7 @@ reopen(struct walk *w, struct run *r, struct level *l, struct err *e)
 	/* without the '/' at its end */
 	l->fd = open_from_root(w, w->path + at, l->path_n - at - 1, O_RDONLY | O_DIRECTORY);
 	if (l->fd >= 0 && statx(l->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st) == 0 && st.stx_ino == l->ino &&
-	    ((uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor) == l->dev &&
+	    device(&st) == l->dev &&
 	    lseek(l->fd, l->offset, SEEK_SET) >= 0) {
 		l->buf = xmalloc(WALK_BUFFER);
 		l->pos = l->n = 0;
