@@ -263,6 +263,18 @@ task_phase_name(enum task_phase p)
 	return (unsigned)p < PHASE__MAX ? names[p] : "?";
 }
 
+const char *
+task_note_text(enum task_note n)
+{
+	static const char *const texts[NOTE__MAX] = {
+		[NOTE_HASH_TOO_LARGE] = "without a checksum: larger than hash_max_size",
+		[NOTE_HASH_UNREADABLE] = "without a checksum: the content could not be read",
+		[NOTE_HASH_CHANGED] = "without a checksum: changed while being read",
+	};
+
+	return (unsigned)n < NOTE__MAX ? texts[n] : "?";
+}
+
 bool
 task_class_allowed(enum err_class cls)
 {
@@ -300,6 +312,8 @@ task_done_encode(const struct task_done *d, struct buf *b)
 	buf_u64(b, d->matched);
 	buf_u64(b, d->skipped);
 	buf_u64(b, d->unreadable);
+	for (int i = 0; i < NOTE__MAX; i++)
+		buf_u64(b, d->notes[i]);
 	buf_u64(b, d->spool_bytes);
 	for (int i = 0; i < PHASE__MAX; i++)
 		buf_u64(b, d->phase_us[i]);
@@ -325,6 +339,9 @@ done_rule(const struct task_done *d, unsigned phase, unsigned truncated, unsigne
 		return "a stale login without the class auth";
 	if (d->matched > d->listed || d->skipped > d->listed - d->matched)
 		return "counts that do not add up";
+	for (int i = 0; i < NOTE__MAX; i++)
+		if (d->notes[i] > d->listed)
+			return "more files noted than listed";
 	if (d->n_named > TASK_UNREADABLE_MAX || d->n_named > d->unreadable)
 		return "more names than unreadable entries";
 	return NULL;
@@ -347,6 +364,8 @@ task_done_decode(struct task_done *d, const void *p, size_t n, struct err *e)
 	d->matched = cursor_u64(&c);
 	d->skipped = cursor_u64(&c);
 	d->unreadable = cursor_u64(&c);
+	for (int i = 0; i < NOTE__MAX; i++)
+		d->notes[i] = cursor_u64(&c);
 	d->spool_bytes = cursor_u64(&c);
 	for (int i = 0; i < PHASE__MAX; i++)
 		d->phase_us[i] = cursor_u64(&c);

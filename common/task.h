@@ -64,6 +64,11 @@ int task_spec_decode(struct task_spec *, const void *p, size_t n, struct err *);
 enum task_phase { PHASE_START, PHASE_OPEN, PHASE_LIST, PHASE_CLOSE, PHASE__MAX };
 const char *task_phase_name(enum task_phase);
 
+/* What became of single files, counted; the terminal record warns of each that is not 0. */
+enum task_note { NOTE_HASH_TOO_LARGE, NOTE_HASH_UNREADABLE, NOTE_HASH_CHANGED, NOTE__MAX };
+/* "without a checksum: ...", behind the number of files */
+const char *task_note_text(enum task_note);
+
 struct task_unreadable { char path[512]; char reason[128]; }; /* path: bytes, cut; not NUL inside */
 
 struct task_done {                  /* DONE: the worker's account */
@@ -72,6 +77,7 @@ struct task_done {                  /* DONE: the worker's account */
 	enum task_phase phase;          /* where it stood at the end */
 	uint64_t listed, matched, skipped;
 	uint64_t unreadable;            /* entries the source refused; the first of them named below */
+	uint64_t notes[NOTE__MAX];
 	bool truncated;                 /* max_files cut it */
 	bool stale_login;               /* AUTH: the server says that the credentials are none any more (expired, taken back) */
 	char peer[256];                 /* address of the server; "" for local sources */

@@ -149,6 +149,15 @@ write_task_warnings(struct jsonw *j, const struct task *t)
 		    t->done->unreadable == 1 ? "entry" : "entries");
 		jsonw_strn(j, NULL, text.p, text.len);
 	}
+	for (int i = 0; i < NOTE__MAX; i++) {
+		uint64_t n = t->done->notes[i];
+
+		if (!n)
+			continue;
+		buf_clear(&text);
+		buf_printf(&text, "%s: %llu %s %s", id, (unsigned long long)n, n == 1 ? "file" : "files", task_note_text((enum task_note)i));
+		jsonw_strn(j, NULL, text.p, text.len);
+	}
 	buf_clear(&text);
 	if (t->done->truncated) {
 		buf_printf(&text, "%s: more files match than filters.max_files", id);

@@ -2,10 +2,12 @@
 """local: what is listed of a tree of this machine. The events must be the files that Python's own walk and rules choose."""
 import base64
 import fnmatch
+import hashlib
 import json
 import os
 import sys
 import time
+import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from poller import Daemon, MockBroker, Tap, World, conservation, folder, need, rfc3339  # noqa: E402
@@ -192,6 +194,31 @@ def types(t, x):
     t.ok(r["error"] and r["error"]["class"] == "invalid_job" and "not both" in r["error"]["message"], "links are followed or reported, not both", r.raw)
 
 
+def checksums(t, x):
+    base = os.path.join(x.root, "sums")
+    os.mkdir(base)
+    files = {"empty": b"", "text.csv": b"123456789", "large.bin": bytes(i * 7 % 251 for i in range(400001))}
+    for p, data in files.items():
+        with open(os.path.join(base, p), "wb") as f:
+            f.write(data)
+        os.utime(os.path.join(base, p), (1600000000, 1700000000))
+    os.symlink("text.csv", base + "/link.csv")
+    digests = {"md5": lambda b: hashlib.md5(b).hexdigest(), "sha256": lambda b: hashlib.sha256(b).hexdigest(), "crc32": lambda b: "%08x" % zlib.crc32(b)}
+    ids = set()
+    for kind, digest in digests.items():
+        r, e, _ = x.run("sums", {"hash": kind, "follow_symlinks": "files"})
+        want = {(p, digest(data), kind, "local") for p, data in files.items()} | {("link.csv", digest(files["text.csv"]), kind, "local")}
+        t.same_set([(i["relative_path"], i["checksum"], i["checksum_algorithm"], i["checksum_origin"]) for i in e], want, "hash %s, inside the sandbox" % kind)
+        t.is_(r["warnings"], [], "and nothing to warn of")
+        ids.add(tuple(sorted(i["event_id"] for i in e)))
+    t.is_(len(ids), 1, "event_id does not depend on the checksum")
+    t.is_({int(os.stat(os.path.join(base, p)).st_atime) for p in files}, {1600000000}, "the times of access are as they were")
+    r, e, _ = x.run("sums", {"hash": "md5", "hash_max_size": 9}, filters={"types": ["file", "symlink"]})
+    t.same_set([(i["relative_path"], i["checksum"]) for i in e], {(p, digests["md5"](d) if len(d) < 10 else None) for p, d in files.items()} | {("link.csv", None)},
+               "hash_max_size: larger ones are without; links themselves have no content")
+    t.ok(r["event_type"] == "job.completed" and len(r["warnings"]) == 1 and r["warnings"][0].endswith(": 1 file without a checksum: larger than hash_max_size"), "and that is said", r["warnings"])
+
+
 def names(t, x):
     odd = [b"new\nline.csv", b"tab\t.csv", b"esc\x1b[31m.csv", b"quote\".csv", b"back\\slash.csv", b"latin-\xe9.csv", b"\xff\xfe\x80.csv", b"-rf.csv",
            b"per%20cent%.csv", b"hash#q?.csv", "gr\u00fc\u00df\u4e2d\U0001f4c4.csv".encode(), "e\u0301.csv".encode(), b"nul\x01\x7f.csv", b" lead and trail .csv",
@@ -259,7 +286,7 @@ def main(t):
     make(root)
     x = Local(t, w, root)
     x.daemon = d = Daemon(w, {"local.allowed_roots": [root]})
-    for part in (patterns, filters, depth, links, types, names, attributes, size):
+    for part in (patterns, filters, depth, links, types, checksums, names, attributes, size):
         t.part(part, x)
     left, right = conservation(d)
     t.ok(left == right and json.dumps(left), "accepted = ended + in flight")

@@ -120,6 +120,12 @@ run_listed(struct run *r, struct err *e)
 }
 
 void
+run_note(struct run *r, enum task_note n)
+{
+	r->done.notes[n]++;
+}
+
+void
 run_skipped(struct run *r)
 {
 	r->done.skipped++;

@@ -21,6 +21,7 @@
 #include "common/ipc.h"
 #include "common/record.h"
 #include "common/task.h"
+#include "worker/source/digest.h"
 
 /* channel.c: the frames to and from the master */
 
@@ -107,6 +108,8 @@ int run_task(struct channel *, struct emit *, struct conns *, const struct setup
 /* A source calls this for every entry it sees that is not a directory: counts it, looks for CANCEL now and then, keeps
  * the batches flowing. 0 or -1. */
 int run_listed(struct run *, struct err *);
+/* Counts a file of which the terminal record is to warn. */
+void run_note(struct run *, enum task_note);
 /* The entry is not for the job. */
 void run_skipped(struct run *);
 /* The entry is for the job: RUN_GO_ON, RUN_STOP (max_files reached: end the listing, it is right), RUN_FAILED. */
@@ -295,6 +298,9 @@ struct walk_how {
 	bool recursive;
 	bool one_file_system;
 	int64_t min_depth, max_depth;
+	enum digest_kind hash;
+	int64_t hash_max_size;          /* -1: no limit */
+	bool noatime;
 	/* Adds the attributes of source{}. filesystem: the type's name, NULL unknown; text: room for those that are formatted here. */
 	void (*attrs)(struct record *, const struct statx *, const char *root, const char *filesystem, char text[WALK_TEXT][48]);
 	/* Called before each file is reported; -1 fails the listing. May be NULL. */

@@ -152,6 +152,7 @@ done(struct task_done *d)
 	d->matched = 4;
 	d->skipped = 5;
 	d->unreadable = 2;
+	d->notes[NOTE_HASH_CHANGED] = 3;
 	d->truncated = true;
 	memcpy(d->peer, "192.0.2.1", 10);
 	d->spool_bytes = 77;
@@ -371,6 +372,8 @@ START_TEST(done_round)
 	ck_assert_uint_eq(d.matched, 4);
 	ck_assert_uint_eq(d.skipped, 5);
 	ck_assert_uint_eq(d.unreadable, 2);
+	ck_assert_uint_eq(d.notes[NOTE_HASH_CHANGED], 3);
+	ck_assert_uint_eq(d.notes[NOTE_HASH_TOO_LARGE], 0);
 	ck_assert(d.truncated);
 	ck_assert_str_eq(d.peer, "192.0.2.1");
 	ck_assert_uint_eq(d.spool_bytes, 77);
@@ -386,8 +389,9 @@ static void n_skipped(struct task_done *d) { d->skipped = 7; }
 static void n_wrap(struct task_done *d) { d->matched = 2; d->skipped = UINT64_MAX; }
 static void n_phase(struct task_done *d) { d->phase = PHASE__MAX; }
 static void n_named(struct task_done *d) { d->unreadable = 1; }
+static void n_note(struct task_done *d) { d->notes[NOTE__MAX - 1] = 11; }
 static void n_class(struct task_done *d) { d->cls = ERR__MAX; }
-static void (*const bad_dones[])(struct task_done *) = { n_matched, n_skipped, n_wrap, n_phase, n_named, n_class };
+static void (*const bad_dones[])(struct task_done *) = { n_matched, n_skipped, n_wrap, n_phase, n_named, n_note, n_class };
 
 START_TEST(done_bounds)
 {

@@ -439,6 +439,131 @@ START_TEST(types_and_depth)
 }
 END_TEST
 
+static void
+write_file(const char *name, const char *text)
+{
+	char *p = at(name);
+	int fd = open(p, O_WRONLY | O_TRUNC);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	close(fd);
+	free(p);
+}
+
+static const struct { int hash; const char *nothing, *check, *million; } hashes[] = {
+	{ DIGEST_MD5, "md5 local d41d8cd98f00b204e9800998ecf8427e", "md5 local 25f9e794323b453885f5181f1b624d0b",
+	    "md5 local 879f4bba57ed37c9ec5e5aedf9864698" },
+	{ DIGEST_SHA256, "sha256 local e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+	    "sha256 local 15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225",
+	    "sha256 local d29751f2649b32ff572b5e0a9f541ea660a50f94ff0beedfb0b692b924cc8025" },
+	{ DIGEST_CRC32, "crc32 local 00000000", "crc32 local cbf43926", "crc32 local 1279cb9e" },
+};
+
+/* The known answers of "" and "123456789"; larger than one read; through a link. */
+START_TEST(checksums)
+{
+	make_file("root/nothing", 0);
+	make_file("root/check", 0);
+	write_file("root/check", "123456789");
+	make_file("root/zeros", 1000000);
+	make_link("check", "root/link");
+	mini_set(&task, SF_LOCAL_HASH, hashes[_i].hash);
+	mini_set(&task, SF_COMMON_FOLLOW_SYMLINKS, 1);
+	list();
+	ck_assert_int_eq(got.done.cls, ERR_OK);
+	ck_assert_str_eq(must_find(&got, "nothing")->checksum, hashes[_i].nothing);
+	ck_assert_str_eq(must_find(&got, "check")->checksum, hashes[_i].check);
+	ck_assert_str_eq(must_find(&got, "link")->checksum, hashes[_i].check);
+	ck_assert_str_eq(must_find(&got, "zeros")->checksum, hashes[_i].million);
+	for (int i = 0; i < NOTE__MAX; i++)
+		ck_assert_uint_eq(got.done.notes[i], 0);
+	mini_set(&task, SF_LOCAL_HASH_MAX_SIZE, 9);
+	list();
+	ck_assert_str_eq(must_find(&got, "check")->checksum, hashes[_i].check);
+	ck_assert_ptr_null(must_find(&got, "zeros")->checksum);
+	ck_assert_uint_eq(got.done.notes[NOTE_HASH_TOO_LARGE], 1);
+	ck_assert_uint_eq(got.done.matched, 4);
+}
+END_TEST
+
+/* A file with more in it than its size says is one that grows under the reader; directories have no content. */
+START_TEST(checksum_of_what_changes)
+{
+	snprintf(task.root, sizeof(task.root), "/proc");
+	below("self");
+	mini_set(&task, SF_LOCAL_HASH, DIGEST_SHA256);
+	task.filter.types = FILE_BIT(FILE_PLAIN) | FILE_BIT(FILE_DIR);
+	strlist_release(&task.filter.patterns);
+	strlist_add(&task.filter.patterns, "{status,stat,fd}");
+	mini_set(&task, SF_COMMON_FOLLOW_SYMLINKS, 2);
+	list();
+	ck_assert_msg(got.done.cls == ERR_OK, "%s", got.done.text);
+	ck_assert_uint_eq(got.n, 3);
+	for (size_t i = 0; i < got.n; i++)
+		ck_assert_ptr_null(got.v[i].checksum);
+	ck_assert_uint_eq(got.done.notes[NOTE_HASH_CHANGED], 2);
+	ck_assert_uint_eq(got.done.notes[NOTE_HASH_UNREADABLE], 0);
+}
+END_TEST
+
+static void
+named_files(const char *passwd, const char *group)
+{
+	make_file("passwd", 0);
+	make_file("group", 0);
+	write_file("passwd", passwd);
+	write_file("group", group);
+}
+
+/* Names by number: the first line of a number counts, what is no line of passwd(5) does not. */
+START_TEST(owners)
+{
+	static const struct { uint32_t id; const char *user, *group; } rows[] = {
+		{ 0, "root", "wheel" }, { 7, "first", NULL }, { 4294967295U, "last", NULL }, { 8, NULL, "g" }, { 9, NULL, NULL }, { 10, NULL, NULL }, { 11, NULL, NULL },
+	};
+	char *passwd = at("passwd"), *group = at("group");
+
+	named_files("last:x:4294967295:1::/:/bin/sh\n# a comment\n\nfirst:x:7:7:::\nsecond:x:7:7:::\nroot:x:0:0:root:/root:/bin/sh\n"
+	    ":x:9:9:::\nmany:x:4294967296:1:::\nsigned:x:-1:1:::\nhex:x:0x9:1:::\n+nis::::::\n\xff:x:10:10:::\ncut:x:11:", "g:*:8:a,b\nwheel:x:0:\n");
+	local_names_init(passwd, group);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		ck_assert_pstr_eq(local_user(rows[i].id), rows[i].user);
+		ck_assert_pstr_eq(local_group(rows[i].id), rows[i].group);
+	}
+	local_names_release();
+	ck_assert_ptr_null(local_user(0));
+	unlink(passwd);
+	local_names_init(passwd, group);
+	ck_assert_ptr_null(local_user(0));
+	ck_assert_str_eq(local_group(8), "g");
+	local_names_release();
+	free(passwd);
+	free(group);
+}
+END_TEST
+
+/* Beyond the first MiB there are no names, and no line that the bound cut. */
+START_TEST(owners_are_bounded)
+{
+	struct buf b = BUF_INIT;
+	char *passwd = at("passwd"), *group = at("group");
+	uint32_t n = 1000;
+
+	while (b.len < (1 << 20) + 5000)
+		buf_printf(&b, "user%u:x:%u:1:::\n", n, n), n++;
+	named_files(buf_str(&b), "");
+	local_names_init(passwd, group);
+	ck_assert_str_eq(local_user(1000), "user1000");
+	ck_assert_str_eq(local_user(20000), "user20000");
+	ck_assert_ptr_null(local_user(n - 1));
+	local_names_release();
+	buf_release(&b);
+	free(passwd);
+	free(group);
+}
+END_TEST
+
 /* The marker may be anything with that name, also where it is hidden; the source's own path is no exception, one file is. */
 START_TEST(marked_directories)
 {
@@ -804,6 +929,28 @@ drop_rights(void)
 	ck_assert_int_eq(setresuid(65534, 65534, 65534), 0);
 }
 
+/* Listed, but not to be read: without a checksum. */
+START_TEST(unreadable_content)
+{
+	char *shut = at("root/shut.csv");
+
+	make_file("root/shut.csv", 5);
+	make_file("root/ok.csv", 0);
+	ck_assert_int_eq(chmod(shut, 0), 0);
+	mini_set(&task, SF_LOCAL_HASH, DIGEST_CRC32);
+	mini_set(&task, SF_LOCAL_NOATIME, 1);
+	drop_rights();
+	list();
+	ck_assert_int_eq(got.done.cls, ERR_OK);
+	ck_assert_ptr_null(must_find(&got, "shut.csv")->checksum);
+	/* not its owner's any more, so that O_NOATIME is refused */
+	ck_assert_str_eq(must_find(&got, "ok.csv")->checksum, "crc32 local 00000000");
+	ck_assert_uint_eq(got.done.notes[NOTE_HASH_UNREADABLE], 1);
+	ck_assert_uint_eq(got.done.unreadable, 0);
+	free(shut);
+}
+END_TEST
+
 START_TEST(unreadable_directories)
 {
 	char *shut = at("root/shut"), *blind = at("root/blind");
@@ -885,11 +1032,16 @@ main(void)
 	tcase_add_test(t, paths_longer_than_a_record);
 	tcase_add_test(t, five_thousand_entries);
 	tcase_add_test(t, unreadable_directories);
+	tcase_add_test(t, unreadable_content);
 	if (have_openat2()) {
 		tcase_add_test(t, links_to_files);
 		tcase_add_loop_test(t, types, 0, ARRAY_LEN(typed));
 		tcase_add_test(t, types_and_depth);
 		tcase_add_test(t, marked_directories);
+		tcase_add_loop_test(t, checksums, 0, ARRAY_LEN(hashes));
+		tcase_add_test(t, checksum_of_what_changes);
+		tcase_add_test(t, owners);
+		tcase_add_test(t, owners_are_bounded);
 		tcase_add_test(t, links_all);
 		tcase_add_loop_test(t, top_errors, 0, sizeof(tops) / sizeof(tops[0]));
 		tcase_add_test(t, rename_race_never_leads_out);

@@ -24,6 +24,7 @@ struct seen {
 	int64_t size, mtime_ns;
 	bool is_symlink;
 	enum file_kind kind;
+	char *checksum;                 /* "md5 local 0123..", or NULL */
 	char *attr[SA__MAX];            /* text of each attribute, or NULL */
 };
 
@@ -57,6 +58,8 @@ take_record(struct listing *l, const struct record *r)
 	s->mtime_ns = r->mtime_ns;
 	s->is_symlink = r->is_symlink;
 	s->kind = r->kind;
+	if (r->checksum)
+		s->checksum = xasprintf("%s %s %.*s", r->checksum_algorithm, r->checksum_origin, (int)r->checksum_n, r->checksum);
 	for (size_t i = 0; i < r->n_attrs; i++)
 		s->attr[r->attrs[i].id] = r->attrs[i].is_int ? xasprintf("%lld", (long long)r->attrs[i].i) :
 		    xmemdup0(r->attrs[i].s, r->attrs[i].n);
@@ -112,6 +115,7 @@ listing_release(struct listing *l)
 	for (size_t i = 0; i < l->n; i++) {
 		free(l->v[i].path);
 		free(l->v[i].target);
+		free(l->v[i].checksum);
 		for (int a = 0; a < SA__MAX; a++)
 			free(l->v[i].attr[a]);
 	}

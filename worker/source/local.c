@@ -84,6 +84,9 @@ local_open(struct run *r, struct err *e)
 		.one_file_system = run_int(r, SF_LOCAL_ONE_FILE_SYSTEM),
 		.min_depth = run_int(r, SF_COMMON_MIN_DEPTH),
 		.max_depth = run_int(r, SF_COMMON_MAX_DEPTH),
+		.hash = (enum digest_kind)run_int(r, SF_LOCAL_HASH),
+		.hash_max_size = r->task->source.v[SF_LOCAL_HASH_MAX_SIZE].set ? run_int(r, SF_LOCAL_HASH_MAX_SIZE) : -1,
+		.noatime = run_int(r, SF_LOCAL_NOATIME),
 		.attrs = attrs,
 	};
 	struct walk *w = walk_open(r, &how, e);

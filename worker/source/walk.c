@@ -26,6 +26,7 @@
 #define WALK_WINDOW 40          /* levels open at once, the source's path itself apart */
 #define WALK_CHUNK 4000         /* bytes of a path given to one openat2 */
 #define WALK_DIR_STATS (STATX_BASIC_STATS | STATX_MNT_ID)
+#define WALK_CONTENT 131072     /* bytes of a file read at once for its checksum */
 #define WALK_RETRIES 10         /* of openat2's EAGAIN: somebody renames under our feet */
 
 struct level {
@@ -53,6 +54,10 @@ struct walk {
 	struct buf companion;   /* a name looked for beside an entry */
 	char path[RECORD_PATH_MAX + 260];
 	size_t path_n;
+	const char *name;       /* the entry in hand: in the deepest level */
+	struct digest digest;
+	char *content;          /* WALK_CONTENT bytes once a file was read */
+	char hash[DIGEST_TEXT];
 	const char *fs_name;    /* of the file system fs_dev; NULL: unknown */
 	uint64_t fs_dev;
 	bool fs_known;
@@ -368,6 +373,8 @@ walk_close(struct walk *w)
 		pop(w);
 	if (w->root_fd >= 0)
 		close(w->root_fd);
+	digest_release(&w->digest);
+	free(w->content);
 	free(w->single_name);
 	buf_release(&w->companion);
 	free(w);
@@ -490,6 +497,110 @@ filesystem(struct walk *w, int fd, const struct statx *st)
 	return w->fs_name;
 }
 
+/* What the link leads to, beneath the root: first from its own directory, which is short, then from the root. */
+static int
+open_link(struct walk *w, struct level *l, const char *name, int flags)
+{
+	int fd = open_beneath(w, l->fd, name, flags, true);
+
+	if (fd < 0 && errno == EXDEV)
+		fd = open_from_root(w, w->path + w->root_n + 1, w->path_n - w->root_n - 1, flags);
+	return fd;
+}
+
+/* Checksums */
+
+/* For reading; nothing that it could have become meanwhile makes this wait. */
+static int
+open_content(struct walk *w, bool link)
+{
+	struct level *l = &w->levels[w->depth - 1];
+	int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | (w->how.noatime ? O_NOATIME : 0), fd;
+
+	for (;;) {
+		fd = link ? open_link(w, l, w->name, flags) : open_beneath(w, l->fd, w->name, flags | O_NOFOLLOW, false);
+		/* Only the owner may ask for that. */
+		if (fd >= 0 || errno != EPERM || !(flags & O_NOATIME))
+			return fd;
+		flags &= ~O_NOATIME;
+	}
+}
+
+/* Is it the file that was looked at, and as it was then? ctime cannot be set back. */
+static bool
+is_unchanged(int fd, const struct statx *was)
+{
+	struct statx st;
+
+	return statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st) == 0 && S_ISREG(st.stx_mode) && device(&st) == device(was) &&
+	    st.stx_ino == was->stx_ino && st.stx_size == was->stx_size && st.stx_mtime.tv_sec == was->stx_mtime.tv_sec &&
+	    st.stx_mtime.tv_nsec == was->stx_mtime.tv_nsec && st.stx_ctime.tv_sec == was->stx_ctime.tv_sec &&
+	    st.stx_ctime.tv_nsec == was->stx_ctime.tv_nsec;
+}
+
+/* Reads fd to its end into w->digest. 0; 1: no checksum, *note says why; -1. */
+static int
+read_content(struct walk *w, struct run *r, int fd, const struct statx *st, enum task_note *note, struct err *e)
+{
+	uint64_t total = 0;
+	ssize_t n;
+
+	*note = NOTE_HASH_CHANGED;
+	if (!is_unchanged(fd, st))
+		return 1;
+	if (!w->content)
+		w->content = xmalloc(WALK_CONTENT);
+	/* One that grows as fast as it is read has no end. */
+	while (total <= st->stx_size) {
+		n = read(fd, w->content, WALK_CONTENT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			*note = NOTE_HASH_UNREADABLE;
+		if (n <= 0)
+			break;
+		total += (uint64_t)n;
+		digest_add(&w->digest, w->content, (size_t)n);
+		if (run_look(r, e))
+			return -1;
+	}
+	return *note == NOTE_HASH_UNREADABLE || total != st->stx_size || !is_unchanged(fd, st);
+}
+
+/* A file that cannot be read is listed all the same: it is only without a checksum, and the result says so. */
+static int
+add_checksum(struct walk *w, struct run *r, struct record *rec, const struct statx *st, struct err *e)
+{
+	enum task_note note = NOTE_HASH_TOO_LARGE;
+	int fd = -1, rc = 1;
+
+	if (w->how.hash_max_size < 0 || st->stx_size <= (uint64_t)w->how.hash_max_size) {
+		if (digest_begin(&w->digest, w->how.hash, e))
+			return -1;
+		fd = open_content(w, rec->is_symlink);
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+			return err_errno(e, ERR_SYSTEM, "opening a file for its checksum");
+		/* Gone, or a link where none is followed. */
+		note = errno == ENOENT || errno == ELOOP ? NOTE_HASH_CHANGED : NOTE_HASH_UNREADABLE;
+	}
+	if (fd >= 0) {
+		rc = read_content(w, r, fd, st, &note, e);
+		close(fd);
+	}
+	if (rc < 0)
+		return -1;
+	if (rc) {
+		run_note(r, note);
+		return 0;
+	}
+	digest_end(&w->digest, w->hash);
+	rec->checksum = w->hash;
+	rec->checksum_n = strlen(w->hash);
+	snprintf(rec->checksum_algorithm, sizeof(rec->checksum_algorithm), "%s", digest_name(w->how.hash));
+	snprintf(rec->checksum_origin, sizeof(rec->checksum_origin), "local");
+	return 0;
+}
+
 /* A matching entry to the job. fd: on its file system, or -1. link: what the link holds that it is, or that led to it; NULL:
  * none. */
 static int
@@ -512,6 +623,8 @@ report(struct walk *w, struct run *r, enum file_kind kind, int fd, const struct 
 		run_skipped(r);
 		return 0;
 	}
+	if (kind == FILE_PLAIN && w->how.hash != DIGEST_NONE && add_checksum(w, r, &rec, st, e))
+		return -1;
 	w->how.attrs(&rec, st, w->root, filesystem(w, fd, st), w->text);
 	if (w->how.before && w->how.before(w->how.arg, r, e))
 		return -1;
@@ -665,17 +778,6 @@ directory(struct walk *w, struct run *r, struct level *l, const char *name, stru
 	return enter(w, r, fd, false, e);
 }
 
-/* What the link leads to, beneath the root: first from its own directory, which is short, then from the root. */
-static int
-open_link(struct walk *w, struct level *l, const char *name, int flags)
-{
-	int fd = open_beneath(w, l->fd, name, flags, true);
-
-	if (fd < 0 && errno == EXDEV)
-		fd = open_from_root(w, w->path + w->root_n + 1, w->path_n - w->root_n - 1, flags);
-	return fd;
-}
-
 static int
 link_to_directory(struct walk *w, struct run *r, struct level *l, const char *name, struct err *e)
 {
@@ -775,6 +877,7 @@ enum { TYPE_UNKNOWN = 0, TYPE_DIR = 4, TYPE_REG = 8, TYPE_LNK = 10 };
 static int
 entry(struct walk *w, struct run *r, struct level *l, const char *name, int type, struct err *e)
 {
+	w->name = name;
 	if (!name_path(w, l, name)) {
 		if (run_listed(r, e))
 			return -1;
