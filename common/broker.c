@@ -179,6 +179,75 @@ broker_grant_decode(struct broker_grant *g, const void *p, size_t n, struct err 
 	return -1;
 }
 
+/* ---- what was done --------------------------------------------------------------------------------------------------- */
+
+static const struct { const char *name; bool work; } outcomes[BROKER_OUTCOME__MAX] = {
+#define OUTCOME(id, name, work) [BROKER_##id] = { name, work },
+#include "common/broker_outcomes.def"
+#undef OUTCOME
+};
+
+const char *
+broker_outcome_name(enum broker_outcome o)
+{
+	return outcomes[o].name;
+}
+
+bool
+broker_outcome_work(enum broker_outcome o)
+{
+	return outcomes[o].work;
+}
+
+void
+broker_tally_encode(const struct broker_tally *t, struct buf *b)
+{
+	for (size_t i = 0; i < ARRAY_LEN(t->op); i++) {
+		const struct broker_count *c = &t->op[i];
+
+		buf_u32(b, c->in_flight);
+		for (size_t k = 0; k < ARRAY_LEN(c->outcome); k++)
+			buf_u32(b, c->outcome[k]);
+		for (size_t k = 0; k < ARRAY_LEN(c->took); k++)
+			buf_u32(b, c->took[k]);
+		buf_u64(b, c->us);
+	}
+}
+
+/* As many times as there was work. */
+static bool
+adds_up(const struct broker_count *c)
+{
+	uint64_t work = 0, took = 0;
+
+	for (size_t k = 0; k < ARRAY_LEN(c->outcome); k++)
+		work += outcomes[k].work ? c->outcome[k] : 0;
+	for (size_t k = 0; k < ARRAY_LEN(c->took); k++)
+		took += c->took[k];
+	return work == took;
+}
+
+int
+broker_tally_decode(struct broker_tally *t, const void *p, size_t n, struct err *e)
+{
+	struct cursor c;
+
+	cursor_init(&c, p, n);
+	for (size_t i = 0; i < ARRAY_LEN(t->op); i++) {
+		struct broker_count *o = &t->op[i];
+
+		o->in_flight = cursor_u32(&c);
+		for (size_t k = 0; k < ARRAY_LEN(o->outcome); k++)
+			o->outcome[k] = cursor_u32(&c);
+		for (size_t k = 0; k < ARRAY_LEN(o->took); k++)
+			o->took[k] = cursor_u32(&c);
+		o->us = cursor_u64(&c);
+		if (!adds_up(o))
+			cursor_fail(&c);
+	}
+	return finish(&c, "TALLY", e);
+}
+
 void
 broker_addr_from(struct broker_addr *a, const struct sockaddr *sa)
 {

@@ -70,6 +70,30 @@ void broker_grant_release(struct broker_grant *);
 void broker_grant_encode(const struct broker_grant *, struct buf *);
 int broker_grant_decode(struct broker_grant *, const void *p, size_t n, struct err *);
 
+enum broker_outcome {
+#define OUTCOME(id, name, work) BROKER_##id,
+#include "common/broker_outcomes.def"
+#undef OUTCOME
+	BROKER_OUTCOME__MAX
+};
+const char *broker_outcome_name(enum broker_outcome);
+bool broker_outcome_work(enum broker_outcome);  /* its time counts */
+
+/* Upper bounds of the times of names and connections, in seconds. */
+#define BROKER_BOUNDS 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 30
+#define BROKER_N_BOUNDS 8
+
+struct broker_tally {                   /* TALLY: what the connector has done since its last one */
+	struct broker_count {           /* of resolving, of connecting */
+		uint32_t in_flight;     /* now; names that were given up are looked up all the same */
+		uint32_t outcome[BROKER_OUTCOME__MAX];
+		uint32_t took[BROKER_N_BOUNDS + 1]; /* of those that did work, by time; the last: longer */
+		uint64_t us;            /* that they took */
+	} op[2];
+};
+void broker_tally_encode(const struct broker_tally *, struct buf *);
+int broker_tally_decode(struct broker_tally *, const void *p, size_t n, struct err *);
+
 /* An address of IPv4 or IPv6, and back with a port. */
 void broker_addr_from(struct broker_addr *, const struct sockaddr *);
 socklen_t broker_addr_to(const struct broker_addr *, uint16_t port, struct sockaddr_storage *);

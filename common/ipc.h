@@ -24,7 +24,7 @@
 /* One for the slot, in pool.c and in messages.def; see master.h for the meaning. */
 enum worker_state { WORKER_STARTING, WORKER_IDLE, WORKER_BUSY, WORKER_DRAINING, WORKER_DYING, WORKER_BACKOFF, WORKER__MAX };
 
-enum ipc_sender { IPC_MASTER = 1, IPC_WORKER = 2, IPC_HTTP = 4 };
+enum ipc_sender { IPC_MASTER = 1, IPC_WORKER = 2, IPC_HTTP = 4, IPC_CONNECTOR = 8 };
 
 enum msg_type {
 #define S(s)

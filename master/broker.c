@@ -43,7 +43,9 @@ struct broker {
 	struct child proc;
 	struct timer timer;             /* READY deadline, back-off, kill */
 	unsigned failures;              /* deaths in a row */
-	int64_t ready_ms;
+	int64_t ready_ms, since_ms;     /* loop time: of READY; of the state */
+	uint64_t restarts;
+	char sandbox[256], last_death[128];
 	bool stopping;
 	struct buf frame;
 	uint8_t in[IPC_FRAME_MAX + 1];
@@ -52,12 +54,19 @@ struct broker {
 static void start_child(struct broker *);
 
 static void
+enter(struct broker *b, enum worker_state s)
+{
+	b->state = s;
+	b->since_ms = loop_now(b->m->loop);
+}
+
+static void
 kill_child(struct broker *b, const char *why)
 {
 	if (!b->proc.pid || b->state == WORKER_DYING)
 		return;
 	LOG(LOG_ERROR, "connector_killed", LI("pid", b->proc.pid), LS("reason", why));
-	b->state = WORKER_DYING;
+	enter(b, WORKER_DYING);
 	child_signal(&b->proc, SIGKILL);
 }
 
@@ -103,16 +112,28 @@ on_ready(struct broker *b, const struct frame *f, struct err *e)
 	if (ready_decode(&r, f->payload, f->n, e) < 0)
 		return -1;
 	timer_cancel(b->m->loop, &b->timer);
-	b->state = WORKER_IDLE;
-	b->ready_ms = loop_now(b->m->loop);
+	enter(b, WORKER_IDLE);
+	b->ready_ms = b->since_ms;
+	snprintf(b->sandbox, sizeof(b->sandbox), "%s", r.sandbox);
 	LOG(LOG_INFO, "connector_ready", LI("pid", b->proc.pid), LS("sandbox", r.sandbox));
+	return 0;
+}
+
+static int
+on_tally(const struct frame *f, struct err *e)
+{
+	struct broker_tally t;
+
+	if (broker_tally_decode(&t, f->payload, f->n, e) < 0)
+		return -1;
+	broker_tally(&t);
 	return 0;
 }
 
 static int
 handle_frame(struct broker *b, const struct frame *f, struct err *e)
 {
-	if (ipc_check(f, IPC_WORKER, b->state, e) < 0)
+	if (ipc_check(f, f->type == MSG_TALLY ? IPC_CONNECTOR : IPC_WORKER, b->state, e) < 0)
 		return -1;
 	if (f->generation != b->generation)
 		return err_set(e, ERR_WORKER_PROTOCOL, "%s of generation %u, this child is %u", ipc_name(f->type), f->generation, b->generation);
@@ -120,6 +141,8 @@ handle_frame(struct broker *b, const struct frame *f, struct err *e)
 		return on_hello(b, f, e);
 	if (f->type == MSG_READY)
 		return on_ready(b, f, e);
+	if (f->type == MSG_TALLY)
+		return on_tally(f, e);
 	return err_set(e, ERR_WORKER_PROTOCOL, "%s is not for the connector to send", ipc_name(f->type));
 }
 
@@ -146,6 +169,17 @@ on_socket(void *arg, int fd, uint32_t events)
 		if (r == -2 || handle_frame(b, &f, &e) < 0)
 			kill_child(b, e.text);
 	}
+}
+
+/* Its last TALLY, if it had the time. */
+static void
+drain(struct broker *b)
+{
+	struct err e = ERR_INIT;
+	struct frame f;
+
+	while (b->state == WORKER_IDLE && ipc_recv(b->proc.fd, MSG_DONTWAIT, b->in, &f, &e) == 1 && !handle_frame(b, &f, &e))
+		;
 }
 
 static void
@@ -176,7 +210,7 @@ backoff(struct broker *b)
 	for (unsigned i = 0; i < b->failures && ms < BACKOFF_MAX_MS; i++)
 		ms *= 2;
 	b->failures++;
-	b->state = WORKER_BACKOFF;
+	enter(b, WORKER_BACKOFF);
 	if (!b->stopping)
 		timer_set(b->m->loop, &b->timer, ms < BACKOFF_MAX_MS ? ms : BACKOFF_MAX_MS);
 }
@@ -190,6 +224,33 @@ refused_call(const struct broker *b, int status)
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
 		refused_read(b->proc.refused_fd, &r);
 	return r.nr >= 0 ? refused_name(r.nr) : NULL;
+}
+
+/* For people and metrics; of one that was told to stop nothing is said. */
+static void
+count_death(struct broker *b, int status, const char *call)
+{
+	enum death_cause cause = b->state == WORKER_DYING ? DEATH_KILLED : death_cause_of(status);
+
+	if (b->stopping)
+		return;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EX_TEMPFAIL && b->ready_ms)
+		cause = DEATH_RECYCLED;
+	b->restarts++;
+	metric_add(METRIC_CONNECTOR_RESTARTS, 1, death_cause_name(cause), NULL);
+	snprintf(b->last_death, sizeof(b->last_death), "%s: process %lld, %s %d%s%s", death_cause_name(cause), (long long)b->proc.pid,
+	    WIFSIGNALED(status) ? "signal" : "exit code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
+	    call ? ", call " : "", call ? call : "");
+}
+
+/* What was under way went with it. */
+static void
+forget_work(struct broker *b)
+{
+	static const struct broker_tally none;
+
+	broker_tally(&none);
+	b->sandbox[0] = '\0';
 }
 
 static void
@@ -207,6 +268,9 @@ on_exit_of(void *arg, int fd, uint32_t events)
 	name = refused_call(b, status);
 	LOG(b->stopping ? LOG_INFO : LOG_WARN, "connector_died", LI("pid", b->proc.pid), LI("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0),
 	    LI("exit_code", WIFEXITED(status) ? WEXITSTATUS(status) : -1), LS("refused_call", name));
+	drain(b);
+	count_death(b, status, name);
+	forget_work(b);
 	free(name);
 	forget_process(b);
 	/* Whoever spoke to it speaks to nobody now, and serves no further task. */
@@ -261,7 +325,7 @@ start_child(struct broker *b)
 		backoff(b);
 		return;
 	}
-	b->state = WORKER_STARTING;
+	enter(b, WORKER_STARTING);
 	timer_set(b->m->loop, &b->timer, b->m->cfg->timeout_start);
 }
 
@@ -271,6 +335,13 @@ bool
 broker_ready(const struct broker *b)
 {
 	return b->state == WORKER_IDLE;
+}
+
+void
+broker_view(const struct broker *b, struct broker_view *v)
+{
+	*v = (struct broker_view){ .state = broker_state_name(b->state), .pid = b->proc.pid, .since_ms = b->since_ms, .restarts = b->restarts,
+		.sandbox = b->sandbox, .last_death = b->last_death };
 }
 
 bool
@@ -447,8 +518,9 @@ broker_new(struct master *m)
 	struct broker *b = xcalloc(1, sizeof(*b));
 
 	b->m = m;
+	broker_init_metrics();
 	child_init(&b->proc);
-	b->state = WORKER_BACKOFF;
+	enter(b, WORKER_BACKOFF);
 	timer_init(&b->timer, on_timer, b);
 	return b;
 }

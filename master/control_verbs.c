@@ -108,6 +108,7 @@ control_workers(const struct control_request *rq, struct buf *out)
 	for (size_t i = 0; i < pool_size(m->pool); i++)
 		put_worker(&j, m, pool_slot(m->pool, i));
 	jsonw_end_array(&j);
+	broker_json(&j, m);
 	jsonw_end_object(&j);
 	return 0;
 }

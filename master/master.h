@@ -723,6 +723,28 @@ struct keys_ask;
 int broker_grant_keys(struct broker *, uint32_t slot, const struct keys_ask *, struct err *);
 /* Nothing any more. */
 void broker_revoke(struct broker *, uint32_t slot);
+struct broker_view {
+	const char *state;              /* starting, ready, dying, backoff */
+	pid_t pid;                      /* 0: none */
+	int64_t since_ms;               /* loop time of the state's beginning */
+	uint64_t restarts;              /* it ended without being told to */
+	const char *sandbox;            /* what holds, in words; "" while it is not ready */
+	const char *last_death;         /* "" none yet */
+};
+void broker_view(const struct broker *, struct broker_view *);
+
+/* ---- broker_show.c ------------------------------------------------------------------------------------------------------ */
+
+struct broker_tally;
+void broker_init_metrics(void); /* their series: none where workers connect themselves */
+void broker_tally(const struct broker_tally *);
+void broker_refresh_metrics(const struct master *);
+const char *broker_state_name(enum worker_state);
+/* The member "connector": null where workers connect themselves. */
+void broker_json(struct jsonw *, const struct master *);
+/* Asks since the start, of names and connections together but for those that came to something. */
+struct broker_work { int64_t names, connections, in_flight, refused, failed; };
+void broker_work(struct broker_work *);
 
 /* ---- status.c, httpd.c: pages and the child that serves them --------------------------------------------------------- */
 

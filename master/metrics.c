@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/broker.h"
 #include "common/escape.h"
 #include "common/xalloc.h"
 #include "master/master.h"
@@ -42,6 +43,8 @@ static const struct bounds start_bounds = {
 	12, { 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 10 }
 };
 
+static const struct bounds connector_bounds = { BROKER_N_BOUNDS, { BROKER_BOUNDS } };
+
 struct series {
 	char *l1, *l2;                  /* owned; NULL where the metric has fewer labels */
 	double v;                       /* the value; the sum of a histogram */
@@ -59,7 +62,7 @@ static struct family families[METRIC__MAX];
 static const struct bounds *
 bounds_of(enum metric m)
 {
-	return m == METRIC_WORKER_START ? &start_bounds : &job_bounds;
+	return m == METRIC_WORKER_START ? &start_bounds : m == METRIC_CONNECTOR_SECONDS ? &connector_bounds : &job_bounds;
 }
 
 static size_t
@@ -152,6 +155,22 @@ metric_observe(enum metric m, double v, const char *l1)
 		s->in[i]++;
 	s->count++;
 	s->v += v;
+}
+
+void
+metric_merge(enum metric m, const char *l1, const uint32_t *in, double sum)
+{
+	const struct bounds *b = bounds_of(m);
+	struct series *s = series_of(m, l1, NULL);
+
+	if (rows[m].kind != HISTOGRAM)
+		BUG("observations of what is no histogram");
+	for (size_t i = 0; in && i <= b->n; i++) {
+		if (i < b->n)
+			s->in[i] += in[i];
+		s->count += in[i];
+	}
+	s->v += sum;
 }
 
 void

@@ -26,6 +26,8 @@ void metrics_free(void);
 void metric_add(enum metric, double n, const char *l1, const char *l2);
 void metric_set(enum metric, double v, const char *l1, const char *l2);
 void metric_observe(enum metric, double v, const char *l1);
+/* Observations counted elsewhere: so many within each bound, the last beyond them all; NULL: none. sum: of their values. */
+void metric_merge(enum metric, const char *l1, const uint32_t *in, double sum);
 /* Drops all series of a gauge (partitions that went away). */
 void metric_reset(enum metric);
 double metric_get(enum metric, const char *l1, const char *l2);

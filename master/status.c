@@ -146,6 +146,7 @@ status_refresh_metrics(struct master *m)
 	refresh_pool(m);
 	refresh_lag(m);
 	refresh_topics(m);
+	broker_refresh_metrics(m);
 	deferred_refresh_metrics(m->deferred);
 	metric_set(METRIC_ACTIVE_JOBS, (double)jobs_count(m->jobs), NULL, NULL);
 	metric_set(METRIC_OLDEST_JOB, status_oldest_seconds(m), NULL, NULL);
@@ -416,6 +417,7 @@ status_json(struct master *m, struct buf *b)
 	for (size_t i = 0; i < pool_size(m->pool); i++)
 		json_worker(&j, m, pool_slot(m->pool, i));
 	jsonw_end_array(&j);
+	broker_json(&j, m);
 	jsonw_int(&j, "tenants_more", (int64_t)tenants_json(&j, m, STATUS_TENANTS));
 	json_deaths(&j, m);
 	jsonw_end_object(&j);

@@ -238,6 +238,29 @@ sandbox(struct buf *b, const struct master *m)
 	buf_printf(b, ", user %u.%s%s</p>\n", m->sandbox.uid ? m->sandbox.uid : geteuid(), lacks ? " Not held: " : "", lacks ? lacks : "");
 }
 
+/* One line, where there is one. */
+static void
+connector(struct buf *b, const struct master *m)
+{
+	struct broker_view v;
+	struct broker_work w;
+	char age[UNITS_TEXT];
+
+	if (!m->broker)
+		return;
+	broker_view(m->broker, &v);
+	broker_work(&w);
+	age_text(loop_now(m->loop) - v.since_ms, age);
+	buf_printf(b, "<p>Connector: <span class=\"%s\">%s</span> for %s, process %lld: %lld names, %lld connections, %lld in flight, %lld refused, "
+	    "%lld failed, %llu restarts", broker_ready(m->broker) ? "good" : "bad", v.state, age, (long long)v.pid, (long long)w.names,
+	    (long long)w.connections, (long long)w.in_flight, (long long)w.refused, (long long)w.failed, (unsigned long long)v.restarts);
+	if (*v.last_death) {
+		buf_puts(b, ", the last: ");
+		text(b, v.last_death);
+	}
+	buf_puts(b, "</p>\n");
+}
+
 static void
 workers(struct buf *b, const struct master *m)
 {
@@ -251,6 +274,7 @@ workers(struct buf *b, const struct master *m)
 	if (n > WORKERS_SHOWN)
 		buf_printf(b, "<p class=\"dim\">and %zu more workers</p>\n", n - WORKERS_SHOWN);
 	sandbox(b, m);
+	connector(b, m);
 }
 
 static void

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """egress.mode: broker: each network source lists a real server through the connector; a worker that was taken over gets no
 socket and no connection but its task's; the connector dies, hangs and comes back, and no job is lost."""
+import json
 import os
 import re
 import signal
@@ -118,6 +119,8 @@ def taken_over(t, w):
     t.is_(set(got) - set(TRIES), set(), "nothing else was tried")
     t.is_(other.came, 0, "the other server was not connected to")
     wait_for("its own", lambda: own.came)
+    t.ok(d.wait_metric("poller_connector_asks_total", 1, outcome="refused_no_task") == 1 and d.metric("poller_connector_asks_total", outcome="refused_place") >= 10,
+         "its asks are counted, by the rule that refused them", asks(d, "resolve"), asks(d, "connect"))
     for what in ("descriptor", "garbage", "oversize"):
         since = d.mark()
         w.run(dict(source, user_agent="%d %s" % (other.port, what)))
@@ -156,6 +159,69 @@ class Pages:
                     return
                 if line == b"\r\n":
                     c.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(PAGE) + PAGE)
+
+
+def status(d):
+    return json.loads(d.http("/status.json")[1])
+
+
+def asks(d, op):
+    """{outcome: number} of those that are not 0"""
+    return {dict(ls)["outcome"]: v for (n, ls), v in d.metrics().items() if n == "poller_connector_asks_total" and v and dict(ls)["op"] == op}
+
+
+def shown(t, b):
+    """What the connector does is counted, and seen where an operator looks."""
+    w = World(b)
+    d = Daemon(w, dict(CONF, **{"workers.count": 1}))
+    pages = Pages()
+    source = {"source_type": "http", "url": "http://localhost:%d/" % pages.port, "retries": 0, "keepalive": False}
+    for _ in range(5):
+        w.run(source)
+    w.run(dict(source, url="http://no-such-name.invalid:8080/"))
+    gone = socket.create_server(("127.0.0.1", 0))
+    port = gone.getsockname()[1]
+    gone.close()
+    w.run(dict(source, url="http://127.0.0.1:%d/" % port))
+    w.run(dict(source, url="http://169.254.169.254:8080/"))
+    hole = socket.create_server(("127.0.0.1", 0), backlog=0)
+    full = [socket.socket() for _ in range(4)]
+    for s in full:
+        s.setblocking(False)
+        s.connect_ex(hole.getsockname())
+    slow = dict(source, url="http://127.0.0.1:%d/" % hole.getsockname()[1], connect_timeout="60s")
+    w.push(job("slow", slow))
+    t.is_(d.wait_metric("poller_connector_in_flight", 1, op="connect"), 1, "a connection that is being made is in flight")
+    t.is_(asks(d, "connect"), {"ok": 5, "failed": 1}, "connections made and failed")
+    got = asks(d, "resolve")
+    t.ok(got.pop("not_found", 0) + got.pop("failed", 0) == 1, "a name that is none", got)
+    t.is_(got, {"ok": 7, "refused_address": 1}, "names: given, and refused by rule")
+    m = d.metrics()
+    t.is_([d.metric("poller_connector_seconds_count", m, op=x) for x in ("resolve", "connect")], [8, 6], "what did work is timed")
+    t.is_({dict(ls)["state"]: v for (n, ls), v in m.items() if n == "poller_connector"}, {"starting": 0, "ready": 1, "dying": 0, "backoff": 0}, "it is ready")
+    s = status(d)["connector"]
+    t.is_((s["state"], s["pid"], s["restarts"], s["last_death"], s["connect"]["in_flight"], s["connect"]["ok"], s["resolve"]["refused_address"]),
+          ("ready", d.logged("connector_ready")[-1]["pid"], 0, None, 1, 5, 1), "/status.json has it")
+    t.ok("seccomp" in s["sandbox"], "and its sandbox", s)
+    t.ok(re.search(r"<p>Connector: <span class=\"good\">ready</span> for .*: 7 names, 5 connections, 1 in flight, 1 refused, 2 failed, 0 restarts</p>", d.http("/status")[1]), "so has /status", d.http("/status")[1])
+    code, out, err = d.ctl("workers", json_out=False)
+    t.ok(code == 0 and re.search(r"^connector: ready for \d+ s, pid %d, 0 restarts; names: 7, 0 in flight, 1 refused, 1 failed; connections: 5, 1 in flight, 0 refused, 1 failed$" % s["pid"], out, re.M), "iis-pollerctl workers", out, err)
+    d.ctl("job", "cancel", "slow")
+    t.is_(d.wait_metric("poller_connector_asks_total", 1, op="connect", outcome="given_up"), 1, "a cancelled job's connection is given up")
+    w.push(job("slow-2", slow))
+    d.wait_metric("poller_connector_in_flight", 1, op="connect")
+    os.kill(s["pid"], signal.SIGKILL)
+    t.is_(d.wait_metric("poller_connector_restarts_total", 1, cause="killed"), 1, "its death is counted")
+    d.ctl("job", "cancel", "slow-2")
+    t.is_(d.wait_metric("poller_connector_in_flight", 0, op="connect"), 0, "what was in flight is no more")
+    w.run(source)
+    t.is_(d.wait_metric("poller_connector_asks_total", 6, op="connect", outcome="ok"), 6, "the counts go on with the next one")
+    s = status(d)["connector"]
+    t.ok(s["restarts"] == 1 and s["last_death"].startswith("killed: process ") and "signal 9" in s["last_death"], "its last death is told", s)
+    t.is_(d.stop(), 0, "exit 0")
+    d = Daemon(World(b), {"egress.mode": "direct"})
+    t.is_((status(d)["connector"], d.metric("poller_connector")), (None, 0), "where workers connect themselves there is none")
+    t.is_(d.stop(), 0, "exit 0")
 
 
 def deaths(t, w, d):
@@ -209,6 +275,7 @@ def main(t):
     t.part(sources, w, d)
     t.part(deaths, w, d)
     t.is_(d.stop(), 0, "a graceful stop: exit 0")
+    t.part(shown, b)
     t.part(taken_over, World(b))
 
 

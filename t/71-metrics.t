@@ -25,6 +25,7 @@ STILL = {
     "poller_sandbox_info": "always 1",
     "process_start_time_seconds": "a master starts once",
     "poller_credentials_fetches_total": "there is no STS here; t/28-credentials.t counts",
+    **{"poller_connector" + x: "workers connect themselves here; t/27-broker.t counts" for x in ("", "_restarts_total", "_asks_total", "_seconds", "_in_flight")},
 }
 
 # Jobs that wait a little, by the topic which has their first record.

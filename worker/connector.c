@@ -44,6 +44,7 @@ end(int code, const char *text)
 {
 	if (text)
 		dprintf(STDERR_FILENO, "iis-poller-worker: connector: %s\n", text);
+	tally_send();
 	hub.code = code;
 	loop_stop(hub.loop);
 }
@@ -51,10 +52,29 @@ end(int code, const char *text)
 /* ---- workers ---------------------------------------------------------------------------------------------------------- */
 
 static void
+end_attempt(struct peer *p)
+{
+	if (!p->attempt)
+		return;
+	attempt_free(p->attempt);
+	p->attempt = NULL;
+	tally_flight(BROKER_CONNECT, -1);
+}
+
+static void
+end_ask(struct peer *p, enum broker_outcome o)
+{
+	if (p->busy)
+		tally_ended(p->ask.op, o, tally_now_us() - p->since_us);
+	p->busy = false;
+}
+
+static void
 peer_free(struct peer *p)
 {
 	hub.peers[p->slot] = NULL;
-	attempt_free(p->attempt);
+	end_attempt(p);
+	end_ask(p, BROKER_GIVEN_UP);
 	loop_unwatch(hub.loop, &p->w);
 	close(p->fd);
 	peer_ungrant(p);
@@ -62,9 +82,9 @@ peer_free(struct peer *p)
 }
 
 static void
-answer(struct peer *p, const struct broker_answer *a, int fd)
+answer(struct peer *p, enum broker_outcome o, const struct broker_answer *a, int fd)
 {
-	p->busy = false;
+	end_ask(p, o);
 	broker_answer_encode(a, &hub.out);
 	/* One ask, one answer: there is room, or nobody reads. */
 	if (broker_send(p->fd, &hub.out, fd) != 1)
@@ -72,12 +92,12 @@ answer(struct peer *p, const struct broker_answer *a, int fd)
 }
 
 static void
-refuse(struct peer *p, const struct err *e, int error)
+refuse(struct peer *p, enum broker_outcome o, const struct err *e, int error)
 {
 	struct broker_answer a = { .seq = p->ask.seq, .cls = e->cls, .error = (uint32_t)error };
 
 	snprintf(a.text, sizeof(a.text), "%s", e->text);
-	answer(p, &a, -1);
+	answer(p, o, &a, -1);
 }
 
 static void
@@ -85,14 +105,13 @@ on_attempt(struct peer *p, int fd, size_t which, const struct err *e, int error)
 {
 	struct broker_answer a = { .seq = p->ask.seq, .cls = ERR_OK, .n = 1 };
 
-	attempt_free(p->attempt);
-	p->attempt = NULL;
+	end_attempt(p);
 	if (fd < 0) {
-		refuse(p, e, error);
+		refuse(p, e->cls == ERR_TIMEOUT ? BROKER_TIMEOUT : BROKER_FAILED, e, error);
 		return;
 	}
 	a.addr[0] = p->ask.addr[which];
-	answer(p, &a, fd);
+	answer(p, BROKER_OK, &a, fd);
 	close(fd);
 }
 
@@ -101,29 +120,35 @@ start_connect(struct peer *p)
 {
 	struct err e = ERR_INIT;
 
-	for (size_t i = 0; i < p->ask.n; i++)
-		if (peer_may_connect(p, &p->ask, &p->ask.addr[i], &e)) {
-			refuse(p, &e, 0);
+	for (size_t i = 0; i < p->ask.n; i++) {
+		enum broker_outcome o = peer_may_connect(p, &p->ask, &p->ask.addr[i], &e);
+
+		if (o != BROKER_OK) {
+			refuse(p, o, &e, 0);
 			return;
 		}
+	}
 	p->attempt = attempt_new(p, on_attempt);
+	tally_flight(BROKER_CONNECT, 1);
 }
 
 static void
 start_resolve(struct peer *p)
 {
 	struct err e = ERR_INIT;
+	enum broker_outcome o;
 
 	/* resolv.conf or hosts is another file by now, which it has no leave to read: a fresh one has. */
 	if (sandbox_stale()) {
 		end(EX_TEMPFAIL, "a file that it may read was replaced; a fresh one takes over");
-	} else if (peer_may_resolve(p, &p->ask, &e)) {
-		refuse(p, &e, 0);
+	} else if ((o = peer_may_resolve(p, &p->ask, &e)) != BROKER_OK) {
+		refuse(p, o, &e, 0);
 	} else if (p->resolving >= RESOLVING_MAX) {
 		err_set(&e, ERR_TRANSIENT, "resolving %.200s: names that earlier tasks asked for are still being looked up", p->ask.host);
-		refuse(p, &e, 0);
+		refuse(p, BROKER_BUSY, &e, 0);
 	} else {
 		p->resolving++;
+		tally_flight(BROKER_RESOLVE, 1);
 		resolver_ask(p, &p->ask);
 	}
 }
@@ -142,14 +167,14 @@ take_addresses(struct peer *p, const struct resolved *r)
 			first = e;
 	}
 	if (a.n) {
-		answer(p, &a, -1);
-		return;
-	}
-	if (*first.text)
+		answer(p, BROKER_OK, &a, -1);
+	} else if (*first.text) {
 		err_set(&e, ERR_POLICY, "%.200s may not be connected to: %s", r->host, first.text);
-	else
+		refuse(p, BROKER_ADDRESS, &e, 0);
+	} else {
 		err_set(&e, ERR_NOT_FOUND, "resolving %.200s: no address came back", r->host);
-	refuse(p, &e, 0);
+		refuse(p, BROKER_NOT_FOUND, &e, 0);
+	}
 }
 
 static void
@@ -158,12 +183,13 @@ on_resolved(struct resolved *r)
 	struct peer *p = hub.peers[r->slot];
 	struct err e = ERR_INIT;
 
+	tally_flight(BROKER_RESOLVE, -1);
 	if (p && p->id == r->peer) {
 		p->resolving--;
 		if (p->busy && p->turn == r->turn) {
 			if (r->rc) {
 				resolver_error(r, &e);
-				refuse(p, &e, r->error);
+				refuse(p, e.cls == ERR_NOT_FOUND ? BROKER_NOT_FOUND : BROKER_FAILED, &e, r->error);
 			} else {
 				take_addresses(p, r);
 			}
@@ -176,9 +202,8 @@ on_resolved(struct resolved *r)
 static void
 give_up(struct peer *p)
 {
-	attempt_free(p->attempt);
-	p->attempt = NULL;
-	p->busy = false;
+	end_attempt(p);
+	end_ask(p, BROKER_GIVEN_UP);
 	p->turn++;
 }
 
@@ -188,6 +213,7 @@ take_ask(struct peer *p, const struct broker_ask *q)
 {
 	give_up(p);
 	p->ask = *q;
+	p->since_us = tally_now_us();
 	p->busy = true;
 	if (q->op == BROKER_CONNECT)
 		start_connect(p);
@@ -400,6 +426,7 @@ connector_main(uint32_t generation, unsigned slots, int parent_pid)
 		code = e.cls == ERR_CONFIG ? EX_CONFIG : EX_OSERR;
 		goto out;
 	}
+	tally_start(hub.loop, generation);
 	w = loop_watch(hub.loop, IPC_FD, EPOLLIN, on_master, NULL);
 	if (!w)
 		goto out;

@@ -25,15 +25,17 @@ struct peer {                           /* a slot's worker */
 	bool busy;                      /* an ask is under way */
 	uint64_t turn;                  /* of the ask: one more with each ask and each grant, so that no answer is taken for another's */
 	struct broker_ask ask;
+	int64_t since_us;               /* when it came */
 	struct attempt *attempt;        /* CONNECT */
 	unsigned resolving;             /* names being resolved for it, given up ones too */
 };
 
-/* connector_policy.c: may it? 0, or -1 (POLICY) with why */
+/* connector_policy.c: 0, or -1 (POLICY) with why */
 int peer_grant(struct peer *, const struct broker_grant *, struct err *);
 void peer_ungrant(struct peer *);
-int peer_may_resolve(const struct peer *, const struct broker_ask *, struct err *);
-int peer_may_connect(const struct peer *, const struct broker_ask *, const struct broker_addr *, struct err *);
+/* May it? OK, or which rule is against it, with err (POLICY). */
+enum broker_outcome peer_may_resolve(const struct peer *, const struct broker_ask *, struct err *);
+enum broker_outcome peer_may_connect(const struct peer *, const struct broker_ask *, const struct broker_addr *, struct err *);
 /* The address of the name that was asked for: checked, and known from now on. */
 int peer_learn(struct peer *, const struct sockaddr *, struct broker_addr *, struct err *);
 
@@ -60,5 +62,12 @@ struct attempt;
 /* Calls done once, unless it is freed before: fd (the callee's) and which address, or -1 with why. */
 struct attempt *attempt_new(struct peer *, void (*done)(struct peer *, int fd, size_t which, const struct err *, int error));
 void attempt_free(struct attempt *);
+
+/* connector_tally.c: what was done, told to the master */
+void tally_start(struct loop *, uint32_t generation);
+void tally_flight(enum broker_op, int more);            /* so many more, or fewer, are under way */
+void tally_ended(enum broker_op, enum broker_outcome, int64_t us);
+void tally_send(void);                                  /* at once */
+int64_t tally_now_us(void);
 
 #endif

@@ -79,16 +79,25 @@ check_address(const struct peer *p, const struct sockaddr *sa, bool own, struct 
 	return egress_check(&machine, sa, e);
 }
 
-int
+static enum broker_outcome
+no_task(struct err *e)
+{
+	err_set(e, ERR_POLICY, "no task of this worker may connect now");
+	return BROKER_NO_TASK;
+}
+
+enum broker_outcome
 peer_may_resolve(const struct peer *p, const struct broker_ask *q, struct err *e)
 {
 	const struct broker_host *h = named(p, q->host, q->port);
 
 	if (!p->granted)
-		return err_set(e, ERR_POLICY, "no task of this worker may connect now");
-	if (!h && !p->grant.any_host && !(q->port == 443 && ends_in(q->host, p->grant.suffix)))
-		return err_set(e, ERR_POLICY, "%.200s port %u is no part of this task", q->host, q->port);
-	return check_port(p, q->port, false, h && h->own, e);
+		return no_task(e);
+	if (!h && !p->grant.any_host && !(q->port == 443 && ends_in(q->host, p->grant.suffix))) {
+		err_set(e, ERR_POLICY, "%.200s port %u is no part of this task", q->host, q->port);
+		return BROKER_PLACE;
+	}
+	return check_port(p, q->port, false, h && h->own, e) ? BROKER_PORT : BROKER_OK;
 }
 
 /* FTP's data connections go to the address of the control connection: any that the task has. */
@@ -101,7 +110,7 @@ find(const struct peer *p, const struct broker_addr *a, uint16_t port, bool data
 	return NULL;
 }
 
-int
+enum broker_outcome
 peer_may_connect(const struct peer *p, const struct broker_ask *q, const struct broker_addr *a, struct err *e)
 {
 	bool data = q->data && p->grant.ftp;
@@ -109,11 +118,15 @@ peer_may_connect(const struct peer *p, const struct broker_ask *q, const struct 
 	struct sockaddr_storage sa;
 
 	if (!p->granted)
-		return err_set(e, ERR_POLICY, "no task of this worker may connect now");
-	if (!k)
-		return err_set(e, ERR_POLICY, "the address and port %u are not what a name of this task leads to", q->port);
+		return no_task(e);
+	if (!k) {
+		err_set(e, ERR_POLICY, "the address and port %u are not what a name of this task leads to", q->port);
+		return BROKER_PLACE;
+	}
 	broker_addr_to(a, q->port, &sa);
-	return check_address(p, (const struct sockaddr *)&sa, k->own, e) || check_port(p, q->port, data, k->own, e) ? -1 : 0;
+	if (check_address(p, (const struct sockaddr *)&sa, k->own, e))
+		return BROKER_ADDRESS;
+	return check_port(p, q->port, data, k->own, e) ? BROKER_PORT : BROKER_OK;
 }
 
 int

@@ -146,11 +146,53 @@ show_list(struct ctl *c, const char *line, const char *list, const char *columns
 	return status;
 }
 
+/* Of one kind of ask: the numbers whose names begin so. */
+static int64_t
+asks_of(struct json_object *o, const char *op, const char *begin)
+{
+	int64_t n = 0;
+
+	json_object_object_foreach(member(o, op), key, v)
+		if (!strncmp(key, begin, strlen(begin)))
+			n += json_object_get_int64(v);
+	return n;
+}
+
+static void
+connector_line(struct ctl *c, struct json_object *o)
+{
+	static const char *const ops[][2] = { { "resolve", "names" }, { "connect", "connections" } };
+
+	if (!json_object_is_type(o, json_type_object))
+		return;
+	fputs("connector: ", c->out);
+	out_term(c->out, text_of(o, "state"), strlen(text_of(o, "state")));
+	fprintf(c->out, " for %lld s, pid %lld, %lld restarts", (long long)number_of(o, "since_seconds"), (long long)number_of(o, "pid"),
+	    (long long)number_of(o, "restarts"));
+	for (size_t i = 0; i < ARRAY_LEN(ops); i++)
+		fprintf(c->out, "; %s: %lld, %lld in flight, %lld refused, %lld failed", ops[i][1], (long long)asks_of(o, ops[i][0], "ok"),
+		    (long long)asks_of(o, ops[i][0], "in_flight"), (long long)asks_of(o, ops[i][0], "refused_"),
+		    (long long)(asks_of(o, ops[i][0], "not_found") + asks_of(o, ops[i][0], "failed") + asks_of(o, ops[i][0], "timeout")));
+	if (*text_of(o, "last_death")) {
+		fputs("\nlast death: ", c->out);
+		out_term(c->out, text_of(o, "last_death"), strlen(text_of(o, "last_death")));
+	}
+	putc('\n', c->out);
+}
+
 int
 ctl_workers(struct ctl *c)
 {
-	return show_list(c, "workers", "workers", ">SLOT=slot|POOL=pool|STATE=state|ROLE=role|BOUND=bound_to|>SINCE=since_seconds|>PID=pid|>TASKS=tasks_served|"
+	struct json_object *o;
+	int status = ask(c, "workers", &o);
+
+	if (!status && !c->json) {
+		json_table(c, member(o, "workers"), ">SLOT=slot|POOL=pool|STATE=state|ROLE=role|BOUND=bound_to|>SINCE=since_seconds|>PID=pid|>TASKS=tasks_served|"
 	    ">AGE=age_seconds|SANDBOX=sandbox_mode|>LANDLOCK=landlock|>UID=uid|>LISTED=listed|>MATCHED=matched|PAUSED=paused|TENANT=org_id|SOURCE=source_id|>TRY=attempt|JOB=job_id");
+		connector_line(c, member(o, "connector"));
+	}
+	json_object_put(o);
+	return status;
 }
 
 int

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/broker.h"
 #include "common/ipc.h"
 #include "common/keys.h"
 #include "common/record.h"
@@ -77,11 +78,12 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	struct ready r;
 	struct keys k;
 	struct keys_ask a;
+	struct broker_tally y;
 
 	if (!n)
 		return 0;
 	log_set_sink(no_sink, NULL);
-	switch (p[0] % 12) {
+	switch (p[0] % 13) {
 	case 0: records(p + 1, n - 1, SOURCE_LOCAL); break;
 	case 1: records(p + 1, n - 1, SOURCE_DUMMY); break;
 	case 2: frames(p + 1, n - 1); break;
@@ -102,6 +104,7 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		if (!keys_ask_decode(&a, p + 1, n - 1, &e))
 			keys_ask_release(&a);
 		break;
+	case 12: broker_tally_decode(&y, p + 1, n - 1, &e); break;
 	default:
 		if (!task_spec_decode(&t, p + 1, n - 1, &e))
 			task_spec_release(&t);

@@ -89,9 +89,9 @@ calls(void)
 
 /* ---- asks ------------------------------------------------------------------------------------------------------------ */
 
-/* The answer to it: 0, or -1 the channel is gone. */
+/* The answer to it: 0, or -1 the channel is gone, -2 none came in time. */
 static int
-ask(struct broker_ask *q, struct broker_answer *a, int *fd)
+ask_for(int ms, struct broker_ask *q, struct broker_answer *a, int *fd)
 {
 	struct pollfd p = { .fd = IPC_BROKER_FD, .events = POLLIN };
 	struct buf b = BUF_INIT;
@@ -104,10 +104,24 @@ ask(struct broker_ask *q, struct broker_answer *a, int *fd)
 	if (broker_send(IPC_BROKER_FD, &b, -1) != 1)
 		return -1;
 	buf_release(&b);
-	if (poll(&p, 1, ANSWER_MS) != 1)
+	do {
+		if (poll(&p, 1, ms) != 1)
+			return -2;
+		n = broker_recv(IPC_BROKER_FD, got, sizeof(got), fd);
+		if (n <= 0 || broker_answer_decode(a, got, (size_t)n, &e))
+			return -1;
+	} while (a->seq != q->seq);
+	return 0;
+}
+
+static int
+ask(struct broker_ask *q, struct broker_answer *a, int *fd)
+{
+	int rc = ask_for(ANSWER_MS, q, a, fd);
+
+	if (rc == -2)
 		bad("no answer");
-	n = broker_recv(IPC_BROKER_FD, got, sizeof(got), fd);
-	return n <= 0 || broker_answer_decode(a, got, (size_t)n, &e) || a->seq != q->seq ? -1 : 0;
+	return rc;
 }
 
 static void
@@ -246,7 +260,7 @@ start(void)
 	buf_release(&b);
 }
 
-/* The master revokes when it has read DONE. */
+/* The master revokes when it has read DONE; an ask that is under way then is never answered. */
 static void
 until_revoked(uint16_t port)
 {
@@ -255,7 +269,11 @@ until_revoked(uint16_t port)
 		struct broker_answer a;
 		int fd = -1;
 
-		if (ask(&q, &a, &fd) || a.cls != ERR_OK) {
+		int rc = ask_for(200, &q, &a, &fd);
+
+		if (rc == -2)
+			continue;
+		if (rc || a.cls != ERR_OK) {
 			tell("after-the-task", a.text);
 			return;
 		}

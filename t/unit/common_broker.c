@@ -61,6 +61,52 @@ START_TEST(asks)
 }
 END_TEST
 
+static struct broker_tally
+a_tally(void)
+{
+	struct broker_tally t;
+
+	memset(&t, 0, sizeof(t));
+	t.op[0].in_flight = 3;
+	t.op[0].outcome[BROKER_OK] = 2;
+	t.op[0].outcome[BROKER_NOT_FOUND] = 1;
+	t.op[0].outcome[BROKER_PLACE] = 7;
+	t.op[0].took[0] = 2;
+	t.op[0].took[BROKER_N_BOUNDS] = 1;
+	t.op[0].us = UINT64_C(1) << 40;
+	t.op[1].outcome[BROKER_GIVEN_UP] = UINT32_MAX;
+	return t;
+}
+
+START_TEST(tallies)
+{
+	struct broker_tally t = a_tally(), got;
+	struct buf b = BUF_INIT;
+
+	broker_tally_encode(&t, &b);
+	ck_assert_int_eq(broker_tally_decode(&got, b.p, b.len, &e), 0);
+	for (int i = 0; i < 2; i++) {
+		ck_assert_uint_eq(got.op[i].in_flight, t.op[i].in_flight);
+		ck_assert_mem_eq(got.op[i].outcome, t.op[i].outcome, sizeof(t.op[i].outcome));
+		ck_assert_mem_eq(got.op[i].took, t.op[i].took, sizeof(t.op[i].took));
+		ck_assert_uint_eq(got.op[i].us, t.op[i].us);
+	}
+	/* it fits its frame */
+	ck_assert_uint_le(b.len, 512);
+	/* a time of nothing, and work that took none */
+	t.op[1].took[3] = 1;
+	buf_clear(&b);
+	broker_tally_encode(&t, &b);
+	ck_assert_int_eq(broker_tally_decode(&got, b.p, b.len, &e), -1);
+	t = a_tally();
+	t.op[1].outcome[BROKER_FAILED] = 1;
+	buf_clear(&b);
+	broker_tally_encode(&t, &b);
+	ck_assert_int_eq(broker_tally_decode(&got, b.p, b.len, &e), -1);
+	buf_release(&b);
+}
+END_TEST
+
 /* What a worker must not ask. */
 static void no_op(struct broker_ask *a) { a->op = (enum broker_op)3; }
 static void no_port(struct broker_ask *a) { a->port = 0; }
@@ -93,18 +139,21 @@ START_TEST(cut)
 	struct broker_ask a = an_ask(), got_ask;
 	struct broker_answer r = { .seq = 1, .cls = ERR_POLICY, .text = "no", .n = 1 }, got_answer;
 	struct broker_grant g = a_grant(), got;
-	struct buf b[3] = { BUF_INIT, BUF_INIT, BUF_INIT };
+	struct broker_tally t = a_tally(), got_tally;
+	struct buf b[4] = { BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT };
 
 	broker_ask_encode(&a, &b[0]);
 	broker_answer_encode(&r, &b[1]);
 	broker_grant_encode(&g, &b[2]);
-	for (int i = 0; i < 3; i++) {
+	broker_tally_encode(&t, &b[3]);
+	for (int i = 0; i < 4; i++) {
 		size_t n = b[i].len;
 
 		buf_putc(&b[i], '\0');
 		for (size_t len = 0; len <= n + 1; len++) {
 			int rc = i == 0 ? broker_ask_decode(&got_ask, b[i].p, len, &e) : i == 1 ?
-			    broker_answer_decode(&got_answer, b[i].p, len, &e) : broker_grant_decode(&got, b[i].p, len, &e);
+			    broker_answer_decode(&got_answer, b[i].p, len, &e) : i == 2 ? broker_grant_decode(&got, b[i].p, len, &e) :
+			    broker_tally_decode(&got_tally, b[i].p, len, &e);
 
 			ck_assert_int_eq(rc, len == n ? 0 : -1);
 			if (i == 2 && !rc)
@@ -235,6 +284,7 @@ main(void)
 	suite_add_tcase(s, t);
 	tcase_add_test(t, asks);
 	tcase_add_loop_test(t, refused_asks, 0, ARRAY_LEN(bad_asks));
+	tcase_add_test(t, tallies);
 	tcase_add_test(t, cut);
 	tcase_add_test(t, answers_and_grants);
 	tcase_add_test(t, addresses);

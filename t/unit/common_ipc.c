@@ -217,6 +217,9 @@ static const struct { enum msg_type type; enum ipc_sender sender; enum worker_st
 	{ MSG_LOG, IPC_WORKER, WORKER_DYING, -1 },
 	{ MSG_STAT, IPC_WORKER, WORKER_IDLE, -1 },
 	{ MSG_STAT, IPC_HTTP, WORKER_IDLE, 0 },
+	{ MSG_TALLY, IPC_WORKER, WORKER_IDLE, -1 },
+	{ MSG_TALLY, IPC_CONNECTOR, WORKER_IDLE, 0 },
+	{ MSG_TALLY, IPC_CONNECTOR, WORKER_STARTING, -1 },
 	{ (enum msg_type)63, IPC_WORKER, WORKER_IDLE, -1 },
 };
 

@@ -144,6 +144,26 @@ START_TEST(histograms)
 }
 END_TEST
 
+/* Observations that were counted elsewhere join those that are there. */
+START_TEST(merged)
+{
+	static const uint32_t in[] = { 5, 0, 1, 0, 0, 0, 0, 0, 2 };
+
+	broker_init_metrics();
+	ck_assert(has_line("poller_connector_seconds_count{op=\"connect\"} 0"));
+	metric_observe(METRIC_CONNECTOR_SECONDS, 0.02, "connect");
+	metric_merge(METRIC_CONNECTOR_SECONDS, "connect", in, 100);
+	ck_assert(has_line("poller_connector_seconds_bucket{op=\"connect\",le=\"0.001\"} 5"));
+	ck_assert(has_line("poller_connector_seconds_bucket{op=\"connect\",le=\"0.005\"} 5"));
+	ck_assert(has_line("poller_connector_seconds_bucket{op=\"connect\",le=\"0.025\"} 7"));
+	ck_assert(has_line("poller_connector_seconds_bucket{op=\"connect\",le=\"30\"} 7"));
+	ck_assert(has_line("poller_connector_seconds_bucket{op=\"connect\",le=\"+Inf\"} 9"));
+	ck_assert(has_line("poller_connector_seconds_count{op=\"connect\"} 9"));
+	ck_assert(metric_get(METRIC_CONNECTOR_SECONDS, "connect", NULL) > 100.01);
+	ck_assert(has_line("poller_connector_seconds_count{op=\"resolve\"} 0"));
+}
+END_TEST
+
 /* Labels beyond the bound share one series, and nothing is lost. */
 START_TEST(bounded)
 {
@@ -204,6 +224,7 @@ main(void)
 	tcase_add_test(t, all_metrics);
 	tcase_add_test(t, counting);
 	tcase_add_test(t, histograms);
+	tcase_add_test(t, merged);
 	tcase_add_test(t, bounded);
 	tcase_add_loop_test(t, escaped, 0, (int)ARRAY_LEN(escapes));
 	tcase_add_test_raise_signal(t, too_few_labels_are_a_bug, SIGABRT);
