@@ -113,6 +113,8 @@ filter_spec_encode(const struct filter_spec *f, struct buf *b)
 	buf_u8(b, f->exclude_if_present != NULL);
 	if (f->exclude_if_present)
 		buf_cstr(b, f->exclude_if_present);
+	buf_i64(b, f->stable_checks);
+	buf_i64(b, f->stable_interval_ms);
 	buf_u8(b, (uint8_t)f->types);
 	buf_u8(b, f->ignore_case);
 	buf_u8(b, f->include_hidden);
@@ -139,6 +141,8 @@ filter_spec_decode(struct filter_spec *f, struct cursor *c)
 		f->done_file = cursor_strdup(c, GLOB_MAX);
 	if (flag_decode(c))
 		f->exclude_if_present = cursor_strdup(c, GLOB_MAX);
+	f->stable_checks = cursor_i64(c);
+	f->stable_interval_ms = cursor_i64(c);
 	f->types = cursor_u8(c);
 	f->ignore_case = flag_decode(c);
 	f->include_hidden = flag_decode(c);
@@ -150,7 +154,8 @@ filter_spec_decode(struct filter_spec *f, struct cursor *c)
 	f->modified_before_ns = cursor_i64(c);
 	f->max_files = cursor_i64(c);
 	if (f->min_size < -1 || f->max_size < -1 || f->min_age_ms < -1 || f->max_age_ms < -1 ||
-	    f->max_files < 0 || !f->types || f->types >= FILE_BIT(FILE__MAX))
+	    f->max_files < 0 || !f->types || f->types >= FILE_BIT(FILE__MAX) ||
+	    f->stable_checks < 0 || f->stable_checks > FILTER_CHECKS_MAX || f->stable_interval_ms < 0)
 		cursor_fail(c);
 	if (!c->bad)
 		return 0;
@@ -450,7 +455,7 @@ filter_dir(struct filter *f, const char *rel, size_t n)
 bool
 filter_needs_attrs(const struct filter *f)
 {
-	return needs_size(f->spec) || needs_time(f->spec);
+	return needs_size(f->spec) || needs_time(f->spec) || f->spec->stable_checks;
 }
 
 bool

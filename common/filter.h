@@ -16,6 +16,7 @@
 #include "common/err.h"
 
 #define FILTER_LIST_MAX 256
+#define FILTER_CHECKS_MAX 100     /* stable_checks */
 
 /* What an entry is reported as: the words of filters.types, and entry_type of events. */
 enum file_kind { FILE_PLAIN, FILE_DIR, FILE_LINK, FILE__MAX };
@@ -34,6 +35,8 @@ struct filter_spec {                 /* as the job says it; in the task frame */
 	struct strlist extensions;       /* one of them (if any) must end the name, behind a dot and something before it; ASCII letters of either case */
 	char *done_file;                 /* NULL, or a name: files of a directory count only once it holds that name; with "{name}" in it: a file counts only once its own companion exists. The done files themselves are never reported. */
 	char *exclude_if_present;        /* NULL, or a name: directories that hold it are passed over with all below them */
+	int64_t stable_checks;           /* 0: none; else further listings that must show a file as it was before */
+	int64_t stable_interval_ms;      /* between them */
 	unsigned types;                  /* FILE_BITs of what is reported; at least one */
 	bool ignore_case;
 	bool include_hidden;             /* names that begin with '.' */
@@ -62,7 +65,7 @@ enum filter_result filter_attrs(struct filter *, int64_t size, int64_t mtime_ns)
 enum filter_result filter_dir(struct filter *, const char *rel, size_t n);
 /* Does a directory that holds this name count for nothing? */
 bool filter_is_marker(const struct filter *, const char *name, size_t n);
-/* true when any filter needs size or time, so that a source that lacks them must ask */
+/* true when any filter needs size or time (stability does, too), so that a source that lacks them must ask */
 bool filter_needs_attrs(const struct filter *);
 /* Another file's fate may depend on it: a done file, or a name with an in-progress ending. */
 bool filter_is_companion(const struct filter *, const char *name, size_t n);

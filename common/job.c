@@ -29,8 +29,8 @@ add_name(char *pointer, const char *name)
 {
 	const char *dot = strchr(name, '.');
 
-	for (size_t i = 0; dot && i < SF__MAX; i++) {
-		if (strcmp(field_rows[i].name, name))
+	for (size_t i = 0; dot && i < SF__MAX + FF__MAX; i++) {
+		if (strcmp(i < SF__MAX ? field_rows[i].name : filter_rows[i - SF__MAX].name, name))
 			continue;
 		json_pointer_add(pointer, name, (size_t)(dot - name));
 		name = dot + 1;

@@ -72,6 +72,20 @@ take_types(struct job_parser *ps, const struct strlist *l)
 	return *types ? 0 : job_refuse(ps, ERR_INVALID_JOB, AT, "types", "types must name at least one");
 }
 
+static int
+take_stability(struct job_parser *ps, const struct field_value *v)
+{
+	struct filter_spec *f = &ps->job->filter;
+	int64_t timeout = ps->job->timeout_ms >= 0 ? ps->job->timeout_ms : ps->limits->timeout_max_ms;
+
+	f->stable_checks = v[FF_STABILITY_CHECKS].i;
+	f->stable_interval_ms = v[FF_STABILITY_INTERVAL].i;
+	if (f->stable_checks * f->stable_interval_ms < timeout)
+		return 0;
+	return job_refuse(ps, ERR_INVALID_JOB, AT, "stability", "stability waits for %lld s in all, and the job's timeout is %lld s",
+	    (long long)(f->stable_checks * f->stable_interval_ms / 1000), (long long)(timeout / 1000));
+}
+
 /* Two bounds that leave nothing between them are a mistake, not a wish. */
 static int
 check_bounds(struct job_parser *ps)
@@ -140,9 +154,11 @@ job_filter_read(struct job_parser *ps, struct json_object *root, struct field_va
 	struct json_object *filters = NULL, *given = NULL;
 	struct field_value v[FF__MAX] = { 0 };
 	struct job_fields fields = { filter_rows, FF__MAX, SOURCE_COMMON, v, AT, "" };
+	bool alone;
 	int rc = 0;
 
 	json_object_object_get_ex(root, "file_pattern", &given);
+	alone = json_object_is_type(given, json_type_string);
 	if (json_object_object_get_ex(root, "filters", &filters))
 		rc = job_fields_read(ps, filters, &fields, NULL);
 	if (!rc) {
@@ -153,10 +169,12 @@ job_filter_read(struct job_parser *ps, struct json_object *root, struct field_va
 		    : job_refuse(ps, ERR_INVALID_JOB, "", "file_pattern",
 			  "file_pattern must hold at least one pattern");
 	}
+	if (!rc && filters && json_object_object_get_ex(filters, "stability", &given))
+		rc = take_stability(ps, v);
 	if (!rc && v[FF_TYPES].set)
 		rc = take_types(ps, &v[FF_TYPES].l);
 	if (!rc)
-		rc = compile(ps, json_object_is_type(given, json_type_string));
+		rc = compile(ps, alone);
 	for (size_t i = 0; i < FF__MAX; i++)
 		field_value_release(&v[i]);
 	return rc;

@@ -270,6 +270,7 @@ task_note_text(enum task_note n)
 		[NOTE_HASH_TOO_LARGE] = "without a checksum: larger than hash_max_size",
 		[NOTE_HASH_UNREADABLE] = "without a checksum: the content could not be read",
 		[NOTE_HASH_CHANGED] = "without a checksum: changed while being read",
+		[NOTE_UNSTABLE] = "left out: new, changed or of unknown size while the source was watched (filters.stability)",
 	};
 
 	return (unsigned)n < NOTE__MAX ? texts[n] : "?";

@@ -65,7 +65,7 @@ enum task_phase { PHASE_START, PHASE_OPEN, PHASE_LIST, PHASE_CLOSE, PHASE__MAX }
 const char *task_phase_name(enum task_phase);
 
 /* What became of single files, counted; the terminal record warns of each that is not 0. */
-enum task_note { NOTE_HASH_TOO_LARGE, NOTE_HASH_UNREADABLE, NOTE_HASH_CHANGED, NOTE__MAX };
+enum task_note { NOTE_HASH_TOO_LARGE, NOTE_HASH_UNREADABLE, NOTE_HASH_CHANGED, NOTE_UNSTABLE, NOTE__MAX };
 /* "without a checksum: ...", behind the number of files */
 const char *task_note_text(enum task_note);
 

@@ -206,6 +206,7 @@ TREE = {
 }
 DIRS = {p[:i] for p in TREE for i, c in enumerate(p) if c == "/"}
 SMALL = {"file_%02d_%s.csv" % (i, "x" * i): (i, 600) for i in range(12)}
+WATCHED = {"one.csv": (1, 600), "two.txt": (2, 600), "in/b.txt": (3, 600), "grows.csv": (4, 600)}
 CLOSED = {"open/a.csv": (1, 600), "b.csv": (2, 600), "shut/c.csv": (3, 600)}
 
 
@@ -354,6 +355,59 @@ def same_everywhere(t, w, served):
                  {(row.sub + "/" + x["relative_path"]).lstrip("/") in DIRS}]
         good = good and not wrong and (r["event_type"], r["matched"], r["published"], r["truncated"]) == ("job.completed", len(e), len(e), bool(row.most))
         t.ok(good, "%s: %s" % (served.name, row.name), "missing: %r" % sorted(want - set(e))[:20], "too many: %r" % sorted(set(e) - want)[:20], wrong[:2], r.raw[:1500])
+
+
+class Writer:
+    """A file that grows until it is stopped, and how long it ever stayed as it was."""
+
+    def __init__(self, served, path):
+        self.served, self.path, self.longest, self.going, self.fault = served, path, 0, True, None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        n, last = 100, time.monotonic()
+        while self.going:
+            n += 1
+            try:
+                self.served.put_file(self.path, n)
+            except Exception as e:
+                self.fault = e
+                return
+            now = time.monotonic()
+            self.longest, last = max(self.longest, now - last), now
+            time.sleep(0.05)
+
+    def stop(self):
+        self.going = False
+        self.thread.join()
+
+
+def stable_files(t, w, served):
+    """What changes all the time is left out, and said; the rest comes, with the counts of one listing."""
+    grows = Writer(served, "watched/grows.csv")
+    batch = Batch(w)
+    watch = {"stability": {"checks": 2, "interval": "1s"}}
+    i = batch.add(served.source("watched", recursive=True), filters=watch)
+    few = batch.add(served.source("watched", recursive=True), file_pattern="*.txt", filters=dict(watch, max_files=1))
+    batch.run()
+    grows.stop()
+    r, e = batch.results[i], batch.events[i]
+    t.is_(grows.fault, None, "%s: the file was written again and again" % served.name)
+    if grows.longest > 0.9:
+        t.diag("%s: the writer was not let write for %.1f s" % (served.name, grows.longest))
+    else:
+        t.ok(r["event_type"] == "job.completed" and sorted(x["relative_path"] for x in e) == ["in/b.txt", "one.csv", "two.txt"]
+             and any(": 1 file left out: new, changed" in x for x in r["warnings"]), "%s: a file that changes is left out, and said" % served.name, [x["relative_path"] for x in e], r.raw[:1500])
+        t.is_((r["listed"], r["matched"], r["skipped"]), (4, 3, 1), "%s: the counts are those of the last listing" % served.name)
+    t.ok(r["duration_seconds"] >= 2, "%s: it was looked at three times, a second apart" % served.name, r["duration_seconds"])
+    r, e = batch.results[few], batch.events[few]
+    t.ok((r["event_type"], len(e), r["truncated"]) == ("job.completed", 1, True), "%s: max_files counts what is reported" % served.name, r.raw[:1500])
+    batch = Batch(w)
+    i = batch.add(served.source("watched", recursive=True), filters={"stability": {"interval": "1s"}})
+    batch.run()
+    r, e = batch.results[i], batch.events[i]
+    t.ok((r["event_type"], len(e), r["warnings"]) == ("job.completed", 4, []), "%s: nothing changes any more: all are reported" % served.name, r.raw[:1500])
 
 
 def refused_folders(t, w, served):
@@ -543,7 +597,7 @@ def make(root):
     """tree/ for the rows, small/ to be broken, closed/ with a folder that nobody may read."""
     os.mkdir(root, 0o755)
     os.chmod(os.path.dirname(root), 0o755)
-    for prefix, files in (("tree/", TREE), ("small/", SMALL), ("closed/", CLOSED)):
+    for prefix, files in (("tree/", TREE), ("small/", SMALL), ("closed/", CLOSED), ("watched/", WATCHED)):
         trees.write(root, {prefix + p: (size, int(NOW - age)) for p, (size, age) in files.items()})
     os.chmod(os.path.join(root, "closed/shut"), 0)
 
@@ -560,8 +614,8 @@ def main(t):
     try:
         start(t, root, sys.argv[1:], everything)
         for served in everything:
-            parts = (same_everywhere, refused_folders, cuts, freezes, unreachable)
-            for part in parts if served.peer else parts[:2]:
+            parts = (same_everywhere, stable_files, refused_folders, cuts, freezes, unreachable)
+            for part in parts if served.peer else parts[:3]:
                 t.diag(served.name)
                 t.part(part, w, served)
                 if w.stuck:

@@ -70,7 +70,8 @@ def corpus():
     bad_filters = {"include": [1, [1], {}], "exclude": [{}, [None], 5], "min_size": ["big", -1, [], "1XB"], "max_size": [True, "-5B", {}], "min_age": ["old", -1, []],
                    "max_age": [{}, "1 fortnight", -5], "modified_after": ["x", 1.5, []], "modified_before": [True, "yesterday", {}], "max_files": [-1, "x", 1.5],
                    "ignore_case": [1, "yes", []], "include_hidden": [0, "perhaps", {}], "exclude_dirs": [1, [1], {}], "in_progress_suffixes": [1, [2], {}], "extensions": [1, [2], {}, [""], ["."], ["a/b"], "csv"], "done_file": [1, [], "a/b"],
-                   "exclude_if_present": [1, [], "", "a/b", ".", ".."], "types": [1, {}, [1], [], "", "folder", ["file", "socket"], ["FILE"]]}
+                   "exclude_if_present": [1, [], "", "a/b", ".", ".."], "types": [1, {}, [1], [], "", "folder", ["file", "socket"], ["FILE"]],
+                   "stability": [1, [], "x", None, {"checks": 0}, {"checks": 101}, {"checks": "many"}, {"interval": "0.5s"}, {"interval": "2h"}, {"checks": 100, "interval": "1h"}]}
     for k, vs in bad_filters.items():
         add("filters." + k, [j(filters={k: v}) for v in vs])
     add("patterns", [j(file_pattern=p) for p in ("[a", "{a,b", "a\\", "x" * 70000)], inv | {"limit"})

@@ -131,9 +131,25 @@ run_skipped(struct run *r)
 	r->done.skipped++;
 }
 
+bool
+run_only_watches(const struct run *r)
+{
+	return r->stable && !stable_is_last(r->stable);
+}
+
 int
 run_emit(struct run *r, struct record *rec, struct err *e)
 {
+	int same = r->stable ? stable_look(r->stable, rec, e) : 1;
+
+	if (same < 0)
+		return RUN_FAILED;
+	if (!same || run_only_watches(r)) {
+		run_skipped(r);
+		if (!same)
+			run_note(r, NOTE_UNSTABLE);
+		return RUN_GO_ON;
+	}
 	if (r->task->filter.max_files && r->done.matched >= (uint64_t)r->task->filter.max_files) {
 		r->done.truncated = true;
 		run_skipped(r);
@@ -244,6 +260,41 @@ list(struct run *r, struct conns *conns, int64_t *since, struct err *e)
 	return rc;
 }
 
+/* The counts are those of the last pass. */
+static void
+forget_pass(struct run *r)
+{
+	struct task_done *d = &r->done;
+
+	d->listed = d->matched = d->skipped = d->unreadable = 0;
+	memset(d->notes, 0, sizeof(d->notes));
+	d->n_named = 0;
+	r->answered = false;
+}
+
+static int
+list_all_passes(struct run *r, struct conns *conns, int64_t *since, struct err *e)
+{
+	const struct filter_spec *f = &r->task->filter;
+	int rc = 0;
+
+	if (!f->stable_checks)
+		return list(r, conns, since, e);
+	r->stable = stable_new(f->stable_checks);
+	for (int64_t pass = 0; !rc && stable_next(r->stable); pass++) {
+		if (pass) {
+			forget_pass(r);
+			enter_phase(r, PHASE_LIST, since);
+			rc = run_wait(r, run_clock() + f->stable_interval_ms * 1000000, e);
+		}
+		if (!rc)
+			rc = list(r, conns, since, e);
+	}
+	stable_free(r->stable);
+	r->stable = NULL;
+	return rc;
+}
+
 /* A class of our own libraries that is not a worker's to report (a pattern the master took and we do not) is a bug. */
 static void
 account(struct run *r, int rc, const struct err *e)
@@ -330,7 +381,7 @@ run_task(struct channel *ch, struct emit *m, struct conns *conns, const struct s
 		rc = net_task(&task, &why);
 	if (!rc) {
 		r.filter = filter_new(&task.filter, task.now_ns, &why);
-		rc = r.filter ? list(&r, conns, &since, &why) : -1;
+		rc = r.filter ? list_all_passes(&r, conns, &since, &why) : -1;
 	}
 	account(&r, rc, &why);
 	enter_phase(&r, r.done.phase, &since);

@@ -97,6 +97,7 @@ struct run {
 	int64_t polled_ns;
 	int64_t progress_ns;
 	uint32_t since_poll;    /* entries since the last poll */
+	struct stable *stable;  /* with filters.stability */
 	bool answered;          /* the server has answered something in this attempt: a kept connection was no dead one */
 };
 
@@ -108,6 +109,8 @@ int run_task(struct channel *, struct emit *, struct conns *, const struct setup
 /* A source calls this for every entry it sees that is not a directory: counts it, looks for CANCEL now and then, keeps
  * the batches flowing. 0 or -1. */
 int run_listed(struct run *, struct err *);
+/* In the passes before the last of filters.stability nothing is sent: what only an event needs is not worth asking for. */
+bool run_only_watches(const struct run *);
 /* Counts a file of which the terminal record is to warn. */
 void run_note(struct run *, enum task_note);
 /* The entry is not for the job. */
@@ -154,6 +157,18 @@ struct source {
 extern const struct source source_dummy, source_local, source_s3, source_ftp, source_sftp, source_http;
 /* NULL where this worker does not serve the type. */
 const struct source *source_find(enum source_type);
+
+/* stable.c: filters.stability */
+
+#define STABLE_FILES_MAX 400000         /* 8 MiB */
+
+struct stable *stable_new(int64_t checks);
+void stable_free(struct stable *);
+/* Begins the first or the next pass; false: there were enough. */
+bool stable_next(struct stable *);
+bool stable_is_last(const struct stable *);
+/* A file that matches, in this pass: 1 it was in all passes before, and the same; 0 not, or nothing could tell; -1 (LIMIT). */
+int stable_look(struct stable *, const struct record *, struct err *);
 
 /* conn.c: the connection kept for the next task of the same endpoint, tenant and secrets; at most one */
 

@@ -252,6 +252,8 @@ fill(struct filter_spec *s)
 	add_all(&s->extensions, "csv");
 	s->done_file = xstrdup("{name}.ok");
 	s->exclude_if_present = xstrdup(".skip");
+	s->stable_checks = 3;
+	s->stable_interval_ms = 1500;
 	s->types = FILE_BIT(FILE_DIR) | FILE_BIT(FILE_LINK);
 	s->ignore_case = true;
 	s->min_size = 1;
@@ -281,6 +283,8 @@ START_TEST(frame_reads_back)
 	ck_assert_str_eq(out.done_file, "{name}.ok");
 	ck_assert_str_eq(out.exclude_if_present, ".skip");
 	ck_assert_uint_eq(out.types, 6);
+	ck_assert_int_eq(out.stable_checks, 3);
+	ck_assert_int_eq(out.stable_interval_ms, 1500);
 	ck_assert(out.ignore_case && !out.include_hidden);
 	ck_assert_int_eq(out.max_size, INT64_MAX);
 	ck_assert_int_eq(out.min_age_ms, -1);
@@ -337,6 +341,10 @@ START_TEST(frame_is_hostile)
 		b.p[i] = was;
 	}
 	ck_assert(decodes(b.p, b.len));
+	/* before the types: interval, and checks before that */
+	b.p[b.len - 75] = 101;
+	ck_assert_msg(!decodes(b.p, b.len), "101 checks were taken");
+	b.p[b.len - 75] = 3;
 	b.p[b.len - 59] = 0;
 	ck_assert_msg(!decodes(b.p, b.len), "no types at all were taken");
 	b.p[b.len - 59] = 7;

@@ -108,6 +108,10 @@ static const struct refusal refusals[] = {
 	{ "{'job_id':'a','source_config':{'source_type':'local','type':'dummy','path':'/srv/in'}}", ERR_INVALID_JOB, "/source_config/type", "different", "'dummy'" },
 	{ "{'job_id':'a'," OF_S3 ",'delimiter':'|'}}", ERR_UNSUPPORTED, "/source_config/delimiter", "delimiter", "'|'" },
 	{ "{'job_id':'a'," DUMMY ",'filters':{'types':['file','pipe']}}", ERR_INVALID_JOB, "/filters/types", "none of file, dir and symlink", NULL },
+	{ "{'job_id':'a'," DUMMY ",'filters':{'stability':true}}", ERR_INVALID_JOB, "/filters/stability", "must be an object", "true" },
+	{ "{'job_id':'a'," DUMMY ",'filters':{'stability':{'checks':0}}}", ERR_INVALID_JOB, "/filters/stability/checks", "1..100", "0" },
+	{ "{'job_id':'a'," DUMMY ",'filters':{'stability':{'interval':'2h'}}}", ERR_INVALID_JOB, "/filters/stability/interval", "1s..1h", "'2h'" },
+	{ "{'job_id':'a','timeout':'30s'," DUMMY ",'filters':{'stability':{'checks':3}}}", ERR_INVALID_JOB, "/filters/stability", "30 s in all", NULL },
 	{ "{'job_id':'a'," DUMMY ",'filters':{'types':[]}}", ERR_INVALID_JOB, "/filters/types", "at least one", NULL },
 	{ "{'job_id':'a'," DUMMY ",'filters':{'types':'File'}}", ERR_INVALID_JOB, "/filters/types", "none of", NULL },
 	{ "{'job_id':'a'," OF_S3 "},'filters':{'types':['file','symlink']}}", ERR_UNSUPPORTED, "/filters/types", "no symbolic links", NULL },
@@ -300,8 +304,14 @@ START_TEST(wrong_types)
 		if (*r->aliases)
 			check_types(r, r->aliases, "{'job_id':'a',", "," DUMMY "}");
 	}
-	for (size_t i = 0; i < FF__MAX; i++)
-		check_types(&filter_rows[i], filter_rows[i].name, "{'job_id':'a'," DUMMY ",'filters':{", "}}");
+	for (size_t i = 0; i < FF__MAX; i++) {
+		const struct field_row *r = &filter_rows[i];
+		const char *dot = strchr(r->name, '.');
+		char *before = xasprintf("{'job_id':'a'," DUMMY ",'filters':{%s%.*s%s", dot ? "'" : "", dot ? (int)(dot - r->name) : 0, r->name, dot ? "':{" : "");
+
+		check_types(r, dot ? dot + 1 : r->name, before, dot ? "}}}" : "}}");
+		free(before);
+	}
 	for (size_t i = 0; i < SF__MAX; i++) {
 		const struct field_row *r = &field_rows[i];
 		const char *dot = strchr(r->name, '.'), *type = type_with(r);
@@ -478,6 +488,25 @@ START_TEST(types_that_a_source_tells)
 		ck_assert_msg(j->filter.types == rows[i].types, "%s: %u", rows[i].text, j->filter.types);
 		ck_assert_pstr_eq(j->filter.exclude_if_present, rows[i].marker);
 		job_free(j);
+	}
+}
+END_TEST
+
+START_TEST(stability)
+{
+	static const struct { const char *filters; int64_t checks, interval; } rows[] = {
+		{ "{}", 0, 0 }, { "{'stability':{}}", 1, 10000 }, { "{'stability':{'checks':'2'}}", 2, 10000 }, { "{'stability':{'interval':1.5}}", 1, 1500 },
+		{ "{'stability':{'checks':29,'interval':'1s'}}", 29, 1000 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char *text = xasprintf("{'job_id':'a','timeout':'30s'," DUMMY ",'filters':%s}", rows[i].filters);
+		struct job *j = good(text);
+
+		ck_assert_int_eq(j->filter.stable_checks, rows[i].checks);
+		ck_assert_int_eq(j->filter.stable_interval_ms, rows[i].interval);
+		job_free(j);
+		free(text);
 	}
 }
 END_TEST
@@ -980,7 +1009,12 @@ START_TEST(schema_knows_every_field)
 		ck_assert_msg(json_locate(b.p, b.len, pointer) >= 0, "%s", pointer);
 	}
 	for (size_t i = 0; i < FF__MAX; i++) {
-		snprintf(pointer, sizeof(pointer), "/$defs/filters/properties/%s", filter_rows[i].name);
+		const char *name = filter_rows[i].name, *dot = strchr(name, '.');
+
+		if (dot)
+			snprintf(pointer, sizeof(pointer), "/$defs/filters/properties/%.*s/properties/%s", (int)(dot - name), name, dot + 1);
+		else
+			snprintf(pointer, sizeof(pointer), "/$defs/filters/properties/%s", name);
 		ck_assert_msg((json_locate(b.p, b.len, pointer) >= 0) == !(filter_rows[i].flags & FIELD_LATER), "%s", pointer);
 	}
 	for (size_t i = 0; i < SF__MAX; i++) {
@@ -1164,6 +1198,7 @@ main(void)
 	tcase_add_test(t, whole_job);
 	tcase_add_test(t, filter_defaults);
 	tcase_add_test(t, types_that_a_source_tells);
+	tcase_add_test(t, stability);
 	tcase_add_test(t, paths);
 	tcase_add_test(t, unknown_fields);
 	tcase_add_test(t, idle_fields);

@@ -929,6 +929,56 @@ drop_rights(void)
 	ck_assert_int_eq(setresuid(65534, 65534, 65534), 0);
 }
 
+static volatile bool growing;
+
+static void *
+grow(void *path)
+{
+	for (off_t n = 1; growing; n++) {
+		if (truncate(path, n) < 0)
+			break;
+		usleep(200);
+	}
+	return NULL;
+}
+
+/* filters.stability: what changes from pass to pass is left out; counts and checksums are those of the last one. */
+START_TEST(watched)
+{
+	char *path = at("root/grows.csv");
+	pthread_t t;
+	int64_t began;
+
+	make_file("root/grows.csv", 1);
+	make_file("root/stays.csv", 1);
+	make_dir("root/d");
+	make_file("root/d/stays.csv", 1);
+	mini_set(&task, SF_COMMON_RECURSIVE, 1);
+	mini_set(&task, SF_LOCAL_HASH, DIGEST_CRC32);
+	task.filter.types = FILE_BIT(FILE_PLAIN) | FILE_BIT(FILE_DIR);
+	task.filter.stable_checks = 2;
+	task.filter.stable_interval_ms = 200;
+	growing = true;
+	ck_assert_int_eq(pthread_create(&t, NULL, grow, path), 0);
+	began = run_clock();
+	list();
+	growing = false;
+	pthread_join(t, NULL);
+	ck_assert_int_ge(run_clock() - began, 400000000);
+	ck_assert_int_eq(got.done.cls, ERR_OK);
+	want("d d/stays.csv stays.csv ");
+	ck_assert_uint_eq(got.done.listed, 4);
+	ck_assert_uint_eq(got.done.matched, 3);
+	ck_assert_uint_eq(got.done.skipped, 1);
+	ck_assert_uint_eq(got.done.notes[NOTE_UNSTABLE], 1);
+	ck_assert_str_eq(must_find(&got, "stays.csv")->checksum, "crc32 local d202ef8d");
+	list();
+	ck_assert_uint_eq(got.n, 4);
+	ck_assert_uint_eq(got.done.notes[NOTE_UNSTABLE], 0);
+	free(path);
+}
+END_TEST
+
 /* Listed, but not to be read: without a checksum. */
 START_TEST(unreadable_content)
 {
@@ -1040,6 +1090,7 @@ main(void)
 		tcase_add_test(t, marked_directories);
 		tcase_add_loop_test(t, checksums, 0, ARRAY_LEN(hashes));
 		tcase_add_test(t, checksum_of_what_changes);
+		tcase_add_test(t, watched);
 		tcase_add_test(t, owners);
 		tcase_add_test(t, owners_are_bounded);
 		tcase_add_test(t, links_all);

@@ -87,18 +87,29 @@ digest_add(struct digest *d, const void *p, size_t n)
 		BUG("a digest that began does not go on");
 }
 
-void
-digest_end(struct digest *d, char out[DIGEST_TEXT])
+unsigned
+digest_bytes(struct digest *d, uint8_t out[DIGEST_BYTES])
 {
 	uint8_t md[EVP_MAX_MD_SIZE];
 	unsigned n = 0;
+
+	if (!EVP_DigestFinal_ex(d->ctx, md, &n) || n > DIGEST_BYTES)
+		BUG("a digest that began does not end");
+	memcpy(out, md, n);
+	return n;
+}
+
+void
+digest_end(struct digest *d, char out[DIGEST_TEXT])
+{
+	uint8_t md[DIGEST_BYTES];
+	unsigned n;
 
 	if (d->kind == DIGEST_CRC32) {
 		snprintf(out, DIGEST_TEXT, "%08x", ~d->crc);
 		return;
 	}
-	if (!EVP_DigestFinal_ex(d->ctx, md, &n) || 2 * n >= DIGEST_TEXT)
-		BUG("a digest that began does not end");
+	n = digest_bytes(d, md);
 	for (unsigned i = 0; i < n; i++)
 		snprintf(out + 2 * i, 3, "%02x", md[i]);
 }

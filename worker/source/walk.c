@@ -623,7 +623,7 @@ report(struct walk *w, struct run *r, enum file_kind kind, int fd, const struct 
 		run_skipped(r);
 		return 0;
 	}
-	if (kind == FILE_PLAIN && w->how.hash != DIGEST_NONE && add_checksum(w, r, &rec, st, e))
+	if (kind == FILE_PLAIN && w->how.hash != DIGEST_NONE && !run_only_watches(r) && add_checksum(w, r, &rec, st, e))
 		return -1;
 	w->how.attrs(&rec, st, w->root, filesystem(w, fd, st), w->text);
 	if (w->how.before && w->how.before(w->how.arg, r, e))
