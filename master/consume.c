@@ -18,7 +18,7 @@
 #include "common/banned.h"
 
 #define EVENTS_A_ROUND 1000
-#define JOBS_A_ROUND 500
+#define JOBS_A_ROUND 100        /* so that workers, deliveries and timers wait for no more than these */
 #define TICK_MS 1000
 #define UNWELL_CHECK_MS 1000
 #define CLOSE_STEP_MS 2500      /* for the last commit, and for leaving the group */

@@ -7,8 +7,8 @@
 #include "master/tenants_priv.h"
 #include "common/banned.h"
 
-#define SWEEP_AGAIN_MS 10
-#define SWEEP_JOBS 500                  /* of one tenant at once */
+#define SWEEP_AGAIN_MS 2
+#define SWEEP_JOBS 200                  /* of one tenant at once: nothing else is done meanwhile */
 #define QUEUE_PART 2                    /* a tenant's waiting jobs take at most this part of the jobs' queue */
 #define LATER_MAX_NS 3600000000000LL    /* a job deferred for its quota asks again after so long: the quota may be another by then */
 #define LATER_SPREAD 1024

@@ -203,9 +203,30 @@ START_TEST(one_tenant_has_all_workers)
 }
 END_TEST
 
+START_TEST(half_is_spared)
+{
+	/* Whatever the others have: theirs may never end. */
+	begin("workers: {count: 8}\n");
+	push("b");
+	push("c");
+	stop(start());
+	stop(start());
+	for (int i = 0; i < 100; i++)
+		push("a");
+	ck_assert_int_eq(start_all(8, "a"), 4);
+	for (int i = 0; i < 100; i++)
+		push("b");
+	/* Its fair part of what is left, and a third one still finds a worker. */
+	ck_assert_int_eq(start_all(8, "b"), 2);
+	push("c");
+	ck_assert_int_eq(start_all(8, "c"), 1);
+	end();
+}
+END_TEST
+
 START_TEST(who_comes_finds_a_worker)
 {
-	begin("workers: {count: 8}\n");
+	begin("workers: {count: 8, tenant_share: 0.75}\n");
 	push("b");
 	stop(start());
 	for (int i = 0; i < 2000; i++)
@@ -586,6 +607,7 @@ main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, tasks_at_once);
 	tcase_add_test(t, one_tenant_has_all_workers);
+	tcase_add_test(t, half_is_spared);
 	tcase_add_test(t, who_comes_finds_a_worker);
 	tcase_add_test(t, several_leave_a_worker);
 	tcase_add_test(t, of_few_none_is_spared);
