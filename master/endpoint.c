@@ -29,6 +29,7 @@ struct endpoint {
 	struct taskq parked;
 	unsigned n_parked, running;
 	unsigned called;                /* taken out of here and given to the scheduler, not yet come back from it */
+	struct taskq calls;             /* these */
 	struct count *in;               /* of both, those of each pool */
 	uint64_t tasks, failed;
 	int64_t used_ms;                /* loop time of the last start or end */
@@ -129,6 +130,7 @@ endpoint_of(struct master *m, const char *name)
 	begun_in(m, 0);
 	p->in = xcalloc(all->pools, sizeof(*p->in));
 	TAILQ_INIT(&p->parked);
+	TAILQ_INIT(&p->calls);
 	HASH_ADD_KEYPTR(hh, all->by_name, p->name, strlen(p->name), p);
 	return p;
 }
@@ -158,18 +160,32 @@ most_in(const struct master *m, const struct endpoint *p, size_t pool)
 	return share < max ? (unsigned)share : max;
 }
 
+static bool
+queued_before(const struct task *a, const struct task *b)
+{
+	return a->queued_ms != b->queued_ms ? a->queued_ms < b->queued_ms : a->job->id < b->job->id;
+}
+
 /*
- * The setting's number counts all tasks, the share those of the task's pool. Those that were called have their places before
- * any that comes anew, and are not in one another's way; nor in that of one which its tenant has called, or two that
- * were called, here and there, could send each other away for ever.
+ * The setting's number counts all tasks, the share those of the task's pool. Those that were called here have their places
+ * before any that comes anew, and are not in one another's way. One that its tenant has called yields to those that wait
+ * for longer, and to no others: whoever was queued first of all that were called, here and there, is sent away by nobody,
+ * so that neither two of them can send each other away for ever, nor those of the one kind starve those of the other.
  */
 static bool
-has_room(const struct master *m, const struct endpoint *p, const struct task *t, bool anew)
+has_room(const struct master *m, const struct endpoint *p, const struct task *t)
 {
 	const struct count *in = &p->in[t->pool];
+	unsigned before = 0, before_in = 0;
+	const struct task *c;
 
-	return p->running + (anew ? p->called : 0) < (unsigned)m->cfg->network_tasks &&
-	    in->running + (anew ? in->called : 0) < most_in(m, p, t->pool);
+	if (!t->called)
+		TAILQ_FOREACH(c, &p->calls, calls)
+			if (!t->was_called || queued_before(c, t)) {
+				before++;
+				before_in += c->endpoint_in == t->pool;
+			}
+	return p->running + before < (unsigned)m->cfg->network_tasks && in->running + before_in < most_in(m, p, t->pool);
 }
 
 /* Of a task without an endpoint, p is NULL. */
@@ -191,6 +207,7 @@ call(struct endpoint *p, struct task *t)
 	t->endpoint_in = t->pool;
 	p->called++;
 	p->in[t->pool].called++;
+	TAILQ_INSERT_TAIL(&p->calls, t, calls);
 }
 
 /* How many of each pool have room now; the sum of all, of which no more than the whole endpoint has. */
@@ -246,6 +263,7 @@ came_back(struct task *t)
 	if (t->called) {
 		t->called->called--;
 		t->called->in[t->endpoint_in].called--;
+		TAILQ_REMOVE(&t->called->calls, t, calls);
 	}
 	t->called = NULL;
 }
@@ -292,10 +310,21 @@ endpoints_reloaded(struct master *m)
 }
 
 bool
+endpoint_would_admit(struct master *m, const struct task *t)
+{
+	const char *name = name_of(t);
+	const struct endpoint *p = NULL;
+
+	if (name)
+		HASH_FIND_STR(m->endpoints->by_name, name, p);
+	return tenant_would_admit(m, t) && (!p || has_room(m, p, t));
+}
+
+bool
 endpoint_admit(struct master *m, struct task *t)
 {
 	const char *name = name_of(t);
-	bool called = t->called, anew = !called && !t->was_called;
+	bool called = t->called, room;
 	struct endpoint *p;
 
 	if (!tenant_admit(m, t)) {
@@ -306,11 +335,12 @@ endpoint_admit(struct master *m, struct task *t)
 	}
 	if (!name)
 		return true;
-	came_back(t);
 	p = endpoint_of(m, name);
-	if (has_room(m, p, t, anew))
+	room = has_room(m, p, t);
+	came_back(t);
+	if (room)
 		return true;
-	park(m, p, t, called);
+	park(m, p, t, called || t->was_called);
 	/* Its place may be another pool's. */
 	if (called)
 		call_next(m, p);

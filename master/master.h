@@ -162,6 +162,7 @@ struct task {                       /* one source of one job */
 	int64_t done_ms;                /* when this attempt's DONE came; 0: not yet */
 	struct timer timer;             /* not-before and retry */
 	TAILQ_ENTRY(task) entry;        /* schedule.c's queue, or its endpoint's */
+	TAILQ_ENTRY(task) calls;        /* its endpoint's list of those that it has called */
 	struct endpoint *parked;        /* waits there; NULL: it does not */
 	struct endpoint *called;        /* waited there and is the scheduler's again; NULL: it did not, or was taken out since */
 	struct endpoint *endpoint;      /* counted there while it runs; NULL: it is not */
@@ -282,6 +283,8 @@ void tenant_seen(struct master *, const char *org_id, size_t pool);
 int64_t tenant_weight(const struct master *, const char *org_id);
 /* May it start now? If not it waits there until it may, and then goes to the front of its queue. */
 bool tenant_admit(struct master *, struct task *);
+/* Would it be admitted now? Changes nothing. */
+bool tenant_would_admit(struct master *, const struct task *);
 /* true: it waited there, and does not any more. */
 bool tenant_unpark(struct task *);
 void tenant_started(struct master *, struct task *);
@@ -378,7 +381,11 @@ enum worker_role task_role(const struct task *);
 struct task *sched_pop(struct sched *, size_t pool, enum worker_role, const char *key);
 /* The next of those that need a worker which has served none. */
 struct task *sched_pop_alone(struct sched *, size_t pool, enum worker_role);
-bool sched_wants_fresh(const struct sched *, size_t pool, enum worker_role);
+/* Is there one that may start now? Those before it that may not leave for where they wait, as sched_pop would have them. Asked
+ * before another's worker is ended for it. A key without any more may be gone. */
+bool sched_may_start(struct sched *, size_t pool, enum worker_role, struct sched_key *);
+/* The same of those that need a worker which has served none. */
+bool sched_wants_fresh(struct sched *, size_t pool, enum worker_role);
 /* Tasks that wait for a worker of the pool and role and for nothing else. */
 size_t sched_waiting(const struct sched *, size_t pool, enum worker_role);
 /* Of these, those of one priority that need no fresh one. */
@@ -402,6 +409,8 @@ struct endpoints *endpoints_new(void);
 void endpoints_free(struct endpoints *);
 /* May the task start now? false: it waits here until one of its endpoint's ends (t->parked). */
 bool endpoint_admit(struct master *, struct task *);
+/* Would it be admitted now, by its tenant and here? Changes nothing. */
+bool endpoint_would_admit(struct master *, const struct task *);
 /* A task that waits here is taken out. */
 void endpoint_unpark(struct master *, struct task *);
 /* The task left the scheduler and does not start: who waits for the same endpoint may. */

@@ -334,6 +334,16 @@ search(void *arg, struct sched_key *k)
 	return false;
 }
 
+/* Who may not start anything shall not end another's worker. False: all its tasks have left the queue; others are to be looked for. */
+static bool
+may_start(const struct search *f, enum worker_role role)
+{
+	struct sched *sched = f->c->p->m->sched;
+
+	return (!f->first || sched_may_start(sched, f->c->index, role, f->first)) &&
+	    (!f->more || sched_may_start(sched, f->c->index, role, f->more));
+}
+
 /* The order in which the priorities are asked: the highest first, but for the turns of the others. */
 static void
 order_of(const struct crew *c, enum job_priority order[PRIORITY__MAX])
@@ -380,6 +390,8 @@ claim(struct crew *c, enum worker_role role, struct slot **out)
 		struct task *t;
 
 		sched_walk(sched, c->index, role, p, search, &f);
+		if (!may_start(&f, role))
+			continue;
 		k = f.first;
 		*out = k ? worker_for(c, role, k) : NULL;
 		if (!*out && !(k && k->met) && (k = f.more))

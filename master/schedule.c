@@ -396,6 +396,35 @@ pop_admitted(struct sched *s, struct lane *l, struct sched_key *k)
 	return NULL;
 }
 
+/* False: it has left the queue for where it waits. */
+static bool
+stays(struct sched *s, struct task *t)
+{
+	if (endpoint_would_admit(s->m, t))
+		return true;
+	take_out(s, t);
+	if (!endpoint_admit(s->m, t))
+		return false;
+	sched_push_first(s, t);
+	return true;
+}
+
+bool
+sched_may_start(struct sched *s, size_t pool, enum worker_role role, struct sched_key *k)
+{
+	struct lane *l = lane_of(s, pool, role);
+	bool may = false;
+
+	/* Held, since its last task may leave it here. */
+	k->workers++;
+	for (enum job_priority p = 0; p < PRIORITY__MAX && !may; p++)
+		while (k->n[p] && !may)
+			may = stays(s, TAILQ_FIRST(&tenant_with(&l->q[p], k)->tasks));
+	k->workers--;
+	key_drop(l, k);
+	return may;
+}
+
 struct task *
 sched_pop(struct sched *s, size_t pool, enum worker_role role, const char *name)
 {
@@ -430,9 +459,14 @@ sched_pop_alone(struct sched *s, size_t pool, enum worker_role role)
 /* ---- how many ------------------------------------------------------------------------------------------------------ */
 
 bool
-sched_wants_fresh(const struct sched *s, size_t pool, enum worker_role role)
+sched_wants_fresh(struct sched *s, size_t pool, enum worker_role role)
 {
-	return !TAILQ_EMPTY(&lane_of(s, pool, role)->alone);
+	struct task *t;
+
+	while ((t = TAILQ_FIRST(&lane_of(s, pool, role)->alone)))
+		if (stays(s, t))
+			return true;
+	return false;
 }
 
 size_t

@@ -505,6 +505,13 @@ came_back(struct task *t)
 }
 
 bool
+tenant_would_admit(struct master *m, const struct task *t)
+{
+	/* One that was called has its place. */
+	return !m || !m->tenants || t->waits_called || why_wait(tenant_of(m->tenants, t->job->org_id), t) == WAIT_NO;
+}
+
+bool
 tenant_admit(struct master *m, struct task *t)
 {
 	struct tenant_use *u;

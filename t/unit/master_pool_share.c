@@ -22,6 +22,7 @@ static struct crew crew;
 static struct slot slots[SLOTS_MAX + 1];
 static struct item *items[ITEMS_MAX];
 static size_t n_items;
+static char endpoint[] = "sftp://x:22";
 
 static void
 before(void)
@@ -388,6 +389,45 @@ START_TEST(a_turn_of_slow_tasks_is_over_by_time)
 }
 END_TEST
 
+START_TEST(no_worker_ends_for_one_that_may_not_start)
+{
+	struct task *first, *t;
+	struct slot *s, *b;
+
+	workers(2, 0);
+	cfg.network_tasks = 1;
+	first = put("a", PRIORITY_NORMAL, SOURCE_LOCAL);
+	first->job->job->sources->endpoint = endpoint;
+	s = next(&t);
+	ck_assert_ptr_eq(t, first);
+	endpoint_started(&m, first, s);
+	put_many("b", 1);
+	b = next(NULL);
+	done(b);
+	/* Its endpoint is full, however often one more of it comes; and the same for one that needs a fresh worker. */
+	for (int i = 0; i < 6; i++) {
+		t = put("c", i % 3, SOURCE_LOCAL);
+		t->job->job->sources->endpoint = endpoint;
+		if (i > 3) {
+			sched_lift(m.sched, t);
+			t->alone = true;
+			sched_push(m.sched, t);
+		}
+		ck_assert_ptr_null(next(NULL));
+		ck_assert_ptr_nonnull(t->parked);
+	}
+	ck_assert_uint_eq(in_state(WORKER_DRAINING), 0);
+	ck_assert_uint_eq(bound_to("b"), 1);
+	/* Now one of them may. */
+	endpoint_ended(&m, first, false);
+	ck_assert_ptr_null(next(NULL));
+	ck_assert_int_eq(b->state, WORKER_DRAINING);
+	reborn();
+	ck_assert_ptr_eq(next(NULL), b);
+	ck_assert_uint_eq(bound_to("c"), 1);
+}
+END_TEST
+
 START_TEST(a_worker_lingers_for_its_own)
 {
 	struct slot *s, *other;
@@ -560,6 +600,7 @@ main(void)
 	tcase_add_test(tc, turns_are_longer_when_there_are_many);
 	tcase_add_test(tc, alternating_jobs);
 	tcase_add_test(tc, a_turn_of_slow_tasks_is_over_by_time);
+	tcase_add_test(tc, no_worker_ends_for_one_that_may_not_start);
 	tcase_add_test(tc, a_worker_lingers_for_its_own);
 	tcase_add_test(tc, high_overtakes_across_tenants);
 	tcase_add_test(tc, low_is_never_starved);

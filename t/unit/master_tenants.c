@@ -381,6 +381,42 @@ START_TEST(in_order_of_arrival)
 }
 END_TEST
 
+/* A place at an endpoint, and always a fresh task that its tenant has called for it: whoever waits there for longer gets it. */
+START_TEST(called_by_age)
+{
+	struct item *old, *young, *held, *a;
+
+	begin("workers: {count: 8}\nnetwork: {tasks_per_endpoint: 1}\ntenants: {a: {tasks: 1}}\n");
+	held = push_to("b", "sftp://x:22");
+	ck_assert_ptr_eq(start(), held);
+	old = push_to("c", "sftp://x:22");
+	old->task.queued_ms = 1;
+	ck_assert_ptr_null(start());
+	ck_assert_ptr_nonnull(old->task.parked);
+	a = push("a");
+	ck_assert_ptr_eq(start(), a);
+	young = push_of("a", PRIORITY_HIGH);
+	young->source.endpoint = held->endpoint;
+	young->task.queued_ms = 2;
+	ck_assert_ptr_null(start());
+	/* The endpoint calls the one, the tenant the other, which is asked first. */
+	stop(held);
+	stop(a);
+	ck_assert_ptr_eq(start(), old);
+	ck_assert_ptr_null(start());
+	stop(old);
+	ck_assert_ptr_eq(a = start(), young);
+	/* And the other way round: it is the tenant's that waits for longer. */
+	old = push_to("a", "sftp://x:22");
+	old->task.queued_ms = 3;
+	push_to("b", "sftp://x:22")->task.queued_ms = 4;
+	ck_assert_ptr_null(start());
+	stop(a);
+	ck_assert_ptr_eq(start(), old);
+	end();
+}
+END_TEST
+
 START_TEST(no_more_are_called_than_can_start)
 {
 	struct config_args args = { .file = NULL };
@@ -614,6 +650,7 @@ main(void)
 	tcase_add_test(t, by_weight);
 	tcase_add_test(t, jobs_a_minute);
 	tcase_add_test(t, in_order_of_arrival);
+	tcase_add_test(t, called_by_age);
 	tcase_add_test(t, no_more_are_called_than_can_start);
 	tcase_add_test(t, one_token_for_all_sources);
 	tcase_add_test(t, a_wait_ends_with_its_attempt);
