@@ -306,6 +306,19 @@ take_foreign(struct deferred *d, struct defer_part *p, const rd_kafka_message_t 
 		defer_wait(&d->index, e);
 }
 
+/* Nothing is deferred for longer than the setting: a record that says otherwise, whoever wrote it, does not hide its job. */
+static int64_t
+due_of(const struct deferred *d, const struct deferral *df, const struct defer_part *p, int64_t offset)
+{
+	int64_t latest = clock_real_ns() + d->m->cfg->deferred_longest * 1000000;
+
+	if (df->due_ns <= latest)
+		return df->due_ns;
+	LOG(LOG_WARN, "deferred_too_far", LS("job_id", df->job_id), LI("partition", p->id), LI("offset", offset),
+	    LI("seconds", (df->due_ns - latest) / 1000000000 + d->m->cfg->deferred_longest / 1000));
+	return latest;
+}
+
 static void
 take_deferral(struct deferred *d, struct defer_part *p, const rd_kafka_message_t *msg, const struct deferral *df, const char *sha256,
     struct defer_slot slot)
@@ -323,7 +336,7 @@ take_deferral(struct deferred *d, struct defer_part *p, const rd_kafka_message_t
 		return;
 	}
 	e = entry_add(d, p, msg, &o, slot);
-	e->due_ns = df->due_ns;
+	e->due_ns = due_of(d, df, p, msg->offset);
 	e->count = df->count;
 	e->quota = df->why == DEFER_QUOTA;
 	e->job_hash = defer_hash(df->job_id, strlen(df->job_id));
@@ -338,8 +351,8 @@ take_deferral(struct deferred *d, struct defer_part *p, const rd_kafka_message_t
 		e->cancel = old->cancel;
 		if (e->cancel)
 			e->due_ns = 0;
-		/* The quota was changed while it was written again. */
-		else if (e->quota && e->count == old->count && old->due_ns < e->due_ns)
+		/* The quota was changed while it was written again; or it was too far ahead, and is not put off by each copy. */
+		else if (e->count == old->count && old->due_ns < e->due_ns)
 			e->due_ns = old->due_ns;
 		deferred_entry_done(d, p, old);
 	}

@@ -241,6 +241,31 @@ START_TEST(full_rewrites_nothing)
 }
 END_TEST
 
+START_TEST(never_later_than_the_longest)
+{
+	const int64_t longest = 3600, year = 365 * 86400;
+	int64_t before = clock_real_ns(), due;
+
+	begin("deferred: {longest: 1h}\n");
+	assign();
+	arrives(0, 0, 20 * year, 10);
+	arrives(1, 1, longest - 60, 10);
+	end_of_partition(2);
+	due = defer_find(&d->parts[0]->line, 0)->due_ns;
+	ck_assert_int_ge(due, before + longest * 1000000000);
+	ck_assert_int_le(due, clock_real_ns() + longest * 1000000000);
+	ck_assert_int_lt(defer_find(&d->parts[0]->line, 1)->due_ns, due);
+	/* Written again it is due when it was. */
+	arrives(2, 0, 20 * year, 10);
+	ck_assert_ptr_null(defer_find(&d->parts[0]->line, 0));
+	ck_assert_int_eq(defer_find(&d->parts[0]->line, 2)->due_ns, due);
+	ck_assert_uint_eq(d->index.n_heap, 2);
+	release_all();
+	ck_assert_uint_eq(n_accepted, 2);
+	end();
+}
+END_TEST
+
 START_TEST(full_store_releases)
 {
 	int64_t n = 0;
@@ -349,6 +374,7 @@ main(void)
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, full_rewrites_nothing);
+	tcase_add_test(t, never_later_than_the_longest);
 	tcase_add_test(t, full_store_releases);
 	tcase_add_test(t, broken_store_stays);
 	tcase_add_test(t, full_and_rebalanced);
