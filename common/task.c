@@ -185,6 +185,7 @@ task_spec_encode(const struct task_spec *t, struct buf *b)
 	buf_i64(b, t->entries_max);
 	put_fixed(b, t->tenant, sizeof(t->tenant));
 	put_fixed(b, t->endpoint, sizeof(t->endpoint));
+	put_fixed(b, t->host_key, sizeof(t->host_key));
 	put_fixed(b, t->root, sizeof(t->root));
 	put_fixed(b, t->below, sizeof(t->below));
 	buf_u8(b, (uint8_t)(t->last | t->narrows << 1));
@@ -227,6 +228,7 @@ task_spec_decode(struct task_spec *t, const void *p, size_t n, struct err *e)
 	t->entries_max = cursor_i64(&c);
 	cursor_str(&c, t->tenant, sizeof(t->tenant));
 	cursor_str(&c, t->endpoint, sizeof(t->endpoint));
+	cursor_str(&c, t->host_key, sizeof(t->host_key));
 	cursor_str(&c, t->root, sizeof(t->root));
 	cursor_str(&c, t->below, sizeof(t->below));
 	ends = cursor_u8(&c);

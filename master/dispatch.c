@@ -156,7 +156,7 @@ encode_job(struct master *m, struct task *t, const struct slot *s, struct buf *b
 	if (secrets_load(m->cfg, t->job->org_id, &spec.source, &secrets, e))
 		return -1;
 	secrets_lend(&secrets, &spec.source);
-	if (keyring_lend(m, t, &spec.source, e)) {
+	if (keyring_lend(m, t, &spec.source, e) || hostkeys_lend(m, t, spec.host_key, sizeof(spec.host_key), e)) {
 		secrets_wipe(&secrets);
 		return -1;
 	}
@@ -487,6 +487,9 @@ dispatch_frame(struct master *m, struct slot *s, const struct frame *f, struct e
 			s->listed = p.listed;
 			s->matched = p.matched;
 		}
+		break;
+	case MSG_HOSTKEY:
+		ret = hostkeys_frame(m, t, f, e);
 		break;
 	default:
 		ret = err_set(e, ERR_WORKER_PROTOCOL, "%s is not a frame of a task", ipc_name(f->type));

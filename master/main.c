@@ -267,6 +267,7 @@ reload(struct master *m, struct err *e)
 	jobs_reloaded(m->jobs);
 	endpoints_reloaded(m);
 	keyring_reloaded(m->keyring);
+	hostkeys_reloaded(m->hostkeys);
 	tenants_reloaded(m);
 	if (limits_changed)
 		deferred_quotas_changed(m->deferred);
@@ -437,6 +438,9 @@ open_rooms(struct master *m, struct err *e)
 	free(identity);
 	if (!m->journal)
 		return -1;
+	m->hostkeys = hostkeys_new(m, e);
+	if (!m->hostkeys)
+		return -1;
 	m->control = control_new(m);
 	if (control_start(m->control, e) < 0)
 		return -1;
@@ -482,6 +486,7 @@ close_rooms(struct master *m)
 	sched_free(m->sched);
 	endpoints_free(m->endpoints);
 	keyring_free(m->keyring);
+	hostkeys_free(m->hostkeys);
 	tenants_free(m->tenants);
 	journal_close(m->journal);
 	demo_stop(m->demo_broker);

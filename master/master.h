@@ -59,6 +59,7 @@ struct master {
 	struct jobs *jobs;
 	struct sched *sched;
 	struct endpoints *endpoints;
+	struct hostkeys *hostkeys;
 	struct keyring *keyring;
 	struct tenants *tenants;
 	struct pool *pool;
@@ -429,6 +430,18 @@ int endpoint_kept(struct slot *, const struct frame *, struct err *);
 struct slot *endpoint_worker(struct master *, const struct task *, struct slot *s);
 struct endpoint_view { const char *name; unsigned running, waiting, kept; uint64_t tasks, failed; int64_t idle_ms; };
 size_t endpoints_view(const struct master *, struct endpoint_view *out, size_t max);
+
+/* ---- hostkeys.c: keys of SSH servers that were accepted as new ----------------------------------------------------------- */
+
+/* NULL with ERR_CONFIG: what is known cannot be read. */
+struct hostkeys *hostkeys_new(struct master *, struct err *);
+void hostkeys_free(struct hostkeys *);
+void hostkeys_reloaded(struct hostkeys *);
+/* The key that is remembered of the task's server into key, "" where there is none. 0, or -1: ERR_LIMIT, no further server can be
+ * remembered. */
+int hostkeys_lend(struct master *, const struct task *, char *key, size_t n, struct err *);
+/* The frame HOSTKEY. */
+int hostkeys_frame(struct master *, const struct task *, const struct frame *, struct err *);
 
 /* ---- keyring.c: temporary credentials of S3 sources (more in keyring.h) ------------------------------------------------ */
 

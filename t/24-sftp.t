@@ -347,6 +347,61 @@ def unknown_hosts(t, x):
     t.is_(d.stop(), 0, "that daemon stops")
 
 
+def accepted_once(t, x):
+    """accept-new remembers: for the tenant, over a restart, and until an operator takes the line out."""
+    conf = dict(CONF, **{"network.allow_unknown_hosts": True})
+    d = Daemon(World(x.w.broker), conf)
+    w, first, second = d.world, Sshd(x.keys), Sshd(x.keys)
+    port, lines = first.port, os.path.join(d.conf["state.dir"], "known_hosts")
+
+    def ask(what, n, cls=None, *words, **fields):
+        org = fields.pop("org_id", "acme co")
+        r, e, _ = w.run(first.source(x.root, host="LocalHost", known_hosts=None, host_key_check="accept-new", **fields), org_id=org)
+        return failed(t, r, e, cls, what, *words) if cls else good(t, r, e, n, what)
+
+    def change():
+        """Another server, with other keys, where the first one was."""
+        first.hang_up()
+        first.stop()
+        with open(second.conf) as f:
+            text = f.read().replace("Port %d" % second.port, "Port %d" % port)
+        second.stop()
+        with open(second.conf, "w") as f:
+            f.write(text)
+        second.port = port
+        second.start()
+    ask("an unknown server", 2)
+    ask("the same once more", 2)
+    t.is_(len(d.logged("host_key_accepted")), 1, "is unknown once")
+    with open(lines) as f:
+        t.is_(f.read(), "[localhost]:%d %s acme co" % (port, first.host_keys["ed25519"]), "what was accepted is a line of a known_hosts file")
+    t.is_(os.stat(lines).st_mode & 0o777, 0o640, "that others cannot read")
+    change()
+    ask("a changed key", 0, "permanent", "accepted before", second.fingerprints["ed25519"])
+    ask("for another tenant the server is new", 2, org_id="beta")
+    ask("the job itself names the new key", 2, host_keys=[second.host_keys["ed25519"]])
+    d.kill()
+    d = Daemon(w, conf, keep=d)
+    ask("after kill -9 the key is as changed as before", 0, "permanent", "accepted before")
+    with open(lines) as f:
+        left = [x for x in f.read().splitlines() if not x.endswith(" acme co")]
+    with open(lines, "w") as f:
+        f.write("\n".join(["# by hand", "garbage"] + left) + "\n")
+    code, out, err = d.ctl("reload")
+    t.ok(code == 0, "reload", out, err)
+    t.is_(d.wait_log("known_hosts_line")["line"], 2, "a line that is none is told")
+    ask("the line was taken out: new", 2)
+    ask("and remembered", 2)
+    ask("for the other tenant it is known still", 2, org_id="beta")
+    t.is_(len(d.logged("host_key_accepted")), 1, "only the one was new")
+    t.is_(d.stop(), 0, "exit 0")
+    os.unlink(lines)
+    os.mkdir(lines)
+    d = Daemon(w, conf, keep=d, ready=False)
+    t.is_(d.wait_exit(), 78, "a memory that cannot be read does not pass for an empty one: the daemon does not start")
+    second.stop()
+
+
 # ---- algorithms ------------------------------------------------------------------------------------------------------------
 
 def algorithms(t, x):
@@ -575,7 +630,7 @@ def main(t):
     if not sshd.here():
         t.skip_all("openssh-server is not installed")
     x = World24(t)
-    for part in (nasty, attributes, places, unreadable, keys, passwords, host_keys, unknown_hosts, algorithms, kept, frozen, odd_servers, breaks, deep, latency, many):
+    for part in (nasty, attributes, places, unreadable, keys, passwords, host_keys, unknown_hosts, accepted_once, algorithms, kept, frozen, odd_servers, breaks, deep, latency, many):
         t.part(part, x)
     left, right = conservation(x.daemon)
     t.ok(left == right and left > 0, "accepted = ended + in flight")

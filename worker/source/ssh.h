@@ -37,6 +37,8 @@ int ssh_hosts_add_key(struct ssh_hosts *, const char *line, struct err *);
 void ssh_hosts_settle(struct ssh_hosts *);
 enum ssh_verdict ssh_hosts_judge(const struct ssh_hosts *, const void *blob, size_t n);
 /* The types of its keys, "ssh-ed25519,ecdsa-sha2-nistp256"; nothing where it is not known. */
+/* Is there any that is not revoked? */
+bool ssh_hosts_any(const struct ssh_hosts *);
 void ssh_hosts_types(const struct ssh_hosts *, struct buf *);
 void ssh_fingerprint(const void *blob, size_t n, char out[SSH_FINGERPRINT]);
 /* The type that a key's blob begins with; "" where it has none that may be shown. */

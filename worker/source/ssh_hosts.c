@@ -331,6 +331,15 @@ has_type(const struct ssh_hosts *h, const char *type)
 	return false;
 }
 
+bool
+ssh_hosts_any(const struct ssh_hosts *h)
+{
+	for (size_t i = 0; i < h->n; i++)
+		if (!h->v[i].revoked)
+			return true;
+	return false;
+}
+
 void
 ssh_hosts_types(const struct ssh_hosts *h, struct buf *out)
 {

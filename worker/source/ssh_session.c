@@ -334,6 +334,10 @@ known_hosts(struct ssh *s, struct ssh_hosts *h, struct err *e)
 		if (ssh_hosts_add_key(h, keys->v[i], e))
 			return -1;
 	ssh_hosts_settle(h);
+	/* What was accepted before says something only where the job itself has nothing to say of this server. */
+	if (run_int(s->run, SF_SFTP_HOST_KEY_CHECK) == CHECK_ACCEPT_NEW && *s->run->task->host_key && !ssh_hosts_any(h) &&
+	    ssh_hosts_add_key(h, s->run->task->host_key, e))
+		return -1;
 	if (h->malformed)
 		LOG(LOG_WARN, "known_hosts_malformed", LS("peer", s->peer), LI("lines", h->malformed), LI("first", h->malformed_line));
 	return 0;
@@ -376,12 +380,26 @@ refuse_key(struct ssh *s, const struct ssh_hosts *h, enum ssh_verdict v, const c
 	if (v == SSH_REVOKED)
 		err_set(e, ERR_PERMANENT, "%s: its key %s %s is revoked in known_hosts", s->peer, type, s->fingerprint);
 	else if (v == SSH_CHANGED)
-		err_set(e, ERR_PERMANENT, "%s: its key is not the one of known_hosts but %s %s%s: it changed, or somebody stands between. Ask its operator before you replace the line",
-		    s->peer, type, s->fingerprint, lines);
+		err_set(e, ERR_PERMANENT, "%s: its key is not the one %s but %s %s%s: it changed, or somebody stands between. Ask its operator before you replace the line",
+		    s->peer, run_int(s->run, SF_SFTP_HOST_KEY_CHECK) == CHECK_ACCEPT_NEW ?
+		    "that was accepted before (known_hosts in the poller's state.dir) or is given" : "of known_hosts", type, s->fingerprint, lines);
 	else
 		err_set(e, ERR_PERMANENT, "%s: its key %s %s is not in known_hosts%s: check it with its operator and add it (ssh-keyscan), or pin it by host_key_fingerprint",
 		    s->peer, type, s->fingerprint, lines);
 	return SSH_FAILED;
+}
+
+/* The master remembers it, before any secret goes there. */
+static enum ssh_result
+accept_key(struct ssh *s, const char *type, const char *blob, size_t n, struct err *e)
+{
+	struct buf *b;
+
+	LOG(LOG_WARN, "host_key_accepted", LS("peer", s->peer), LS("type", type), LS("fingerprint", s->fingerprint));
+	b = channel_begin(s->run->ch, MSG_HOSTKEY);
+	buf_printf(b, "%s ", type);
+	base64_encode(b, blob, n);
+	return channel_send(s->run->ch, e) ? SSH_FAILED : SSH_DONE;
 }
 
 static enum ssh_result
@@ -414,7 +432,7 @@ judge_key(struct ssh *s, const struct ssh_hosts *h, struct ssh_asked *asked, str
 	    (!pins->n || *run_str(s->run, SF_SFTP_KNOWN_HOSTS) || s->run->task->source.v[SF_SFTP_HOST_KEYS].l.n))
 		return refuse_key(s, h, v, type, e);
 	if (v == SSH_UNKNOWN && check == CHECK_ACCEPT_NEW && !pins->n)
-		LOG(LOG_WARN, "host_key_accepted", LS("peer", s->peer), LS("type", type), LS("fingerprint", s->fingerprint));
+		return accept_key(s, type, blob, n, e);
 	return SSH_DONE;
 }
 
