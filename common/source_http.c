@@ -108,6 +108,41 @@ add_path(struct buf *b, const char *path)
 	buf_puts(b, path);
 }
 
+static bool
+climbs(const char *path)
+{
+	for (; *path; path += *path == '/') {
+		size_t n = strcspn(path, "/");
+
+		if (n && n <= 2 && strspn(path, ".") >= n)
+			return true;
+		path += n;
+	}
+	return false;
+}
+
+/* path_escape: false: it is part of a URL. */
+static int
+add_job_path(const struct source_conf *s, struct buf *b)
+{
+	const char *path = s->v[SF_COMMON_PATH].s;
+	struct buf plain = BUF_INIT;
+	int rc = 0;
+
+	if (s->v[SF_HTTP_PATH_ESCAPE].i) {
+		add_path(b, path);
+		return 0;
+	}
+	for (const char *p = path; *p && !rc; p++)
+		rc = (unsigned char)*p <= ' ' || *p == 0x7f || *p == '?' || *p == '#' ? -1 : 0;
+	if (!rc)
+		rc = http_path_decode(path, strlen(path), &plain);
+	if (!rc)
+		add_path(b, buf_str(&plain));
+	buf_release(&plain);
+	return rc;
+}
+
 static int
 set_address(struct job_parser *ps, const char *base, struct source_conf *s, const struct http_url *u)
 {
@@ -119,8 +154,14 @@ set_address(struct job_parser *ps, const char *base, struct source_conf *s, cons
 		buf_release(&b);
 		return job_refuse(ps, ERR_INVALID_JOB, base, "url", "the path holds %%00 or %%2F, which no name can hold");
 	}
-	if (path->set)
-		add_path(&b, path->s);
+	if (path->set && add_job_path(s, &b)) {
+		buf_release(&b);
+		return job_refuse(ps, ERR_INVALID_JOB, base, "path", "with path_escape: false, the path may hold no '?', '#', %%00, %%2F, space or control character");
+	}
+	if (climbs(buf_str(&b))) {
+		buf_release(&b);
+		return job_refuse(ps, ERR_INVALID_JOB, base, "path", "the path holds \".\" or \"..\"");
+	}
 	escape_url_path(&raw, b.p, b.len);
 	buf_clear(&b);
 	http_url_origin(u, true, &b);
@@ -137,19 +178,6 @@ set_address(struct job_parser *ps, const char *base, struct source_conf *s, cons
 	return 0;
 }
 
-static bool
-climbs(const char *path)
-{
-	for (; *path; path += *path == '/') {
-		size_t n = strcspn(path, "/");
-
-		if (n && n <= 2 && strspn(path, ".") >= n)
-			return true;
-		path += n;
-	}
-	return false;
-}
-
 static int
 check_url(struct job_parser *ps, const char *base, struct source_conf *s)
 {
@@ -159,8 +187,9 @@ check_url(struct job_parser *ps, const char *base, struct source_conf *s)
 
 	if (!*url)
 		return job_refuse(ps, ERR_INVALID_JOB, base, "url", "url is missing");
-	if (climbs(text_of(s, SF_COMMON_PATH)))
-		return job_refuse(ps, ERR_INVALID_JOB, base, "path", "the path holds \".\" or \"..\"");
+	if (s->v[SF_HTTP_METHOD].i)
+		return job_refuse(ps, ERR_UNSUPPORTED, base, "method",
+		    "method: POST is not served: an index is asked for as often as is needed, which a POST may not be");
 	if (http_url_parse(url, strlen(url), &u, ps->e))
 		return job_refuse(ps, ERR_INVALID_JOB, base, "url", NULL);
 	if (u.user)

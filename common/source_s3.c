@@ -335,8 +335,10 @@ source_check_s3(struct job_parser *ps, const char *base, struct source_conf *s, 
 		return -1;
 	if (check_login(ps, base, s, given) || check_files(ps, base, s) || set_path(ps, base, s) || check_words(ps, base, s))
 		return -1;
-	if (s->v[SF_S3_VERSIONS].i && s->v[SF_S3_START_AFTER].set)
-		return job_refuse(ps, ERR_INVALID_JOB, base, "start_after", "start_after and versions exclude each other");
+	if ((s->v[SF_S3_VERSIONS].i || s->v[SF_S3_VERSION_AT].set) && s->v[SF_S3_START_AFTER].set)
+		return job_refuse(ps, ERR_INVALID_JOB, base, "start_after", "start_after and versions (or version_at) exclude each other");
+	if (s->v[SF_S3_VERSIONS].i && s->v[SF_S3_VERSION_AT].set)
+		return job_refuse(ps, ERR_INVALID_JOB, base, "version_at", "version_at and versions exclude each other");
 	warn_idle(ps, base, s, given);
 	s3_address_url(&a, url, sizeof(url));
 	s->endpoint = xasprintf("%s://%s:%u", a.tls ? "https" : "http", a.service, a.port);

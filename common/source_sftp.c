@@ -106,6 +106,8 @@ check_login(struct job_parser *ps, const char *base, struct source_conf *s, cons
 		    "there is nothing to log in with: password, private_key, their _ref or _file, or credentials_ref");
 	if (!key && !ref && (given[SF_SFTP_PASSPHRASE] || given[SF_SFTP_PASSPHRASE_REF]))
 		job_warn(ps, "%s/private_key_passphrase has no effect without private_key", base);
+	if (!key && !ref && given[SF_SFTP_PUBLIC_KEY])
+		job_warn(ps, "%s/public_key has no effect without private_key", base);
 	return check_methods(ps, base, s->v[SF_SFTP_AUTH_METHODS].s);
 }
 
@@ -168,6 +170,9 @@ source_check_sftp(struct job_parser *ps, const char *base, struct source_conf *s
 {
 	if (!s->v[SF_SFTP_HOST].set)
 		return job_refuse(ps, ERR_INVALID_JOB, base, "host", "host is missing");
+	if (s->v[SF_SFTP_MAX_SESSIONS].i > 1)
+		return job_refuse(ps, ERR_UNSUPPORTED, base, "max_sessions",
+		    "max_sessions: more than 1 is not served: one channel carries the requests of dozens of directories at once");
 	if (check_host(ps, base, &s->v[SF_SFTP_HOST]) || check_path(ps, base, &s->v[SF_COMMON_PATH]) ||
 	    check_login(ps, base, s, given) || check_host_keys(ps, base, s, given) || check_lists(ps, base, s))
 		return -1;

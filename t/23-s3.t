@@ -122,6 +122,9 @@ def swift(t, w):
     r, e = x.check("delete markers, too", s.source("versions", versions=True, include_delete_markers=True), [b"a.csv"] * 3 + [b"b.csv"] * 2)
     t.is_(sorted(v["source"]["is_delete_marker"] for v in e), ["false"] * 4 + ["true"], "one of them is a delete marker")
     x.check("without versions", s.source("versions"), [b"a.csv"])
+    x.check("version_at, before there was anything", s.source("versions", version_at="2020-01-01T00:00:00Z"), [])
+    r, e = x.check("version_at, behind all of it", s.source("versions", version_at="2120-01-01T00:00:00Z", max_keys=1), [b"a.csv"])
+    t.is_([v["file_size"] for v in e], [3], "the newest of them")
 
 
 def pages(t, w):

@@ -536,6 +536,11 @@ def odd_servers(t, x):
                                 ("bare", "", "one that tells names alone"), ("reverse", "", "one that answers in another order"), ("one", "", "one name a reply")):
         r, e, got = ask(fault, number)
         t.ok(r["event_type"] == "job.completed" and got == every and all(i["file_size"] == int(i["file_name"][1:3]) for i in e), what, r.raw, len(got))
+    for mode, more in (("readdir", 1000), ("lstat", 0)):
+        r, e, got = ask("lies", stat_mode=mode)
+        t.ok(r["event_type"] == "job.completed" and got == every and all(i["file_size"] == int(i["file_name"][1:3]) + more for i in e), "READDIR's sizes are wrong, stat_mode %s" % mode, r.raw, len(got))
+    r, e, got = ask("reverse", stat_mode="lstat", follow_symlinks="all")
+    t.ok(r["event_type"] == "job.completed" and got == sorted(every + links), "stat_mode lstat, with links and answers in another order", r.raw, len(got))
     for fault in ("none", "bare", "reverse"):
         r, e, got = ask(fault, follow_symlinks="all")
         t.ok(r["event_type"] == "job.completed" and got == sorted(every + links) and {i["link_target"] for i in e} == {None, "f00.csv"}, "%s: with links" % fault, r.raw, len(got))

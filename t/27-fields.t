@@ -79,6 +79,45 @@ def s3(t, x):
     t.is_(last(p).get("x-amz-optional-object-attributes"), "RestoreStatus", "s3: optional_object_attributes is asked for")
 
 
+def version_at(t, x):
+    """The bucket as it was: from pages of versions, newest first, whose borders lie within a key."""
+    at = lambda n: "2024-01-01T00:00:%02d.500Z" % n  # noqa: E731
+    # (key, second, delete marker)
+    kept = [("a.csv", 9, False), ("a.csv", 5, False), ("a.csv", 1, False), ("b.csv", 7, True), ("b.csv", 3, False), ("c.csv", 8, False), ("c.csv", 6, True), ("c.csv", 2, False),
+            ("in/d.csv", 4, False)]
+
+    def row(v):
+        kind = "DeleteMarker" if v[2] else "Version"
+        return "<%s><Key>%s</Key><VersionId>v%d</VersionId><LastModified>2024-01-01T00:00:%02d.000Z</LastModified>%s</%s>" % (
+            kind, v[0], v[1], v[1], "" if v[2] else "<ETag>\"e%d\"</ETag><Size>%d</Size>" % (v[1], v[1]), kind)
+
+    def listing(rows, size):
+        def fault(q):
+            if b"versions" not in q["query"] and "versions" not in q["query"]:
+                return None
+            key, version = q["query"].get("key-marker", b"").decode(), q["query"].get("version-id-marker", b"").decode()
+            first = next((i + 1 for i, v in enumerate(rows) if (v[0], "v%d" % v[1]) == (key, version)), 0)
+            some = rows[first:first + size]
+            more = first + size < len(rows)
+            return 200, {"Content-Type": "application/xml"}, (
+                "<?xml version=\"1.0\"?><ListVersionsResult><Name>b</Name><IsTruncated>%s</IsTruncated>%s%s</ListVersionsResult>" % (
+                    "true" if more else "false", "<NextKeyMarker>%s</NextKeyMarker><NextVersionIdMarker>v%d</NextVersionIdMarker>" % some[-1][:2] if more else "",
+                    "".join(row(v) for v in some))).encode()
+        return Pages(fault=fault)
+    for size in (1, 2, 4, 1000):
+        p = listing(kept, size)
+        for second, want in ((0, {}), (1, {"a.csv": 1}), (2, {"a.csv": 1, "c.csv": 2}), (4, {"a.csv": 1, "b.csv": 3, "c.csv": 2, "in/d.csv": 4}),
+                             (6, {"a.csv": 5, "b.csv": 3, "in/d.csv": 4}), (7, {"a.csv": 5, "in/d.csv": 4}), (30, {"a.csv": 9, "c.csv": 8, "in/d.csv": 4})):
+            e = x.good("s3: version_at %s, pages of %d" % (at(second), size), p.source(version_at=at(second), recursive=True, keepalive=False), list(want))
+            t.is_({y["relative_path"]: (y["file_size"], y["source"]["version_id"]) for y in e}, {k: (n, "v%d" % n) for k, n in want.items()}, "s3: each in its version of that time")
+        p.stop()
+    p = listing([kept[0], kept[5], kept[3]], 1000)
+    x.bad("s3: version_at, where the server's keys are in no order", p.source(version_at=at(30)), "protocol", "order")
+    for fields, word in (({"versions": True}, "version_at and versions"), ({"start_after": "a"}, "start_after")):
+        x.bad("s3: version_at beside %s" % list(fields)[0], p.source(version_at=at(30), **fields), "invalid_job", word)
+    p.stop()
+
+
 def sftp(t, x):
     keys = sshd.Keys()
     s = sshd.Sshd(keys)
@@ -90,6 +129,19 @@ def sftp(t, x):
     x.good("sftp: private_key_file and known_hosts_file", s.source(root, private_key=None, private_key_file=plain, known_hosts=None, known_hosts_file=known), ["a.csv"])
     x.good("sftp: private_key_passphrase_ref", s.source(root, private_key=None, private_key_file=locked, private_key_passphrase_ref=x.put(x.creds, "phrase", sshd.PASSPHRASE + "\n")), ["a.csv"])
     x.bad("sftp: the wrong passphrase", s.source(root, private_key=None, private_key_file=locked, private_key_passphrase_ref=x.put(x.creds, "phrase2", "other\n")), "auth", "passphrase")
+    for kind in ("ed25519", "ed25519_enc", "ecdsa", "ecdsa_pem_enc", "ecdsa_pkcs8"):
+        own = {"private_key": keys.private[kind]}
+        if kind.endswith("_enc"):
+            own["private_key_passphrase"] = sshd.PASSPHRASE
+        x.good("sftp: public_key beside its private_key: %s" % kind, s.source(root, public_key=keys.public[kind] + "\n", keepalive=True, **own), ["a.csv"])
+        x.bad("sftp: public_key of another: %s" % kind, s.source(root, public_key=keys.public["stranger"], keepalive=True, **own), "auth", "public_key is not that of private_key")
+    for _ in range(2):
+        private, public = sshd.keygen(os.path.join(folder(), "key"), "rsa", "", "-b", "2048", "-m", "PEM")
+        r, _, _ = x.w.run(s.source(root, private_key=private, public_key=public, retries=0))
+        t.ok(r["error"]["class"] == "permanent" and "RSA" in r["error"]["message"] and "public_key" not in r["error"]["message"], "sftp: public_key of an RSA key in PEM: the server's word is what fails", r.raw[:900])
+        x.bad("sftp: public_key of another than an RSA key in PEM", s.source(root, private_key=private, public_key=keys.public["rsa"]), "auth", "public_key is not that of private_key", "ssh-rsa")
+    x.bad("sftp: public_key that is none", s.source(root, public_key="ssh-ed25519"), "auth", "public_key is not a public key")
+    x.good("sftp: stat_mode lstat, max_sessions 1", s.source(root, stat_mode="lstat", max_sessions=1), ["a.csv"])
     other = sshd.Sshd(keys)
     x.bad("sftp: known_hosts_file of another server", other.source(root, known_hosts=None, known_hosts_file=known), "permanent", "not in known_hosts")
     s.stop()
@@ -160,6 +212,50 @@ def http(t, x):
     x.bad("http: a status that is not expected", dict(source, url=web.url + "/203/", head_mode="none"), "protocol", "203")
     x.good("http: expect_status", dict(source, url=web.url + "/203/", head_mode="none", expect_status=203), names)
     web.stop()
+    http_entries(t, x)
+
+
+def http_entries(t, x):
+    """max_entries, path_escape, and directories whose links have no slash."""
+    shown = {"/": b'<a href="a.csv">a</a>\n<a href="sub">sub</a>\n<a href="b.bin">b</a>\n<a href="moved">m</a>\n<a href="gone.csv">g</a>\n<a href="no">no</a>\n',
+             "/sub/": b'<a href="deep">deep</a>\n<a href="c.csv">c</a>\n', "/sub/deep/": b'<a href="d.csv">d</a>\n', "/moved/": b'<a href="e.csv">e</a>\n'}
+    page = b"<html><head><title>Index of /</title></head><body><h1>Index of /</h1><pre><a href=\"../\">../</a>\n%s</pre></body></html>"
+
+    def script(q):
+        path = q.path
+        if path == "/moved":
+            return {"status": 301, "headers": {"Location": "/moved/"}}
+        if path == "/gone.csv":
+            return {"status": 404}
+        if path == "/no":
+            return {"status": 403}
+        if path.startswith("/a%20b%25/"):
+            path = path[len("/a%20b%25"):]
+        if path.rstrip("/") + "/" in shown:
+            return {"headers": {"Content-Type": "text/html; charset=utf-8"}, "body": page % shown[path.rstrip("/") + "/"]}
+        return {"headers": {"Content-Type": "text/csv", "Content-Length": "5", "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}}
+    web = Answers(script)
+    source = {"source_type": "http", "url": web.url + "/", "recursive": True, "keepalive": False}
+    for mode in ("missing", "none"):
+        r, e, _ = x.w.run(dict(source, no_slash=True, head_mode=mode), file_pattern="*.csv")
+        t.ok(r["event_type"] == "job.completed" and sorted(y["relative_path"] for y in e) == ["a.csv", "moved/e.csv", "sub/c.csv", "sub/deep/d.csv"],
+             "http: no_slash, head_mode %s: what is text/html or moved to a slash is a directory" % mode, r.raw, [y["relative_path"] for y in e])
+        t.is_(r["listed"], r["matched"] + r["skipped"], "http: no_slash: all that was listed is matched or skipped")
+    r, e, _ = x.w.run(dict(source, no_slash=True))
+    t.ok(r["event_type"] == "job.partial" and [y["path"] for y in r["sources"][0]["unreadable_entries"]] == ["/no"], "http: no_slash: what is refused is named, where it is wanted", r.raw)
+    n = len(web.seen)
+    x.good("http: without no_slash they are files", dict(source, head_mode="none"), ["a.csv", "b.bin", "gone.csv", "moved", "no", "sub"])
+    t.is_([y[:2] for y in web.seen[n:] if y[0] != "HEAD"], [("GET", "/")], "http: and no directory is read")
+    x.good("http: max_entries, as many as there are", dict(source, head_mode="none", max_entries=6), ["a.csv", "b.bin", "gone.csv", "moved", "no", "sub"])
+    x.bad("http: max_entries, one more than that", dict(source, head_mode="none", max_entries=5), "limit", "more than 5 entries", "max_entries")
+    x.bad("http: max_entries counts over directories", dict(source, no_slash=True, max_entries=8), "limit", "max_entries")
+    for fields in ({"path": "/a b%/"}, {"path": "/a%20b%25/", "path_escape": False}):
+        n = len(web.seen)
+        x.good("http: %s" % fields, dict(source, head_mode="none", recursive=False, **fields), ["a.csv", "b.bin", "gone.csv", "moved", "no", "sub"])
+        t.is_(web.seen[-1][1], "/a%20b%25/", "http: what is asked for")
+    for path in ("/a?b", "/a#b", "/a b", "/a%2Fb", "/a%00", "/%2e%2e/x"):
+        x.bad("http: path_escape false: %s" % path, dict(source, path=path, path_escape=False), "invalid_job", "path")
+    web.stop()
 
 
 def main(t):
@@ -167,7 +263,7 @@ def main(t):
     if not ftpservers.here() or not sshd.here() or not sshd.passwords():
         t.skip_all("needs root, mount namespaces, an OpenSSH server and the packages of vsftpd and pure-ftpd")
     x = Fields(t)
-    for part in (s3, sftp, ftp, http):
+    for part in (s3, version_at, sftp, ftp, http):
         t.part(part, x)
     left, right = conservation(x.d)
     t.ok(left == right and left, "accepted = ended + in flight", (left, right))

@@ -9,7 +9,7 @@ beyond); bare (names without attributes or long names); reverse (replies in reve
 a reply); empty (replies without names, for ever); slash, nul, dots (names that are none); id (a reply to nobody); twice
 (each reply twice); huge (a packet too large); end (gone after NUMBER replies); midst (the third READDIR of a directory
 fails); vanish (two directories are gone when they are opened); denied (one may not be opened); fails (one cannot); lost (CONNECTION_LOST);
-version (it speaks version 6); endless (each directory holds another); stat (no directory but the root can be looked at); loop (d0 holds a link to /t).
+version (it speaks version 6); endless (each directory holds another); stat (no directory but the root can be looked at); lies (sizes that READDIR tells are wrong); loop (d0 holds a link to /t).
 """
 import os
 import select
@@ -124,6 +124,8 @@ class Server:
             got = tree(h[0] + b"/" + n) or (0o100644, 5)
             if n in (b".", b".."):
                 got = 0o40755, 0
+            if FAULT == "lies":
+                got = got[0], got[1] + 1000
             body += text(n) + (text(b"") + u32(0) if FAULT == "bare" else text(b"") + attrs(*got))
         return self.send(104, body)
 

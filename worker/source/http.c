@@ -390,10 +390,20 @@ head_answered(struct http_request *q, struct http_head *h, struct err *e)
 {
 	struct http_listing *l = h->listing;
 	unsigned status = q->answer.status;
+	enum tree_want want;
+	struct entry en;
 
-	if (became_dir(q)) {
-		run_skipped(q->c->run);
+	if (became_dir(q) || (h->open && status / 100 == 2 && by_type(&q->answer) == &index_html)) {
+		/* One that was asked about as a file was counted as one. */
+		if (!h->open)
+			run_skipped(q->c->run);
 		return http_report_dir(l, h, e);
+	}
+	if (h->open) {
+		entry_init(&en, h->name, h->n, ENTRY_FILE);
+		want = tree_ask(q->c->tree, l->dir, &en, e);
+		if (want != TREE_YES)
+			return want == TREE_FAILED ? -1 : 0;
 	}
 	/* HEAD itself is what the server does not do: the index's word stands. */
 	if (status / 100 == 2 || status == 405 || status == 501)
@@ -696,6 +706,7 @@ read_task(struct conn *c, struct run *r)
 	c->most = c->limit = most ? (unsigned)most : CONNECTIONS;
 	c->head_most = heads && heads < c->most ? (unsigned)heads : c->most;
 	c->resume_ns = 0;
+	c->entries = 0;
 	c->last = &c->first;
 }
 

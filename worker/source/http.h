@@ -59,6 +59,7 @@ struct conn {
 	struct http_head *first, **last; /* HEADs that wait */
 	size_t queued, queued_bytes;
 	struct buf name, text, url;     /* of the entry at hand */
+	uint64_t entries;               /* that indexes showed, for max_entries */
 	bool is_file;                   /* url names one file, as the first question showed */
 };
 
@@ -135,6 +136,7 @@ struct http_head {                      /* a file whose details are asked for */
 	bool approximate;
 	enum mtime_precision precision;
 	unsigned tries;
+	bool open;              /* no_slash: a file or a directory, as the answer shows */
 	size_t n;
 	char name[];
 };

@@ -197,12 +197,13 @@ report(struct http_listing *l, struct entry *en, const struct index_entry *ix, s
 }
 
 static int
-queue_head(struct http_listing *l, const struct entry *en, const struct index_entry *ix, struct err *e)
+queue_head(struct http_listing *l, const struct entry *en, const struct index_entry *ix, bool open, struct err *e)
 {
 	struct conn *c = l->c;
 	struct http_head *h = xcalloc(1, sizeof(*h) + en->name_n + 1);
 
 	h->listing = l;
+	h->open = open;
 	h->size = ix->size;
 	h->approximate = ix->approximate;
 	h->mtime_ns = ix->mtime_ns;
@@ -246,10 +247,19 @@ prove(struct http_listing *l, const struct index_entry *ix, struct err *e)
 	    "index_format: links takes pages of any kind");
 }
 
+/* no_slash: a link that says of itself neither that it is a directory, nor how large a file. */
+static bool
+may_be_dir(const struct http_listing *l, const struct index_entry *ix)
+{
+	return l->format == &index_html && !http_is_flat(l->c) && ix->kind == INDEX_UNSAID && ix->size < 0 && run_int(l->c->run, SF_HTTP_NO_SLASH);
+}
+
 static int
 take(struct http_listing *l, const char *name, size_t n, const struct index_entry *ix, struct err *e)
 {
 	struct conn *c = l->c;
+	int64_t max = run_int(c->run, SF_HTTP_MAX_ENTRIES);
+	uint64_t most = max ? (uint64_t)max : UINT64_MAX;
 	bool dir = ix->kind == INDEX_DIR;
 	struct entry en;
 	int rc;
@@ -274,12 +284,16 @@ take(struct http_listing *l, const char *name, size_t n, const struct index_entr
 		return run_turn(c->run, e);
 	if (ix->status >= 300)
 		return http_unreadable(l, name, n, "the server refuses its properties", e);
+	if (c->entries++ >= most)
+		return err_set(e, ERR_LIMIT, "the indexes show more than %llu entries (max_entries)", (unsigned long long)most);
 	entry_init(&en, name, n, dir ? ENTRY_DIR : ix->kind == INDEX_OTHER ? ENTRY_OTHER : ENTRY_FILE);
+	if (en.type == ENTRY_FILE && may_be_dir(l, ix))
+		return queue_head(l, &en, ix, true, e);
 	switch (tree_ask(c->tree, l->dir, &en, e)) {
 	case TREE_FAILED:
 		return -1;
 	case TREE_YES:
-		return !dir && needs_head(c, ix->size, ix->approximate, ix->mtime_ns) ? queue_head(l, &en, ix, e) : report(l, &en, ix, e);
+		return !dir && needs_head(c, ix->size, ix->approximate, ix->mtime_ns) ? queue_head(l, &en, ix, false, e) : report(l, &en, ix, e);
 	default:
 		return 0;
 	}

@@ -175,6 +175,27 @@ report(struct unit *u, struct entry *en, const struct s3_object *o)
 	return rc;
 }
 
+/*
+ * version_at: is this what the key held at that time? Versions of a key come newest first, and all of a key before the next:
+ * the first that is not younger decides, also where it says that the object was deleted. 1 yes, 0 no, -1.
+ */
+static int
+held_then(struct unit *u, const struct s3_object *o)
+{
+	struct listing *l = u->l;
+	int order = s3_compare(o->key, o->key_n, u->decided.p, u->decided.len);
+
+	if (o->mtime_ns == TIME_UNKNOWN || (u->decided.len && order < 0)) {
+		err_set(l->e, ERR_PROTOCOL, "version_at: the server lists versions %s", order < 0 ? "in another order than that of their keys" :
+		    "without their time");
+		return callback_failed(l);
+	}
+	if (o->mtime_ns > l->at_ns || (u->decided.len && !order))
+		return 0;
+	s3_set_buf(&u->decided, o->key, o->key_n);
+	return !o->delete_marker;
+}
+
 static int
 on_object(void *arg, const struct s3_object *o)
 {
@@ -190,6 +211,12 @@ on_object(void *arg, const struct s3_object *o)
 		return stray(l, "a key");
 	if (*after && s3_compare(o->key, o->key_n, after, strlen(after)) <= 0)
 		return 0;
+	if (l->at_ns != TIME_UNKNOWN) {
+		int held = held_then(u, o);
+
+		if (held <= 0)
+			return held;
+	}
 	/* the directory of the job itself */
 	if (o->key_n == at && !u->dir->depth)
 		return 0;

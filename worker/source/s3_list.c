@@ -12,6 +12,7 @@
 
 #include "worker/source/s3_list.h"
 #include "common/glob.h"
+#include "common/units.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
 
@@ -236,8 +237,9 @@ width_of(const struct run *r)
 static int
 list_prefix(struct conn *c, struct run *r, const char *prefix, const char *only, uint64_t *entries, struct err *e)
 {
-	struct listing l = { .c = c, .run = r, .only = only, .width = width_of(r), .versions = run_int(r, SF_S3_VERSIONS),
-		.v1 = run_int(r, SF_S3_LIST_TYPE) == 1 };
+	const struct field_value *at = &r->task->source.v[SF_S3_VERSION_AT];
+	struct listing l = { .c = c, .run = r, .only = only, .width = width_of(r), .versions = at->set || run_int(r, SF_S3_VERSIONS),
+		.at_ns = at->set ? at->i : TIME_UNKNOWN, .v1 = run_int(r, SF_S3_LIST_TYPE) == 1 };
 	const char *slash = strrchr(prefix, '/');
 	int rc;
 

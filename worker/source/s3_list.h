@@ -27,6 +27,7 @@ struct unit {
 	struct buf last_token, first, last; /* of the page before */
 	unsigned tries, empty;
 	uint64_t pages;
+	struct buf decided;         /* version_at: the key whose version of that time was found */
 	char region[65];            /* it was signed for */
 	/* of the page in hand */
 	bool behind;                /* a key came that had come before */
@@ -45,6 +46,7 @@ struct listing {
 	struct strlist pending;     /* prefixes, last first */
 	unsigned retries;
 	uint64_t entries;           /* keys and prefixes seen */
+	int64_t at_ns;              /* version_at; TIME_UNKNOWN: as it is now, or all versions */
 	bool by_dirs, v1, versions, region_tried, page_seen;
 	int stopped;                /* a callback's RUN_STOP or -1 */
 	struct s3_page page;

@@ -79,6 +79,7 @@ s3_unit_free(struct unit *u)
 	buf_release(&u->last);
 	buf_release(&u->page_first);
 	buf_release(&u->component);
+	buf_release(&u->decided);
 	free(u->prefix);
 	free(u);
 }

@@ -63,6 +63,7 @@ struct listing {
 	unsigned handles;       /* how many the server had given when it refused one more */
 	const struct folder *trial;     /* asked for alone; the others wait for its reply */
 	unsigned reads;
+	bool lstat;             /* stat_mode: files are asked for one by one */
 	struct question *first, **last;         /* those that wait for their turn */
 	unsigned questions;     /* all: waiting and under way */
 	size_t question_bytes;
@@ -453,7 +454,7 @@ name_listed(struct listing *l, struct folder *f, const struct sftp_name *n, stru
 	case TREE_YES:
 		if (type == ENTRY_LINK)
 			return question_new(l, f, LINK_SELF, type, n, e);
-		if ((n->attrs.flags & needed) == needed)
+		if ((n->attrs.flags & needed) == needed && !l->lstat)
 			return report(l, f, &en, n, e);
 		return question_new(l, f, ASK_ATTRS, type, n, e);
 	default:
@@ -739,6 +740,7 @@ sftp_list_tree(struct sftp_place *p, struct run *r, struct err *e)
 	struct listing l = { .place = p, .c = p->conn, .run = r, .limit = OPEN_MAX };
 	int rc;
 
+	l.lstat = run_int(r, SF_SFTP_STAT_MODE);
 	l.last = &l.first;
 	l.tree = tree_new(r, p->real, p->real_n, e);
 	if (!l.tree)

@@ -58,11 +58,17 @@ bool ssh_list_has(const char *list, size_t n, const char *word, size_t word_n);
 /* Appends which list has nothing in common with ours, and the remedy; false where all have. */
 bool ssh_hello_explain(const struct ssh_hello *, const char *const ours[SSH_LIST__MAX], struct buf *);
 
+/* "ssh-ed25519 AAAA... comment": appends the key's blob; -1 where that is none. */
+int ssh_public_read(const char *line, struct buf *blob);
+
 /* ssh_key.c: what kind of private key a text is */
 
-struct ssh_key { char type[64]; bool encrypted; };
+#define SSH_BLOB_MAX 2100       /* of RSA with 16,384 bits */
+struct ssh_key { char type[64]; bool encrypted; uint8_t blob[SSH_BLOB_MAX]; size_t blob_n; };  /* blob: the public key; 0 bytes: too long */
 /* -1 (AUTH): not a private key that can be used, or the passphrase is missing or wrong. */
 int ssh_key_look(const char *text, const char *passphrase, struct ssh_key *, struct err *);
+/* public: the line of a .pub file. -1 (AUTH): it is none, or that of another key. */
+int ssh_key_is(const struct ssh_key *, const char *public, struct err *);
 
 /* ssh_session.c, ssh_login.c, ssh_error.c: handshake, host key, login, one channel with the subsystem */
 

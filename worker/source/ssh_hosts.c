@@ -265,6 +265,15 @@ ssh_hosts_add(struct ssh_hosts *h, const char *text, const char *host, uint16_t 
 }
 
 int
+ssh_public_read(const char *line, struct buf *blob)
+{
+	const char *end = line + strcspn(line, "\r\n");
+	struct span type = word(&line, end), data = word(&line, end);
+
+	return read_key(type, data, blob);
+}
+
+int
 ssh_hosts_add_key(struct ssh_hosts *h, const char *line, struct err *e)
 {
 	const char *end = line + strlen(line);

@@ -2,8 +2,10 @@
  * ssh_key.c - what kind of private key a text is, and whether the passphrase opens it, before libssh2 sees it: libssh2
  * says only that authentication failed.
  *
- * ssh_session.c calls it once a login. Nothing of the key is kept, shown or put into a message.
+ * ssh_login.c calls it once a login. Nothing of the key is kept, shown or put into a message.
  */
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -57,6 +59,13 @@ get_string(const uint8_t **p, const uint8_t *end, size_t *n)
 	return at;
 }
 
+static void
+keep_blob(struct ssh_key *k, const void *p, size_t n)
+{
+	k->blob_n = n <= sizeof(k->blob) ? n : 0;
+	memcpy(k->blob, p, k->blob_n);
+}
+
 /* Magic, cipher, KDF, its options, number of keys, then the public key's blob. */
 static int
 look_openssh(const uint8_t *p, size_t n, struct ssh_key *k)
@@ -75,6 +84,7 @@ look_openssh(const uint8_t *p, size_t n, struct ssh_key *k)
 	if (!blob)
 		return -1;
 	ssh_key_type(blob, blob_n, k->type);
+	keep_blob(k, blob, blob_n);
 	k->encrypted = cipher_n != 4 || memcmp(cipher, "none", 4);
 	return k->type[0] ? 0 : -1;
 }
@@ -113,6 +123,54 @@ name_pem(EVP_PKEY *key, struct ssh_key *k)
 		snprintf(k->type, sizeof(k->type), "%s", EVP_PKEY_get0_type_name(key) ? EVP_PKEY_get0_type_name(key) : "?");
 }
 
+/* RFC 4251 section 5: "string", and "mpint" of what is not negative */
+static void
+put_string(struct buf *b, const void *p, size_t n)
+{
+	const uint8_t head[4] = { (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n };
+
+	buf_add(b, head, sizeof(head));
+	buf_add(b, p, n);
+}
+
+static void
+put_mpint(struct buf *b, EVP_PKEY *key, const char *name)
+{
+	uint8_t bytes[SSH_BLOB_MAX] = { 0 };
+	BIGNUM *n = NULL;
+	int len;
+
+	if (EVP_PKEY_get_bn_param(key, name, &n) && BN_num_bytes(n) < (int)sizeof(bytes)) {
+		len = BN_bn2bin(n, bytes + 1);
+		put_string(b, bytes + (len && bytes[1] < 0x80), (size_t)len + (bytes[1] >= 0x80));
+	}
+	BN_free(n);
+}
+
+/* RFC 4253 section 6.6, RFC 5656 section 3.1, RFC 8709 section 4 */
+static void
+derive_blob(EVP_PKEY *key, struct ssh_key *k)
+{
+	struct buf b = BUF_INIT;
+	uint8_t raw[SSH_BLOB_MAX];
+	size_t n = sizeof(raw);
+
+	put_string(&b, k->type, strlen(k->type));
+	if (!strcmp(k->type, "ssh-rsa")) {
+		put_mpint(&b, key, OSSL_PKEY_PARAM_RSA_E);
+		put_mpint(&b, key, OSSL_PKEY_PARAM_RSA_N);
+	} else if (!strcmp(k->type, "ssh-ed25519")) {
+		if (EVP_PKEY_get_raw_public_key(key, raw, &n) == 1)
+			put_string(&b, raw, n);
+	} else if (!strncmp(k->type, "ecdsa-sha2-", 11)) {
+		put_string(&b, k->type + 11, strlen(k->type + 11));
+		if (EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, raw, sizeof(raw), &n) == 1)
+			put_string(&b, raw, n);
+	}
+	keep_blob(k, b.p, b.len);
+	buf_release(&b);
+}
+
 static int
 pem(const char *text, const char *passphrase, struct ssh_key *k, struct err *e)
 {
@@ -133,8 +191,23 @@ pem(const char *text, const char *passphrase, struct ssh_key *k, struct err *e)
 	if (!key)
 		return err_set(e, ERR_AUTH, "private_key is not a private key in OpenSSH's or PEM form");
 	name_pem(key, k);
+	derive_blob(key, k);
 	EVP_PKEY_free(key);
 	return 0;
+}
+
+int
+ssh_key_is(const struct ssh_key *k, const char *public, struct err *e)
+{
+	struct buf blob = BUF_INIT;
+	int rc = ssh_public_read(public, &blob);
+
+	if (rc)
+		err_set(e, ERR_AUTH, "public_key is not a public key like \"ssh-ed25519 AAAA...\"");
+	else if (blob.len != k->blob_n || memcmp(blob.p, k->blob, blob.len))
+		rc = err_set(e, ERR_AUTH, "public_key is not that of private_key, which is a key of type %s", k->type);
+	buf_release(&blob);
+	return rc;
 }
 
 int

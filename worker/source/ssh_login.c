@@ -68,8 +68,9 @@ static int
 try_key(struct ssh *s, struct err *e)
 {
 	struct ssh_key k;
+	const char *public = run_str(s->run, SF_SFTP_PUBLIC_KEY);
 
-	if (ssh_key_look(s->key, s->passphrase, &k, e))
+	if (ssh_key_look(s->key, s->passphrase, &k, e) || (*public && ssh_key_is(&k, public, e)))
 		return STEP_ERROR;
 	snprintf(s->key_type, sizeof(s->key_type), "%s", k.type);
 	return ssh_drive(s, step_key, "login by key", e);
