@@ -327,6 +327,7 @@ run_begin(struct run *r, struct channel *ch, struct emit *m, const struct setup 
 	r->ch = ch;
 	r->emit = m;
 	r->flushed_ns = r->polled_ns = r->progress_ns = run_clock();
+	pace_begin(r);
 }
 
 /* A process that may read more than this task's tenant may is of no use for it, nor for any after it. */

@@ -82,6 +82,22 @@ int emit_flush(struct emit *, struct err *);
 /* Forgets the batch in hand and empties the spool, so that a failed listing does not hold the disk. */
 void emit_discard(struct emit *);
 
+/* pace.c: when the next request of a task may start */
+
+struct run;
+struct pace {                   /* the job's own rate_limit */
+	int64_t each_ns;        /* between requests, at the least; 0: there is none */
+	int64_t burst;          /* requests at once, where none were made for long enough */
+	int64_t full_ns;        /* run_clock: when its bucket is full again */
+};
+void pace_begin(struct run *);
+/* Does anything bound the task's requests? Then it makes none that it may not need. */
+bool pace_on(const struct run *);
+/* May a request start now? true: it is counted, and starts. Else *wait_ns: so much later the answer may be another. */
+bool pace_take(struct run *, int64_t *wait_ns);
+/* One was made without asking (a library repeated it): those that follow wait for it. */
+void pace_owe(struct run *);
+
 /* run.c: one task from JOB to DONE */
 
 struct conns;
@@ -99,6 +115,7 @@ struct run {
 	uint32_t since_poll;    /* entries since the last poll */
 	struct stable *stable;  /* with filters.stability */
 	bool answered;          /* the server has answered something in this attempt: a kept connection was no dead one */
+	struct pace pace;
 };
 
 enum { RUN_GO_ON = 0, RUN_STOP = 1, RUN_FAILED = -1 };

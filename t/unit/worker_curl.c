@@ -635,6 +635,56 @@ START_TEST(connections_are_capped)
 }
 END_TEST
 
+static void
+paced(int64_t ops, int64_t burst)
+{
+	mini_set(&task, SF_NETWORK_RATE_LIMIT_OPS, ops);
+	mini_set(&task, SF_NETWORK_RATE_LIMIT_BURST, burst);
+	pace_begin(&run);
+}
+
+/* None starts before its turn; and the server is not late for what it was not asked. */
+START_TEST(requests_take_turns)
+{
+	uint16_t port = server(serve_http);
+	struct request r[4];
+	int64_t began;
+
+	mini_set(&task, SF_NETWORK_RESPONSE_TIMEOUT, 900);
+	paced(1, 2);
+	open_session("http", "localhost", port);
+	began = run_clock();
+	for (size_t i = 0; i < ARRAY_LEN(r); i++)
+		start(&r[i], url_of("http", "localhost", port));
+	ck_assert_uint_eq(curl_session_active(session), 4);
+	ck_assert_msg(curl_session_run(session, &e) == 0, "%s", e.text);
+	ck_assert_int_ge(run_clock() - began, 2 * INT64_C(1000000000));
+	for (size_t i = 0; i < ARRAY_LEN(r); i++) {
+		ck_assert_uint_eq(r[i].ended, 1);
+		ck_assert_mem_eq(r[i].body, BODY, 16);
+		curl_session_recycle(session, r[i].t.easy);
+	}
+}
+END_TEST
+
+START_TEST(cancelled_before_its_turn)
+{
+	uint16_t port = server(serve_http);
+	struct buf b = BUF_INIT;
+	int64_t wait;
+
+	paced(1, 1);
+	ck_assert(pace_take(&run, &wait));
+	open_session("http", "localhost", port);
+	ipc_begin(&b, MSG_CANCEL, 1, 7);
+	ipc_finish(&b);
+	ck_assert_int_eq(ipc_send(master, &b), 1);
+	buf_release(&b);
+	ck_assert_int_eq(get(url_of("http", "localhost", port)), ERR_CANCELLED);
+	ck_assert_uint_eq(shared->accepted, 0);
+}
+END_TEST
+
 /* An idle connection that the server has closed costs a new one and nothing else. */
 START_TEST(closed_while_idle)
 {
@@ -1328,6 +1378,8 @@ main(void)
 	tcase_add_checked_fixture(t, before, after);
 	tcase_add_test(t, reuse_and_accounting);
 	tcase_add_test(t, connections_are_capped);
+	tcase_add_test(t, requests_take_turns);
+	tcase_add_test(t, cancelled_before_its_turn);
 	tcase_add_test(t, closed_while_idle);
 	tcase_add_test(t, stopped_by_its_source);
 	tcase_add_test(t, cancelled);

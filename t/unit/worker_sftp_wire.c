@@ -146,6 +146,32 @@ START_TEST(requests)
 }
 END_TEST
 
+/* What may be sent ends with a packet whose turn has come. */
+START_TEST(turns)
+{
+	size_t all;
+
+	ck_assert_uint_eq(w.due, w.out.len);
+	ready();
+	w.due = 0;
+	sftp_wire_ask(&w, SFTP_OPENDIR, "/abc", 4, NULL);
+	sftp_wire_ask(&w, SFTP_LSTAT, "", 0, NULL);
+	all = w.out.len;
+	ck_assert_uint_eq(w.queued, 2);
+	ck_assert_uint_eq(w.due, 0);
+	sftp_wire_let_go(&w);
+	ck_assert_uint_eq(w.due, 17);
+	ck_assert_uint_eq(w.queued, 1);
+	/* A part of it was sent. */
+	buf_consume(&w.out, 10);
+	w.due -= 10;
+	sftp_wire_let_go(&w);
+	ck_assert_uint_eq(w.due, w.out.len);
+	ck_assert_uint_eq(w.out.len, all - 10);
+	ck_assert_uint_eq(w.queued, 0);
+}
+END_TEST
+
 /* A whole conversation, cut at every place. */
 START_TEST(pieces)
 {
@@ -452,6 +478,7 @@ main(void)
 	suite_add_tcase(s, t);
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, requests);
+	tcase_add_test(t, turns);
 	tcase_add_test(t, pieces);
 	tcase_add_loop_test(t, refuses_hostile, 0, (int)ARRAY_LEN(hostile));
 	tcase_add_test(t, a_reply_comes_once);

@@ -33,6 +33,8 @@ struct curl_session {
 	unsigned connections;
 	struct curl_handle *handles;
 	unsigned active, pooled, sockets;
+	unsigned going;                 /* of the active ones, those that libcurl has; the others wait for their turn */
+	struct curl_handle *queue, **queue_end;
 	bool running;
 	struct strlist hosts;           /* "host:port" of what was resolved for this run */
 	struct strlist direct;          /* those of them that are reached without the proxy */
@@ -162,6 +164,17 @@ resolver_start(void *resolver, void *reserved, void *arg)
 	return !s->literals;
 }
 
+/* A transfer's second request over HTTP: for digest the answer to 401, or once more where a kept connection was dead. */
+static bool
+repeated(struct curl_handle *h, const char *p, size_t n)
+{
+	static const char connect[] = "CONNECT ";
+
+	if (strstr(h->session->schemes, "ftp") || (n > strlen(connect) && !memcmp(p, connect, strlen(connect))))
+		return false;
+	return h->requests++ > 0;
+}
+
 /* Not for its text: it is told of every byte that goes and comes, which is what the timeouts need to know. */
 static int
 traffic(CURL *easy, curl_infotype type, char *p, size_t n, void *arg)
@@ -169,6 +182,8 @@ traffic(CURL *easy, curl_infotype type, char *p, size_t n, void *arg)
 	struct curl_handle *h = arg;
 
 	(void)easy;
+	if (type == CURLINFO_HEADER_OUT && repeated(h, p, n))
+		pace_owe(h->session->run);
 	if (type == CURLINFO_HEADER_OUT || type == CURLINFO_DATA_OUT) {
 		h->asked = h->session->clock;
 		h->waiting = true;
@@ -513,6 +528,7 @@ curl_session_new(struct run *r, const char *schemes, const char *host, uint16_t 
 	s->host = xstrdup(host);
 	s->port = port;
 	s->connections = connections ? connections : 1;
+	s->queue_end = &s->queue;
 	s->multi = curl_multi_init();
 	if (!s->multi) {
 		err_set(e, ERR_SYSTEM, "libcurl does not start");
@@ -529,11 +545,73 @@ curl_session_new(struct run *r, const char *schemes, const char *host, uint16_t 
 	return s;
 }
 
+/* --- turns --- */
+
+static void
+enqueue(struct curl_handle *h)
+{
+	struct curl_session *s = h->session;
+
+	h->queued = true;
+	h->next_queued = NULL;
+	*s->queue_end = h;
+	s->queue_end = &h->next_queued;
+}
+
+static void
+dequeue(struct curl_handle *h)
+{
+	struct curl_session *s = h->session;
+	struct curl_handle **at = &s->queue;
+
+	while (*at != h)
+		at = &(*at)->next_queued;
+	*at = h->next_queued;
+	if (!*at)
+		s->queue_end = at;
+	h->queued = false;
+}
+
+static int
+hand_over(struct curl_handle *h, struct err *e)
+{
+	if (curl_multi_add_handle(h->session->multi, h->easy))
+		return err_set(e, ERR_SYSTEM, "libcurl takes no further transfer");
+	h->in_multi = true;
+	h->session->going++;
+	return 0;
+}
+
+/*
+ * Whose turn has come starts, as far as there are connections for them: one that waited within libcurl would go out whenever
+ * one is free, at any rate. *next: ns until the next one's turn comes.
+ */
+static int
+start_queued(struct curl_session *s, int64_t *next, struct err *e)
+{
+	struct curl_handle *h;
+
+	*next = TURN_NS;
+	while ((h = s->queue) && s->going < s->connections) {
+		if (!pace_take(s->run, next))
+			return 0;
+		dequeue(h);
+		if (hand_over(h, e))
+			return -1;
+		*next = TURN_NS;
+	}
+	return 0;
+}
+
 static void
 take_out(struct curl_handle *h)
 {
+	if (h->queued)
+		dequeue(h);
 	if (h->in_multi)
 		curl_multi_remove_handle(h->session->multi, h->easy);
+	if (h->t && h->in_multi)
+		h->session->going--;
 	if (h->t)
 		h->session->active--;
 	h->in_multi = h->keep = false;
@@ -675,12 +753,13 @@ curl_session_start(struct curl_session *s, struct transfer *t, struct err *e)
 {
 	struct curl_handle *h = *find(s, t->easy);
 
-	if (h->in_multi)
+	if (h->in_multi || h->queued)
 		BUG("a transfer is started twice");
 	if (!h->aimed)
 		BUG("a transfer goes nowhere");
 	h->t = t;
 	h->refused = h->waiting = false;
+	h->requests = 0;
 	h->expiry = EXPIRY_NONE;
 	h->asked = h->heard = -1;
 	memset(&h->tried, 0, sizeof(h->tried));
@@ -691,11 +770,13 @@ curl_session_start(struct curl_session *s, struct transfer *t, struct err *e)
 	/* here, not with the rest: a handle may be older than the run, and its lists gone */
 	SET(t->easy, CURLOPT_RESOLVE, s->resolve);
 	SET(t->easy, CURLOPT_CONNECT_TO, h->renamed ? s->renamed : s->connect_to);
-	if (curl_multi_add_handle(s->multi, t->easy)) {
+	/* A bare socket is no request. */
+	if (!h->keep && (s->queue || pace_on(s->run))) {
+		enqueue(h);
+	} else if (hand_over(h, e)) {
 		h->t = NULL;
-		return err_set(e, ERR_SYSTEM, "libcurl takes no further transfer");
+		return -1;
 	}
-	h->in_multi = true;
 	s->active++;
 	return 0;
 }
@@ -741,6 +822,7 @@ end_transfer(struct curl_handle *h, CURLcode code, struct err *e)
 	tell_peer(s, h);
 	if (h->keep && !code) {
 		s->active--;
+		s->going--;
 		h->t = NULL;
 	} else {
 		take_out(h);
@@ -840,7 +922,7 @@ static int
 turn(struct curl_session *s, struct err *e)
 {
 	CURLMcode m;
-	int64_t next;
+	int64_t next, turn_ns;
 	int running, rc;
 
 	m = curl_multi_perform(s->multi, &running);
@@ -852,7 +934,10 @@ turn(struct curl_session *s, struct err *e)
 		rc = overdue(s, &next, e);
 	if (rc || !s->active)
 		return rc;
-	return wait_for_traffic(s, next, e);
+	/* What starts here has libcurl's poll return at once. */
+	if (start_queued(s, &turn_ns, e))
+		return -1;
+	return wait_for_traffic(s, turn_ns < next ? turn_ns : next, e);
 }
 
 static int

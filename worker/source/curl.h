@@ -47,7 +47,8 @@ void curl_session_recycle(struct curl_session *, CURL *);
  * speaks TLS. True: with the endpoint, under tls.server_name; a request that names its host must do so by a header then.
  */
 bool curl_session_aim(struct curl_session *, CURL *, const char *url, bool tls);
-/* Starts it: CURLOPT_PRIVATE, ERRORBUFFER are set here. Of more than `connections` the rest waits for its turn. */
+/* Starts it: CURLOPT_PRIVATE, ERRORBUFFER are set here. Of more than `connections` the rest waits for its turn, and
+ * all wait for the one that the task's rate gives them. */
 int curl_session_start(struct curl_session *, struct transfer *, struct err *);
 /* Transfers under way. */
 unsigned curl_session_active(const struct curl_session *);

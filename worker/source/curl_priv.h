@@ -14,7 +14,10 @@ struct curl_handle {                /* one easy handle */
 	CURL *easy;
 	struct transfer *t;         /* under way; NULL: not */
 	bool out;                   /* a source has it; else it waits in the pool */
+	bool queued;                /* under way for its source, but its turn has not come (pace.c) */
+	struct curl_handle *next_queued;
 	bool in_multi;
+	unsigned requests;          /* that it sent, of HTTP */
 	bool aimed;                 /* it has a URL, and by that: */
 	bool proxied;               /* it goes through the proxy */
 	bool renamed;               /* to the endpoint, under tls.server_name */

@@ -117,16 +117,55 @@ overdue(struct conn *c, struct run *r, struct err *e)
 	    field_rows[field].name, c->wire.under_way);
 }
 
+/* Requests whose turn has come may be sent; the others stay where they are. ns until the next one's turn comes. */
+static int64_t
+take_turns(struct sftp_wire *w, struct run *r)
+{
+	int64_t wait = INT64_MAX;
+
+	while (w->queued) {
+		if (!pace_take(r, &wait))
+			return wait;
+		sftp_wire_let_go(w);
+	}
+	return INT64_MAX;
+}
+
+/* The server owes a reply, or the rest of one; nothing for what it was not asked. */
+static bool
+is_owed(const struct sftp_wire *w)
+{
+	return w->under_way > w->queued || sftp_wire_partial(w);
+}
+
+/* Until the server is late, or the next request's turn comes. */
+static int
+wait_for_replies(struct conn *c, struct run *r, int64_t turn_ns, struct err *e)
+{
+	enum source_field field = sftp_wire_partial(&c->wire) ? SF_NETWORK_IDLE_TIMEOUT : SF_NETWORK_RESPONSE_TIMEOUT;
+	int64_t until = c->heard + run_int(r, field) * 1000000, now = run_clock();
+	int rc;
+
+	if (turn_ns < until - now || (c->wire.queued && !is_owed(&c->wire)))
+		return ssh_wait(c->ssh, now + turn_ns, e) < 0 ? -1 : 0;
+	rc = ssh_wait(c->ssh, until, e);
+	return rc > 0 ? 0 : rc < 0 ? -1 : overdue(c, r, e);
+}
+
 int
 sftp_turn(struct conn *c, struct run *r, struct err *e)
 {
 	static char room[READ_BYTES];   /* one thread, one source at a time */
-	int64_t limit;
+	size_t before = c->wire.out.len;
+	int64_t turn_ns;
 	ssize_t n;
-	int rc;
 
-	if (ssh_write(c->ssh, &c->wire.out, e))
+	if (!is_owed(&c->wire))
+		c->busy = true;
+	turn_ns = take_turns(&c->wire, r);
+	if (ssh_write(c->ssh, &c->wire.out, c->wire.due, e))
 		return -1;
+	c->wire.due -= before - c->wire.out.len;
 	n = ssh_read(c->ssh, room, sizeof(room), e);
 	if (n < 0)
 		return -1;
@@ -140,9 +179,7 @@ sftp_turn(struct conn *c, struct run *r, struct err *e)
 		c->heard = run_clock();
 		c->busy = false;
 	}
-	limit = run_int(r, sftp_wire_partial(&c->wire) ? SF_NETWORK_IDLE_TIMEOUT : SF_NETWORK_RESPONSE_TIMEOUT);
-	rc = ssh_wait(c->ssh, c->heard + limit * 1000000, e);
-	return rc > 0 ? 0 : rc < 0 ? -1 : overdue(c, r, e);
+	return wait_for_replies(c, r, turn_ns, e);
 }
 
 int

@@ -560,6 +560,9 @@ read_on(struct listing *l, struct folder *f)
 	if (!f->opened || f->ended || f->failed || l->questions > LINKS_MAX || tree_stopped(l->tree))
 		return;
 	want = want < READS_FEWEST ? READS_FEWEST : want > READS_MOST ? READS_MOST : want;
+	/* All but the first may turn out to be too many, and each takes a turn. */
+	if (pace_on(l->run))
+		want = 1;
 	while (f->reads < want && room(l)) {
 		sftp_wire_ask(&l->c->wire, SFTP_READDIR, f->handle, f->handle_n, f);
 		f->reads++;

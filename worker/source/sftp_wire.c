@@ -136,6 +136,7 @@ sftp_wire_init(struct sftp_wire *w)
 	put_u32(&w->out, 5);
 	buf_u8(&w->out, P_INIT);
 	put_u32(&w->out, PROTOCOL_VERSION);
+	w->due = w->out.len;
 }
 
 void
@@ -170,6 +171,14 @@ sftp_wire_ask(struct sftp_wire *w, enum sftp_op op, const void *what, size_t n, 
 	buf_u8(&w->out, op_rows[op].request);
 	put_u32(&w->out, q->id);
 	put_string(&w->out, what, n);
+	w->queued++;
+}
+
+void
+sftp_wire_let_go(struct sftp_wire *w)
+{
+	w->due += 4 + be32((const uint8_t *)w->out.p + w->due);
+	w->queued--;
 }
 
 /* ---- replies -------------------------------------------------------------------------------- */

@@ -57,6 +57,8 @@ struct sftp_request { bool busy; uint32_t id; enum sftp_op op; void *arg; };
 struct sftp_wire {
 	bool ready;                     /* VERSION came */
 	struct buf out;                 /* to be sent; the sender consumes it */
+	size_t due;                     /* bytes of it that may be sent: whole packets; the sender takes off what it sent */
+	unsigned queued;                /* requests behind those: their turn has not come */
 	struct buf in;                  /* received, not yet read */
 	size_t at;                      /* of it, read */
 	uint32_t next;                  /* where to look for a free request */
@@ -69,6 +71,8 @@ void sftp_wire_init(struct sftp_wire *);
 void sftp_wire_release(struct sftp_wire *);
 /* OPENDIR, REALPATH, STAT, LSTAT, READLINK of a path; READDIR, CLOSE of a handle. There must be room: under_way. */
 void sftp_wire_ask(struct sftp_wire *, enum sftp_op, const void *what, size_t n, void *arg);
+/* The first of those that are queued may be sent. */
+void sftp_wire_let_go(struct sftp_wire *);
 void sftp_wire_feed(struct sftp_wire *, const void *p, size_t n);
 /* The next reply: 1; 0: more bytes are needed; -1 with err (PROTOCOL). Valid until the next feed. */
 int sftp_wire_next(struct sftp_wire *, struct sftp_reply *, struct err *);

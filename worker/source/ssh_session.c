@@ -651,18 +651,18 @@ ssh_read(struct ssh *s, void *p, size_t n, struct err *e)
 }
 
 int
-ssh_write(struct ssh *s, struct buf *b, struct err *e)
+ssh_write(struct ssh *s, struct buf *b, size_t n, struct err *e)
 {
-	while (b->len && !s->read_again) {
+	while (n && !s->read_again) {
 		/* The same bytes again, after EAGAIN: libssh2_channel_write_ex(3). */
-		size_t n = s->unsent ? s->unsent : b->len;
-		ssize_t put = libssh2_channel_write_ex(s->channel, 0, b->p, n);
+		size_t some = s->unsent ? s->unsent : n;
+		ssize_t put = libssh2_channel_write_ex(s->channel, 0, b->p, some);
 
 		if (put == LIBSSH2_ERROR_EAGAIN) {
 			/* Else the server's window is full: nothing of ours is half sent. */
 			bool stuck = libssh2_session_block_directions(s->session) & LIBSSH2_SESSION_BLOCK_OUTBOUND;
 
-			s->unsent = stuck ? n : 0;
+			s->unsent = stuck ? some : 0;
 			return 0;
 		}
 		s->unsent = 0;
@@ -676,6 +676,7 @@ ssh_write(struct ssh *s, struct buf *b, struct err *e)
 		if (!put)
 			return 0;
 		buf_consume(b, (size_t)put);
+		n -= (size_t)put;
 	}
 	return 0;
 }
