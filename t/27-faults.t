@@ -196,12 +196,16 @@ def endings(a, keys):
 
     f = a.held(ftpservers.Fake({"LIST": ["150 here", b"drwxr-xr-x 2 0 0 4096 Nov 23  2023 a\r\n", "226 ok"]}))
     a.add("ftp: endless tree", f.source("/", recursive=True), ("listing_loop", "limit"), "list", f.port)
+    rows = b"".join(b"-rw-r--r-- 1 0 0 5 Nov 23  2023 f%02d\r\n" % i for i in range(10))
+    for what, verb, data in (("LIST", "LIST", rows), ("MLSD", "MLSD", b"".join(b"type=file;size=5;modify=20231123000000; f%02d\r\n" % i for i in range(10)))):
+        f = a.held(ftpservers.Fake({verb: ["150 here", data * 200000, "226 ok"], **({"FEAT": b"211-f\r\n MLST type*;size*;modify*;\r\n211 end"} if verb == "MLSD" else {})}))
+        a.add("ftp: the same lines for ever, %s" % what, f.source("/"), "listing_loop", "list", f.port, "again and again")
     f = a.held(ftpservers.Fake({"LIST": ["150 here", b"-rw-r--r-- 1 0 0 5 Nov 23  2023 " + b"x" * 40000 + b"\r\n", "226 ok"]}))
     a.add("ftp: a line over its cap", f.source("/"), "protocol", "list", f.port)
 
-    for fault, cls, words in (("endless", ("listing_loop", "limit"), ""), ("empty", "protocol", "without names"), ("huge", "protocol", "1048576 bytes")):
+    for fault, cls, words in (("endless", ("listing_loop", "limit"), ""), ("empty", "protocol", "without names"), ("repeat", "listing_loop", "again and again"), ("huge", "protocol", "1048576 bytes")):
         s = a.held(sshd.Sshd(keys, sftp="%s %s" % (ODD, fault)))
-        a.add("sftp: %s" % {"endless": "endless tree", "empty": "endless replies without names", "huge": "a packet over its cap"}[fault], s.source("/t", recursive=True), cls, "list", s.port, words)
+        a.add("sftp: %s" % {"endless": "endless tree", "empty": "endless replies without names", "repeat": "the same names for ever", "huge": "a packet over its cap"}[fault], s.source("/t", recursive=True), cls, "list", s.port, words)
 
 
 def refusals(a):

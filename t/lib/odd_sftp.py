@@ -6,7 +6,7 @@
 sshd starts it as its subsystem. It serves a tree that it makes up: /t with 6 directories d0.. of 25 files f00.csv.. each
 and a link l.csv to f00.csv in each. Faults: none; handles (no more than NUMBER directories open at once, FAILURE
 beyond); bare (names without attributes or long names); reverse (replies in reverse order, eight at a time); one (one name
-a reply); empty (replies without names, for ever); slash, nul, dots (names that are none); id (a reply to nobody); twice
+a reply); empty (replies without names, for ever); repeat (the same names, for ever); slash, nul, dots (names that are none); id (a reply to nobody); twice
 (each reply twice); huge (a packet too large); end (gone after NUMBER replies); midst (the third READDIR of a directory
 fails); vanish (two directories are gone when they are opened); denied (one may not be opened); fails (one cannot); lost (CONNECTION_LOST);
 version (it speaks version 6); endless (each directory holds another); stat (no directory but the root can be looked at); lies (sizes that READDIR tells are wrong); loop (d0 holds a link to /t).
@@ -108,6 +108,8 @@ class Server:
             return self.status(rid, FAILURE)
         h = self.handles[handle]
         h[2] += 1
+        if FAULT == "repeat" and h[0] != b"/t" and not h[1]:
+            h[1] = names(h[0])
         if FAULT == "empty" and h[0] != b"/t":
             return self.send(104, rid + u32(0))
         if FAULT == "huge" and h[0] != b"/t":

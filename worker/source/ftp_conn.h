@@ -7,6 +7,7 @@
 #ifndef WORKER_SOURCE_FTP_CONN_H
 #define WORKER_SOURCE_FTP_CONN_H
 
+#include "worker/source/again.h"
 #include "worker/source/curl.h"
 #include "worker/source/ftp.h"
 
@@ -56,6 +57,7 @@ struct ftp_control {            /* one control connection: one easy handle for i
 	struct ftp_slot slot[2];
 	unsigned held;          /* slot that waits for the line after it; 2: none */
 	uint64_t lines;
+	struct again repeats;
 	enum ftp_format format;
 	struct buf deferred;    /* lines that wait for the zone */
 	bool deferring, overflow;

@@ -290,6 +290,7 @@ ftp_control_clear(struct ftp_control *ctl)
 	ctl->pending_at = 0;
 	ctl->held = 2;
 	ctl->lines = 0;
+	ctl->repeats = (struct again){ .n = 0 };
 	ctl->format = FTP_ANY;
 	ctl->deferring = ctl->overflow = ctl->stop = ctl->again = false;
 	err_clear(&ctl->why);

@@ -322,6 +322,8 @@ line(struct ftp_control *ctl, const char *p, size_t n)
 	case FTP_LINE_NAMELESS:
 		break;
 	}
+	if (again_begins(&ctl->repeats, s->line.p, n))
+		return fail(ctl, ERR_LISTING_LOOP, "the server sends the same lines again and again", NULL, 0);
 	if (release(ctl))
 		return -1;
 	ctl->held = free_slot;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/source/again.h"
 #include "worker/source/sftp.h"
 #include "common/escape.h"
 #include "common/units.h"
@@ -32,6 +33,7 @@ struct folder {                 /* a directory being read; tree.c frees it as th
 	unsigned reads;         /* READDIRs under way */
 	unsigned questions;     /* links and types of it that are still asked */
 	unsigned empty;
+	struct again repeats;
 	enum err_class cls;     /* failed: why */
 	size_t handle_n;
 	char handle[SFTP_HANDLE_MAX];
@@ -481,6 +483,8 @@ names_came(struct listing *l, struct folder *f, struct sftp_reply *r, struct err
 		/* Stopped by max_files: what is under way comes in, and is let go. */
 		if (tree_stopped(l->tree) || is_dots(&n))
 			continue;
+		if (again_begins(&f->repeats, n.name, n.name_n))
+			return err_set(e, ERR_LISTING_LOOP, "the SFTP server sends the same names of %.*s again and again", (int)(f->dir->path_n < 300 ? f->dir->path_n : 300), f->dir->path);
 		if (name_listed(l, f, &n, e))
 			return -1;
 	}
