@@ -154,6 +154,7 @@ struct job_limits {               /* what the settings say; see config.def */
 	bool allow_inline;            /* credentials.allow_inline */
 	bool allow_unverified_tls;    /* network.allow_unverified_tls */
 	bool allow_unknown_hosts;     /* network.allow_unknown_hosts */
+	bool allow_mounts;            /* local.cross_mounts */
 	int64_t connections_max;      /* network.connections_max */
 	const struct strlist *file_roots; /* credentials.file_roots: where FIELD_FILE fields may point */
 	const char *dummy_root;       /* absolute, for dummy paths */

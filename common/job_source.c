@@ -246,6 +246,8 @@ check_local_source(struct job_parser *ps, const char *base, struct source_conf *
 	(void)given;
 	if (local_path(ps, base, s))
 		return -1;
+	if (s->type == SOURCE_LOCAL && !s->v[SF_LOCAL_ONE_FILE_SYSTEM].i && !ps->limits->allow_mounts)
+		return job_refuse(ps, ERR_POLICY, base, "one_file_system", "false needs local.cross_mounts");
 	set_address(s);
 	return 0;
 }

@@ -52,6 +52,7 @@ struct task_spec {                  /* JOB: what one worker does for one source 
 	char root[4097];                /* local, dummy: the configured root (absolute) */
 	char below[4097];               /* local, dummy: path below it, "." for the root itself */
 	bool last;                      /* the worker is given no other task */
+	bool cross_mounts;              /* local: what is mounted below the root belongs to it */
 	bool narrows;                   /* before it begins: from now on the worker reads below these alone */
 	struct strlist narrow;          /* directories (absolute); may be none */
 	struct egress_lists egress;     /* network: the tenant's part of the policy; narrows that of SETUP */

@@ -36,6 +36,7 @@ limits(const struct master *m, struct job_limits *l)
 		.allow_inline = c->credentials_inline,
 		.allow_unverified_tls = c->network_unverified_tls,
 		.allow_unknown_hosts = c->network_unknown_hosts,
+		.allow_mounts = c->local_mounts,
 		.connections_max = c->network_connections,
 		.file_roots = &c->credentials_file_roots,
 		.dummy_root = c->dummy_path,

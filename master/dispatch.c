@@ -146,6 +146,7 @@ encode_job(struct master *m, struct task *t, const struct slot *s, struct buf *b
 	spec.deadline_ms = deadline_of(m, j);
 	spec.now_ns = t->job->received_ns;
 	spec.entries_max = m->cfg->jobs_entries_max;
+	spec.cross_mounts = m->cfg->local_mounts;
 	spec.egress = tenant_egress(m, t);
 	if (leads_elsewhere(&spec.source))
 		spec.hosts = tenants_get(m->cfg, t->job->org_id)->hosts;

@@ -137,22 +137,45 @@ def mounted(t, b, tree, w, name, source, **fields):
 
 
 def mounts(t, b):
-    """A directory from outside, mounted in the root: only a job that says one_file_system false enters it."""
+    """A directory and a file from outside, mounted in the root: no job reaches them, whatever path or field it gives, unless the settings let it."""
     tree, w = Tree(), World(b)
     d = Daemon(w, {"local.allowed_roots": [tree.root], "workers.count": 2})
-    subprocess.run(["mount", "--bind", tree.outside, tree.root + "/mounted"], check=True)
+    at, one = tree.root + "/mounted", tree.root + "/mounted-file.csv"
+    open(one, "w").close()
+    subprocess.run(["mount", "--bind", tree.outside, at], check=True)
+    subprocess.run(["mount", "--bind", sorted(os.path.join(tree.outside, x) for x in os.listdir(tree.outside) if os.path.isfile(os.path.join(tree.outside, x)))[0], one], check=True)
     os.symlink("mounted", tree.root + "/to-mounted")
+    os.symlink("mounted-file.csv", tree.root + "/to-mounted-file.csv")
+    inside = sorted(x for x in os.listdir(at) if os.path.isfile(os.path.join(at, x)))[0]
+
+    def refused(what, source, words):
+        r, e, _ = w.run(dict(source_type="local", recursive=True, **source))
+        t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "policy" and "local.cross_mounts" in r["error"]["message"] and not e, what, r.raw, words)
     try:
-        for follow in ("never", "all"):
+        for follow in ("never", "files", "all"):
             got = mounted(t, b, tree, w, "default", dict(follow_symlinks=follow))
-            t.is_(got, [], "a directory of the same file system that is mounted there is not entered (follow_symlinks %s)" % follow)
+            t.is_(got, [], "what is mounted there is not listed (follow_symlinks %s)" % follow)
+        refused("its path", dict(path=at), "")
+        refused("a link to it as the path", dict(path=tree.root + "/to-mounted", follow_symlinks="all"), "")
+        refused("one file in it", dict(path=os.path.join(at, inside)), "")
+        refused("a file that is mounted", dict(path=one), "")
+        refused("one_file_system: false", dict(path=tree.root, one_file_system=False), "")
+        d.write_conf(local__cross_mounts=True)
+        t.is_(d.ctl("reload")[0], 0, "local.cross_mounts is switched on")
         got = mounted(t, b, tree, w, "told", dict(one_file_system=False))
-        t.ok(len(got) == 10, "with one_file_system false it is: only root can mount, and the job says that it wants this", got)
+        t.ok(len(got) >= 10, "now a job that says one_file_system: false lists it", got)
+        r, e, _ = w.run(dict(source_type="local", path=at))
+        t.ok(r["event_type"] == "job.completed" and e, "and so does one by its path", r.raw)
+        got = [x for x in mounted(t, b, tree, w, "default", {}) if x.startswith("mounted/")]
+        t.is_(got, [], "one that says nothing still stays on its file system")
+        d.write_conf(local__cross_mounts=False)
+        t.is_(d.ctl("reload")[0], 0, "and off again")
     finally:
-        subprocess.run(["umount", tree.root + "/mounted"], check=True)
+        subprocess.run(["umount", at], check=True)
+        subprocess.run(["umount", one], check=True)
     racer = Racer(tree, mounts=True)
     push(w, tree, "mount", 36)
-    results = [r for r in w.results(39, timeout=120) if r["job_id"].startswith("mount-")]
+    results = [r for r in w.results(47, timeout=120) if r["job_id"].startswith("mount-")]
     rounds = racer.end()
     t.ok(rounds > 5 * len(results), "%d rounds of renames and mounts" % rounds)
     events = [e for e in w.reader("events").drain() if e["job_id"].startswith("mount-")]

@@ -329,6 +329,7 @@ struct walk_how {
 	enum { FOLLOW_NEVER, FOLLOW_FILES, FOLLOW_ALL } follow;  /* as in sources.def */
 	bool recursive;
 	bool one_file_system;
+	bool cross_mounts;              /* else the root ends where something is mounted below it */
 	int64_t min_depth, max_depth;
 	enum digest_kind hash;
 	int64_t hash_max_size;          /* -1: no limit */

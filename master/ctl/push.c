@@ -78,6 +78,7 @@ push_limits(const struct config *c, struct job_limits *l)
 		.allow_inline = c->credentials_inline,
 		.allow_unverified_tls = c->network_unverified_tls,
 		.allow_unknown_hosts = c->network_unknown_hosts,
+		.allow_mounts = c->local_mounts,
 		.connections_max = c->network_connections,
 		.file_roots = &c->credentials_file_roots,
 		.dummy_root = c->dummy_path,

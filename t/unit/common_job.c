@@ -410,7 +410,7 @@ START_TEST(whole_job)
 {
 	struct job *j = good("{'job_id':'j \xc3\xa9','org_id':'acme','connection_list':["
 	    "{'type':'file','path':'//srv/./in/deep/x/','recursive':true,'max_depth':'3','min_depth':1.0,'follow_symlinks':'all',"
-	    "'on_unreadable':'fail','retries':2,'retry_delay':'250ms','retry_backoff':1.5,'retry_max_delay':30,'one_file_system':'false','hash':'none'},"
+	    "'on_unreadable':'fail','retries':2,'retry_delay':'250ms','retry_backoff':1.5,'retry_max_delay':30,'one_file_system':'true','hash':'none'},"
 	    "{'source_type':'dummy','name':'gen','files':'10','count':10,'size':'2KiB','seed':9007199254740991,'delay':1.5,'rate':5e2}],"
 	    "'file_pattern':['*.csv','a/**/b'],'filters':{'include':['x*'],'exclude':['*.tmp'],'ignore_case':true,'min_size':1,'max_size':'1GiB',"
 	    "'min_age':'5m','max_age':86400,'modified_after':'2026-01-01T00:00:00Z','modified_before':'2026-01-01T01:00:00.5+01:00',"
@@ -436,7 +436,7 @@ START_TEST(whole_job)
 	ck_assert_int_eq(a[SF_COMMON_RETRY_DELAY].i, 250);
 	ck_assert_int_eq(a[SF_COMMON_RETRY_BACKOFF].i, 1500);
 	ck_assert_int_eq(a[SF_COMMON_RETRY_MAX_DELAY].i, 30000);
-	ck_assert_int_eq(a[SF_LOCAL_ONE_FILE_SYSTEM].i, 0);
+	ck_assert_int_eq(a[SF_LOCAL_ONE_FILE_SYSTEM].i, 1);
 	ck_assert_str_eq(j->sources[1].source_id, "gen");
 	ck_assert_str_eq(j->sources[1].canonical, "dummy:generator");
 	ck_assert_int_eq(b[SF_DUMMY_FILES].i, 10);

@@ -121,7 +121,7 @@ job(struct task_spec *t)
 	t->entries_max = 99;
 	memcpy(t->root, "/srv", 5);
 	memcpy(t->below, "a/b", 4);
-	t->last = t->narrows = true;
+	t->last = t->narrows = t->cross_mounts = true;
 	strlist_add(&t->narrow, "/srv/a");
 	strlist_add(&t->egress.deny, "10.0.0.0/8");
 	strlist_add(&t->egress.only, "::/0");

@@ -82,6 +82,7 @@ local_open(struct run *r, struct err *e)
 		.follow = (int)run_int(r, SF_COMMON_FOLLOW_SYMLINKS),
 		.recursive = run_int(r, SF_COMMON_RECURSIVE),
 		.one_file_system = run_int(r, SF_LOCAL_ONE_FILE_SYSTEM),
+		.cross_mounts = r->task->cross_mounts,
 		.min_depth = run_int(r, SF_COMMON_MIN_DEPTH),
 		.max_depth = run_int(r, SF_COMMON_MAX_DEPTH),
 		.hash = (enum digest_kind)run_int(r, SF_LOCAL_HASH),

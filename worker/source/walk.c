@@ -46,6 +46,7 @@ struct walk {
 	size_t root_n;          /* bytes of the path that name the root, without a '/' */
 	size_t rel_off;         /* where the part relative to the source's path begins */
 	int root_fd;
+	uint64_t root_dev, root_mount;
 	bool single;            /* the path is one file; levels[0] is its directory */
 	char *single_name;
 	size_t depth;           /* levels in use */
@@ -285,6 +286,15 @@ set_path(struct walk *w, const char *below)
 	w->rel_off = w->path_n;
 }
 
+/* Is it on what is mounted somewhere below the root, where that does not count as the root's? */
+static bool
+beyond(const struct walk *w, const struct statx *st)
+{
+	if (w->how.cross_mounts)
+		return false;
+	return w->root_mount && st->stx_mask & STATX_MNT_ID ? st->stx_mnt_id != w->root_mount : device(st) != w->root_dev;
+}
+
 /* The source's path is one file: its directory becomes the only level. */
 static int
 open_single(struct walk *w, const char *below, struct err *e)
@@ -317,12 +327,14 @@ open_top(struct walk *w, const char *below, struct err *e)
 
 	if (fd < 0)
 		return top_error(w->root, below, e);
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st) < 0) {
+	if (statx(fd, "", AT_EMPTY_PATH, WALK_DIR_STATS, &st) < 0) {
 		top_error(w->root, below, e);
 		close(fd);
 		return -1;
 	}
 	close(fd);
+	if (beyond(w, &st))
+		return err_set(e, ERR_POLICY, "%s is on what is mounted below the root %s: only with local.cross_mounts does that belong to it", below, w->root);
 	if (S_ISREG(st.stx_mode))
 		return open_single(w, below, e);
 	if (!S_ISDIR(st.stx_mode))
@@ -335,6 +347,12 @@ open_top(struct walk *w, const char *below, struct err *e)
 		close(fd);
 		return -1;
 	}
+	/* Mounted since the look before. */
+	if (beyond(w, &st)) {
+		close(fd);
+		errno = EXDEV;
+		return top_error(w->root, below, e);
+	}
 	set_path(w, below);
 	push(w, fd, &st);
 	return 0;
@@ -345,6 +363,7 @@ walk_open(struct run *r, const struct walk_how *how, struct err *e)
 {
 	const char *root = r->task->root, *below = r->task->below;
 	int root_fd = open_root(r->setup, root, e);
+	struct statx st;
 	struct walk *w;
 
 	if (root_fd < 0)
@@ -357,6 +376,13 @@ walk_open(struct run *r, const struct walk_how *how, struct err *e)
 	if (r->setup->open_files < WALK_WINDOW + 14)
 		w->window = r->setup->open_files < 18 ? 2 : (size_t)(r->setup->open_files - 14);
 	w->root_fd = root_fd;
+	if (statx(root_fd, "", AT_EMPTY_PATH, WALK_DIR_STATS, &st) < 0) {
+		top_error(root, ".", e);
+		walk_close(w);
+		return NULL;
+	}
+	w->root_dev = device(&st);
+	w->root_mount = st.stx_mask & STATX_MNT_ID ? st.stx_mnt_id : 0;
 	if (open_top(w, below[0] ? below : ".", e)) {
 		walk_close(w);
 		return NULL;
@@ -403,7 +429,7 @@ below_error(struct walk *w, struct run *r, const char *link, struct err *e)
 	case ENOSYS:
 		return err_errno(e, ERR_SYSTEM, "%.*s", (int)w->path_n, w->path);
 	case EXDEV:
-		snprintf(reason, sizeof(reason), "leads outside the root%s",
+		snprintf(reason, sizeof(reason), "leads outside the root, or into what is mounted below it%s",
 		    link && link[0] == '/' ? " (links by an absolute path count as such)" : "");
 		break;
 	default:
@@ -664,8 +690,16 @@ itself(struct walk *w, struct run *r, struct level *l, const char *name, enum fi
 		run_skipped(r);
 		return 0;
 	}
-	if (statx(l->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_BTIME, &st) < 0)
+	if (statx(l->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, &st) < 0)
 		return below_error(w, r, NULL, e);
+	if (beyond(w, &st) && kind == FILE_DIR) {
+		run_skipped(r);
+		return 0;
+	}
+	if (beyond(w, &st)) {
+		errno = EXDEV;
+		return below_error(w, r, NULL, e);
+	}
 	/* It was made something else since its name was read. */
 	if ((st.stx_mode & S_IFMT) != modes[kind]) {
 		run_skipped(r);
@@ -738,7 +772,7 @@ enter(struct walk *w, const struct run *r, int fd, bool via_link, struct err *e)
 		close(fd);
 		return -1;
 	}
-	if ((via_link && is_ancestor(w, &st)) || (w->how.one_file_system && elsewhere(w, &st)) || is_marked(fd, r)) {
+	if ((via_link && is_ancestor(w, &st)) || (w->how.one_file_system && elsewhere(w, &st)) || beyond(w, &st) || is_marked(fd, r)) {
 		close(fd);
 		return 0;
 	}
@@ -804,8 +838,12 @@ link_to_file(struct walk *w, struct run *r, struct level *l, const char *name, i
 		run_skipped(r);
 		return 0;
 	}
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &st) < 0)
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, &st) < 0)
 		return below_error(w, r, w->target, e);
+	if (beyond(w, &st)) {
+		errno = EXDEV;
+		return below_error(w, r, w->target, e);
+	}
 	return report(w, r, FILE_PLAIN, fd, &st, w->target, e);
 }
 
