@@ -138,6 +138,7 @@ broker_grant_encode(const struct broker_grant *g, struct buf *b)
 {
 	buf_u32(b, g->slot);
 	buf_u8(b, g->on);
+	buf_cstr(b, g->org_id);
 	buf_u8(b, g->any_host);
 	buf_u8(b, g->ftp);
 	buf_cstr(b, g->suffix);
@@ -160,6 +161,7 @@ broker_grant_decode(struct broker_grant *g, const void *p, size_t n, struct err 
 	cursor_init(&c, p, n);
 	g->slot = cursor_u32(&c);
 	g->on = get_bool(&c);
+	cursor_str(&c, g->org_id, sizeof(g->org_id));
 	g->any_host = get_bool(&c);
 	g->ftp = get_bool(&c);
 	cursor_str(&c, g->suffix, sizeof(g->suffix));

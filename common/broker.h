@@ -59,6 +59,7 @@ struct broker_host { char name[256]; uint16_t port; bool own; };
 struct broker_grant {                   /* GRANT: what one worker's task may be connected to */
 	uint32_t slot;
 	bool on;                        /* false: nothing, until the next one */
+	char org_id[129];               /* whose task it is: names are looked up by turns of tenants */
 	bool any_host;                  /* other names than these, too: redirects */
 	bool ftp;                       /* data connections: other ports of the same addresses */
 	char suffix[64];                /* names that end so, at port 443; "" none */
@@ -85,7 +86,7 @@ bool broker_outcome_work(enum broker_outcome);  /* its time counts */
 
 struct broker_tally {                   /* TALLY: what the connector has done since its last one */
 	struct broker_count {           /* of resolving, of connecting */
-		uint32_t in_flight;     /* now; names that were given up are looked up all the same */
+		uint32_t in_flight;     /* now, waiting for a thread included; a lookup that was given up goes on all the same */
 		uint32_t outcome[BROKER_OUTCOME__MAX];
 		uint32_t took[BROKER_N_BOUNDS + 1]; /* of those that did work, by time; the last: longer */
 		uint64_t us;            /* that they took */

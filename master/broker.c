@@ -468,23 +468,25 @@ daemon_lists(const struct broker *b)
 }
 
 int
-broker_grant(struct broker *b, uint32_t slot, const struct source_conf *s, const struct egress_lists *tenant, struct err *e)
+broker_grant(struct broker *b, uint32_t slot, const char *org_id, const struct source_conf *s, const struct egress_lists *tenant, struct err *e)
 {
 	struct broker_grant g = { .slot = slot, .on = true, .tenant = *tenant, .daemon = daemon_lists(b) };
 
+	snprintf(g.org_id, sizeof(g.org_id), "%s", org_id);
 	add_places(&g, s);
 	return send_grant(b, &g, e);
 }
 
 /* As worker/keys.c takes it: the metadata service directly, STS by the job's own way. */
 int
-broker_grant_keys(struct broker *b, uint32_t slot, const struct keys_ask *a, struct err *e)
+broker_grant_keys(struct broker *b, uint32_t slot, const char *org_id, const struct keys_ask *a, struct err *e)
 {
 	struct broker_grant g = { .slot = slot, .on = true, .tenant = a->egress, .daemon = daemon_lists(b) };
 	const char *proxy = a->conf.v[SF_NETWORK_PROXY_URL].s;
 	struct http_url u;
 	struct err why = ERR_INIT;
 
+	snprintf(g.org_id, sizeof(g.org_id), "%s", org_id);
 	if (*a->url) {
 		add_host(&g, a->url);
 		if (g.n && !http_url_parse(a->url, strlen(a->url), &u, &why)) {

@@ -124,7 +124,7 @@ grant(struct master *m, const struct task *t, const struct slot *s, struct err *
 
 	if (!m->broker || s->role == ROLE_LOCAL)
 		return 0;
-	return broker_grant(m->broker, (uint32_t)s->index, &t->job->job->sources[t->index], &lists, e);
+	return broker_grant(m->broker, (uint32_t)s->index, t->job->job->org_id, &t->job->job->sources[t->index], &lists, e);
 }
 
 /* The JOB frame; the parts of the job's own structures are lent to spec for the encoding. */

@@ -26,7 +26,7 @@ deadline_of(const struct master *m, const struct task *t)
 
 /* Where its worker may be connected to, if another process connects for it. */
 static int
-grant(struct master *m, const struct slot *s, const struct buf *b, struct err *e)
+grant(struct master *m, const struct task *t, const struct slot *s, const struct buf *b, struct err *e)
 {
 	struct keys_ask a;
 	int rc;
@@ -35,7 +35,7 @@ grant(struct master *m, const struct slot *s, const struct buf *b, struct err *e
 		return 0;
 	if (keys_ask_decode(&a, b->p + IPC_HEADER, b->len - IPC_HEADER, e))
 		BUG("a KEYS_ASK of our own cannot be read");
-	rc = broker_grant_keys(m->broker, (uint32_t)s->index, &a, e);
+	rc = broker_grant_keys(m->broker, (uint32_t)s->index, t->job->job->org_id, &a, e);
 	keys_ask_release(&a);
 	return rc;
 }
@@ -52,7 +52,7 @@ send_ask(struct master *m, struct task *t, struct slot *s, struct buf *b)
 		dispatch_fail(m, t, &e);
 		return;
 	}
-	if (grant(m, s, b, &e) < 0 && e.cls == ERR_LIMIT) {
+	if (grant(m, t, s, b, &e) < 0 && e.cls == ERR_LIMIT) {
 		t->attempt++;
 		dispatch_fail(m, t, &e);
 		return;

@@ -739,10 +739,10 @@ bool broker_ready(const struct broker *);
 bool broker_failing(const struct broker *);           /* it died several times in a row, and is not there */
 /* The worker's end of a channel to the connector, the caller's to close; -1 with err. */
 int broker_channel(struct broker *, uint32_t slot, struct err *);
-/* What the slot's next task may reach, before its JOB. 0; -1: LIMIT (the task's), TRANSIENT (the connector's). */
-int broker_grant(struct broker *, uint32_t slot, const struct source_conf *, const struct egress_lists *tenant, struct err *);
+/* What the slot's next task, org_id's, may reach, before its JOB. 0; -1: LIMIT (the task's), TRANSIENT (the connector's). */
+int broker_grant(struct broker *, uint32_t slot, const char *org_id, const struct source_conf *, const struct egress_lists *tenant, struct err *);
 struct keys_ask;
-int broker_grant_keys(struct broker *, uint32_t slot, const struct keys_ask *, struct err *);
+int broker_grant_keys(struct broker *, uint32_t slot, const char *org_id, const struct keys_ask *, struct err *);
 /* Nothing any more. */
 void broker_revoke(struct broker *, uint32_t slot);
 struct broker_view {

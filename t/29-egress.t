@@ -62,7 +62,9 @@ def build():
 
 
 class Resolver:
-    """A name server. NAMES: name → answers; a list of lists: one after the other, the last for ever. .asked: how often each was."""
+    """A name server. NAMES: name → answers; a list of lists: one after the other, the last for ever. .asked: how often each was.
+    What ends in SILENT is never answered."""
+    SILENT = ".silent.test"
     NAMES = {
         "good.test": [[GOOD]], "other.test": [[OTHER]], "good6.test": [[GOOD6]],
         "meta.test": [["169.254.169.254"]], "loop.test": [["127.0.0.1"]], "denied.test": [[DENIED]],
@@ -87,7 +89,9 @@ class Resolver:
         while True:
             q, peer = self.s.recvfrom(4096)
             try:
-                self.s.sendto(self._answer(q), peer)
+                answer = self._answer(q)
+                if answer:
+                    self.s.sendto(answer, peer)
             except (IndexError, struct.error):
                 pass
 
@@ -113,6 +117,8 @@ class Resolver:
         answers = self.NAMES.get(target)
         if kind == 1:
             self.asked[name] = self.asked.get(name, 0) + 1
+        if name.endswith(self.SILENT):
+            return None
         now = answers[min(self.asked.get(name, 1), len(answers)) - 1] if answers else []
         for a in now:
             if (":" in a) == (kind == 28) and kind in (1, 28):
@@ -558,6 +564,44 @@ def strangers(t, w, servers, pem, key):
     t.is_([h for a, _, h in heads if a != GOOD], [], "s3: no redirect is followed anywhere")
 
 
+# ---- names that nobody answers for ------------------------------------------------------------------------------------------------------
+
+def silence(t, w, resolver):
+    """Through the connector: a tenant whose names are not answered holds its share of the lookups, and delays nobody else."""
+    # much longer than the test: a lookup that has begun does not end in it
+    with open("/etc/resolv.conf", "w") as f:
+        f.write("nameserver %s\noptions timeout:30 attempts:5\n" % DNS)
+    d = Daemon(w, {"workers.count": 4, "retry.max_attempts": 0})
+    with open("/proc/%d/cmdline" % d.wait_log("connector_ready")["pid"]) as f:
+        slots = int(f.read().split("\0")[2])
+    share = max(min(max(4 * slots, 8), 128) // 4, 2)
+
+    def jobs(what, n, timeout):
+        return [job("%s-%d" % (what, i), {"source_type": "http", "url": "http://%s-%d%s/" % (what, i, Resolver.SILENT), "retries": 0},
+                    timeout=timeout, org_id="silent") for i in range(n)]
+
+    def asked(what):
+        return len([x for x in resolver.asked if x.startswith(what) and x.endswith(Resolver.SILENT)])
+
+    def in_flight(n):
+        return d.wait_metric("poller_connector_in_flight", n, op="resolve")
+    short = jobs("short", 8 * share, "500ms")
+    w.push(*short)
+    t.is_({w.result_of(j["job_id"], 60)["error"]["class"] for j in short}, {"timeout"}, "%d jobs whose names are not answered end by their timeout" % len(short))
+    t.is_((in_flight(share), asked("short")), (share, share), "of their names a quarter of the threads' number was looked up, the others waited and were dropped")
+    long = jobs("long", 2, "10m")
+    w.push(*long)
+    t.is_(in_flight(share + 2), share + 2, "two more wait for their turn")
+    r, _, _ = w.run({"source_type": "http", "url": "http://good.test/", "retries": 0}, org_id="other")
+    t.is_((r["event_type"], asked("long"), in_flight(share + 2)), ("job.completed", 0, share + 2), "another tenant's name is looked up before them")
+    for j in long:
+        d.ctl("job", "cancel", j["job_id"])
+        t.is_(w.result_of(j["job_id"])["event_type"], "job.cancelled", "%s is cancelled" % j["job_id"])
+    t.is_((in_flight(share), asked("long")), (share, 0), "and takes no thread any more")
+    t.is_(d.logged("connector_died"), [], "the connector lives")
+    t.is_(d.stop(), 0, "and stops with lookups under way")
+
+
 # ---- control ----------------------------------------------------------------------------------------------------------------------------
 
 def control(t, w, d, servers):
@@ -601,6 +645,8 @@ def main(t):
     left, right = conservation(d)
     t.ok(left == right and left, "accepted = ended + in flight", left, right)
     t.is_(d.stop(), 0, "a graceful stop: exit 0")
+    if os.environ.get("TEST_EGRESS") == "broker":
+        t.part(silence, w, resolver)
 
 
 with Tap() as tap:

@@ -25,8 +25,7 @@
 #include "common/banned.h"
 
 #define SLOTS_MAX 4096
-#define THREADS_MAX 64
-#define RESOLVING_MAX 2                 /* of one worker: one, and one that its last task gave up */
+#define RESOLVING_MAX 2                 /* of one task: one, and one that it gave up */
 
 static struct {
 	struct loop *loop;
@@ -69,12 +68,24 @@ end_ask(struct peer *p, enum broker_outcome o)
 	p->busy = false;
 }
 
+/* What is under way is nobody's any more. */
+static void
+give_up(struct peer *p)
+{
+	end_attempt(p);
+	end_ask(p, BROKER_GIVEN_UP);
+	p->turn++;
+	if (p->resolving && resolver_drop(p)) {
+		p->resolving--;
+		tally_flight(BROKER_RESOLVE, -1);
+	}
+}
+
 static void
 peer_free(struct peer *p)
 {
 	hub.peers[p->slot] = NULL;
-	end_attempt(p);
-	end_ask(p, BROKER_GIVEN_UP);
+	give_up(p);
 	loop_unwatch(hub.loop, &p->w);
 	close(p->fd);
 	peer_ungrant(p);
@@ -144,7 +155,7 @@ start_resolve(struct peer *p)
 	} else if ((o = peer_may_resolve(p, &p->ask, &e)) != BROKER_OK) {
 		refuse(p, o, &e, 0);
 	} else if (p->resolving >= RESOLVING_MAX) {
-		err_set(&e, ERR_TRANSIENT, "resolving %.200s: names that earlier tasks asked for are still being looked up", p->ask.host);
+		err_set(&e, ERR_TRANSIENT, "resolving %.200s: names that the task asked for before are still being looked up", p->ask.host);
 		refuse(p, BROKER_BUSY, &e, 0);
 	} else {
 		p->resolving++;
@@ -196,15 +207,6 @@ on_resolved(struct resolved *r)
 		}
 	}
 	free(r);
-}
-
-/* What is under way is nobody's any more. */
-static void
-give_up(struct peer *p)
-{
-	end_attempt(p);
-	end_ask(p, BROKER_GIVEN_UP);
-	p->turn++;
 }
 
 /* A fresh ask: what was under way was given up by its worker. */
@@ -292,6 +294,8 @@ take_grant(const struct frame *f, struct err *e)
 	} else if (p) {
 		/* What was asked for under one grant does not arrive under the next. */
 		give_up(p);
+		p->id = ++hub.ids;
+		p->resolving = 0;
 		rc = peer_grant(p, &g, e);
 	}
 	broker_grant_release(&g);
@@ -394,7 +398,7 @@ confine(const struct setup *setup, int parent_pid, struct err *e)
 	if (sandbox_enter(&s, &ready.active, ready.sandbox, sizeof(ready.sandbox), e))
 		return -1;
 	/* Threads after it: Landlock holds for those alone that are made behind it. */
-	if (resolver_start(hub.loop, hub.slots * 2 < THREADS_MAX ? hub.slots * 2 : THREADS_MAX, on_resolved, e))
+	if (resolver_start(hub.loop, hub.slots, on_resolved, e))
 		return -1;
 	ipc_begin(&hub.out, MSG_READY, hub.generation, 0);
 	ready_encode(&ready, &hub.out);

@@ -13,7 +13,7 @@ struct known { struct broker_addr addr; uint16_t port; bool own; };
 
 struct peer {                           /* a slot's worker */
 	struct loop *loop;
-	uint64_t id;                    /* of this channel; no other ever has it */
+	uint64_t id;                    /* of this grant; no other of any channel ever has it */
 	uint32_t slot;
 	int fd;
 	struct watch *w;
@@ -23,11 +23,11 @@ struct peer {                           /* a slot's worker */
 	struct known known[KNOWN_MAX];  /* what its names came to, since the grant */
 	size_t n_known;
 	bool busy;                      /* an ask is under way */
-	uint64_t turn;                  /* of the ask: one more with each ask and each grant, so that no answer is taken for another's */
+	uint64_t turn;                  /* of the ask: one more with each, so that no answer is taken for another's */
 	struct broker_ask ask;
 	int64_t since_us;               /* when it came */
 	struct attempt *attempt;        /* CONNECT */
-	unsigned resolving;             /* names being resolved for it, given up ones too */
+	unsigned resolving;             /* names that wait or are looked up since the grant, given up ones too */
 };
 
 /* connector_policy.c: 0, or -1 (POLICY) with why */
@@ -40,8 +40,10 @@ enum broker_outcome peer_may_connect(const struct peer *, const struct broker_as
 int peer_learn(struct peer *, const struct sockaddr *, struct broker_addr *, struct err *);
 
 /* connector_resolve.c: names in threads */
+struct line;
 struct resolved {                       /* one question and its outcome */
 	struct resolved *next;
+	struct line *line;              /* its tenant's */
 	uint64_t peer, turn;
 	uint32_t slot, seq;
 	int family;
@@ -51,11 +53,21 @@ struct resolved {                       /* one question and its outcome */
 	size_t n;
 	struct sockaddr_storage addr[BROKER_ADDRS * 2];
 };
-/* done is called in the loop for each question; it frees it. 0 or -1 with err. */
-int resolver_start(struct loop *, unsigned threads, void (*done)(struct resolved *), struct err *);
+/* Threads for so many workers. done is called in the loop for each question; it frees it. 0 or -1 with err. */
+int resolver_start(struct loop *, unsigned slots, void (*done)(struct resolved *), struct err *);
 void resolver_ask(const struct peer *, const struct broker_ask *);
+/* Forgets the peer's question where no thread has taken it yet: true; done is not called for it. */
+bool resolver_drop(const struct peer *);
 /* What getaddrinfo's outcome means. Always -1. */
 int resolver_error(const struct resolved *, struct err *);
+
+/* connector_turns.c: whose name is next */
+void turns_add(struct resolved *, const char *org_id);
+/* The next one of a tenant with fewer than share under way, under way from now on; NULL none. */
+struct resolved *turns_take(unsigned share);
+void turns_done(struct resolved *);
+/* The question of this peer that waits, the caller's to free; NULL none. */
+struct resolved *turns_drop(uint64_t peer);
 
 /* connector_attempt.c: one connection, by whichever address answers first */
 struct attempt;

@@ -2,7 +2,8 @@
  * connector_resolve.c - names to addresses, each in a thread, so that a slow name server holds up its own asker alone.
  *
  * connector.c asks and is called back in the loop. The threads share one queue in and one out behind a lock, and touch
- * nothing else; getaddrinfo(3) can be neither stopped nor bounded, so that there are more threads than workers may occupy.
+ * nothing else. getaddrinfo(3) can be neither stopped nor bounded, and goes on when its asker has gone: a question waits in
+ * connector_turns.c until a thread is free for it, and one tenant holds at most a quarter of the threads.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -20,14 +21,21 @@
 #include "common/banned.h"
 
 #define STACK (256 * 1024)
+#define THREADS_A_SLOT 4
+#define THREADS_MIN 8
+#define THREADS_MAX 128
+#define SHARE_MIN 2                     /* threads that one tenant may hold */
 
 static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t some;
-	struct resolved *first, **last;  /* asked */
+	struct resolved *first, **last;  /* for the next free thread, of which there is one for each */
 	struct resolved *ready;          /* answered */
 	int event;
+	/* the loop's alone */
 	void (*done)(struct resolved *);
+	unsigned threads, max;           /* started; at most */
+	unsigned under_way;              /* given to threads, and not yet done */
 } resolver = { .lock = PTHREAD_MUTEX_INITIALIZER, .some = PTHREAD_COND_INITIALIZER, .event = -1 };
 
 static void
@@ -75,6 +83,53 @@ work(void *arg)
 	return NULL;
 }
 
+/* 0, or an errno */
+static int
+start_thread(void)
+{
+	pthread_attr_t attr;
+	pthread_t t;
+	int rc;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	rc = pthread_create(&t, &attr, work, NULL);
+	pthread_attr_destroy(&attr);
+	resolver.threads += !rc;
+	return rc;
+}
+
+static unsigned
+share(void)
+{
+	return resolver.max / 4 > SHARE_MIN ? resolver.max / 4 : SHARE_MIN;
+}
+
+/* Gives threads what may be looked up now. */
+static void
+dispatch(void)
+{
+	struct resolved *r;
+
+	while (resolver.under_way < resolver.max) {
+		if (resolver.under_way == resolver.threads && start_thread()) {
+			/* these are all that the machine allows */
+			resolver.max = resolver.threads;
+			return;
+		}
+		r = turns_take(share());
+		if (!r)
+			return;
+		resolver.under_way++;
+		pthread_mutex_lock(&resolver.lock);
+		*resolver.last = r;
+		resolver.last = &r->next;
+		pthread_cond_signal(&resolver.some);
+		pthread_mutex_unlock(&resolver.lock);
+	}
+}
+
 static void
 on_event(void *arg, int fd, uint32_t events)
 {
@@ -91,30 +146,29 @@ on_event(void *arg, int fd, uint32_t events)
 	pthread_mutex_unlock(&resolver.lock);
 	for (; r; r = next) {
 		next = r->next;
+		resolver.under_way--;
+		turns_done(r);
 		resolver.done(r);
 	}
+	dispatch();
 }
 
 int
-resolver_start(struct loop *l, unsigned threads, void (*done)(struct resolved *), struct err *e)
+resolver_start(struct loop *l, unsigned slots, void (*done)(struct resolved *), struct err *e)
 {
-	pthread_attr_t attr;
-	pthread_t t;
-	int rc = 0;
-
 	resolver.last = &resolver.first;
 	resolver.done = done;
+	resolver.max = slots * THREADS_A_SLOT;
+	if (resolver.max < THREADS_MIN)
+		resolver.max = THREADS_MIN;
+	if (resolver.max > THREADS_MAX)
+		resolver.max = THREADS_MAX;
 	resolver.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (resolver.event < 0 || !loop_watch(l, resolver.event, EPOLLIN, on_event, NULL))
 		return err_errno(e, ERR_SYSTEM, "cannot watch for names");
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	for (unsigned i = 0; i < threads && !rc; i++)
-		rc = pthread_create(&t, &attr, work, NULL);
-	pthread_attr_destroy(&attr);
-	errno = rc;
-	return rc ? err_errno(e, ERR_SYSTEM, "cannot start %u threads", threads) : 0;
+	/* without one of them it is of no use; the others when they are needed */
+	errno = start_thread();
+	return errno ? err_errno(e, ERR_SYSTEM, "cannot start a thread") : 0;
 }
 
 void
@@ -129,11 +183,17 @@ resolver_ask(const struct peer *p, const struct broker_ask *q)
 	r->family = q->family;
 	r->port = q->port;
 	memcpy(r->host, q->host, sizeof(r->host));
-	pthread_mutex_lock(&resolver.lock);
-	*resolver.last = r;
-	resolver.last = &r->next;
-	pthread_cond_signal(&resolver.some);
-	pthread_mutex_unlock(&resolver.lock);
+	turns_add(r, p->grant.org_id);
+	dispatch();
+}
+
+bool
+resolver_drop(const struct peer *p)
+{
+	struct resolved *r = turns_drop(p->id);
+
+	free(r);
+	return r != NULL;
 }
 
 int

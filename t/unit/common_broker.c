@@ -38,7 +38,7 @@ a_question(void)
 static struct broker_grant
 a_grant(void)
 {
-	struct broker_grant g = { .slot = 3, .on = true, .ftp = true, .n = 2, .suffix = ".example.org",
+	struct broker_grant g = { .slot = 3, .on = true, .org_id = "acme", .ftp = true, .n = 2, .suffix = ".example.org",
 		.host = { { "a.test", 21, true }, { "::1", 1080, false } } };
 
 	strlist_add(&g.daemon.deny, "10.0.0.0/8");
@@ -184,6 +184,7 @@ START_TEST(answers_and_grants)
 	ck_assert_int_eq(broker_grant_decode(&back, b.p, b.len, &e), 0);
 	ck_assert_uint_eq(back.slot, 3);
 	ck_assert(back.on && back.ftp && !back.any_host && back.host[0].own && !back.host[1].own);
+	ck_assert_str_eq(back.org_id, "acme");
 	ck_assert_uint_eq(back.n, 2);
 	ck_assert_str_eq(back.host[1].name, "::1");
 	ck_assert_uint_eq(back.host[1].port, 1080);
