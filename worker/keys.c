@@ -314,29 +314,6 @@ metadata_refused(const struct fetch *f, const struct request *q, struct err *e)
 	return rc;
 }
 
-/* Codes of STS: API reference, "Common errors" and those of AssumeRole and AssumeRoleWithWebIdentity. */
-static const struct { const char *code; enum err_class cls; } sts_codes[] = {
-	{ "AccessDenied", ERR_AUTH }, { "AccessDeniedException", ERR_AUTH }, { "ExpiredToken", ERR_AUTH },
-	{ "ExpiredTokenException", ERR_AUTH }, { "IDPRejectedClaim", ERR_AUTH }, { "IDPCommunicationError", ERR_TRANSIENT },
-	{ "IncompleteSignature", ERR_AUTH }, { "InternalFailure", ERR_TRANSIENT }, { "InvalidAction", ERR_PERMANENT },
-	{ "InvalidClientTokenId", ERR_AUTH }, { "InvalidIdentityToken", ERR_AUTH }, { "InvalidParameterValue", ERR_PERMANENT },
-	{ "MalformedPolicyDocument", ERR_PERMANENT }, { "MissingAuthenticationToken", ERR_AUTH },
-	{ "MissingParameter", ERR_PERMANENT }, { "NotAuthorized", ERR_AUTH }, { "OptInRequired", ERR_AUTH },
-	{ "PackedPolicyTooLarge", ERR_PERMANENT }, { "RegionDisabledException", ERR_PERMANENT }, { "RequestExpired", ERR_AUTH },
-	{ "RequestLimitExceeded", ERR_TRANSIENT }, { "ServiceUnavailable", ERR_TRANSIENT }, { "SignatureDoesNotMatch", ERR_AUTH },
-	{ "Throttling", ERR_TRANSIENT }, { "ThrottlingException", ERR_TRANSIENT }, { "ValidationError", ERR_PERMANENT },
-	{ "ValidationException", ERR_PERMANENT },
-};
-
-static enum err_class
-sts_class(const char *code, long status)
-{
-	for (size_t i = 0; i < ARRAY_LEN(sts_codes); i++)
-		if (!strcmp(sts_codes[i].code, code))
-			return sts_codes[i].cls;
-	return s3_failure_of(code, strlen(code), status).cls;
-}
-
 static int
 sts_refused(const struct fetch *f, const struct request *q, struct err *e)
 {
@@ -353,7 +330,7 @@ sts_refused(const struct fetch *f, const struct request *q, struct err *e)
 		keys_answer_xml(q->body.p, q->body.len, 0, &a, &ignored);
 		buf_printf(&what, " as %s: status %ld", f->ask->role_arn, q->status);
 		put_words(f, &a, &what);
-		rc = err_set(e, sts_class(a.code, q->status), "%s", buf_str(&what));
+		rc = err_set(e, keys_answer_class(a.code, q->status), "%s", buf_str(&what));
 		keys_answer_wipe(&a);
 	}
 	buf_release(&what);
@@ -614,7 +591,7 @@ assume(struct fetch *f, const struct keys *base, struct keys *k, struct err *e)
 		if (keys_answer_xml(q.body.p, q.body.len, clock_real_ns(), &a, &why))
 			rc = err_set(e, why.cls, "%s: %s", buf_str(&what), why.text);
 		else if (*a.code)
-			rc = err_set(e, sts_class(a.code, 200), "%s: %s", buf_str(&what), a.code);
+			rc = err_set(e, keys_answer_class(a.code, 200), "%s: %s", buf_str(&what), a.code);
 		else {
 			*k = a.keys;
 			memset(&a.keys, 0, sizeof(a.keys));

@@ -14,6 +14,7 @@
 #include "common/units.h"
 #include "common/xalloc.h"
 #include "worker/keys_answer.h"
+#include "worker/source/s3.h"
 #include "common/banned.h"
 
 #define DEPTH_MAX 8
@@ -355,4 +356,27 @@ keys_answer_xml(const char *body, size_t n, int64_t now_ns, struct keys_answer *
 		rc = t[T_CODE].len ? take_refusal(t, a, e) : take_keys(t, now_ns, a, e);
 	texts_wipe(t);
 	return rc;
+}
+
+/* Codes of STS: API reference, "Common errors" and those of AssumeRole and AssumeRoleWithWebIdentity. */
+static const struct { const char *code; enum err_class cls; } sts_codes[] = {
+	{ "AccessDenied", ERR_AUTH }, { "AccessDeniedException", ERR_AUTH }, { "ExpiredToken", ERR_AUTH },
+	{ "ExpiredTokenException", ERR_AUTH }, { "IDPRejectedClaim", ERR_AUTH }, { "IDPCommunicationError", ERR_TRANSIENT },
+	{ "IncompleteSignature", ERR_AUTH }, { "InternalFailure", ERR_TRANSIENT }, { "InvalidAction", ERR_PERMANENT },
+	{ "InvalidClientTokenId", ERR_AUTH }, { "InvalidIdentityToken", ERR_AUTH }, { "InvalidParameterValue", ERR_PERMANENT },
+	{ "MalformedPolicyDocument", ERR_PERMANENT }, { "MissingAuthenticationToken", ERR_AUTH },
+	{ "MissingParameter", ERR_PERMANENT }, { "NotAuthorized", ERR_AUTH }, { "OptInRequired", ERR_AUTH },
+	{ "PackedPolicyTooLarge", ERR_PERMANENT }, { "RegionDisabledException", ERR_PERMANENT }, { "RequestExpired", ERR_AUTH },
+	{ "RequestLimitExceeded", ERR_TRANSIENT }, { "ServiceUnavailable", ERR_TRANSIENT }, { "SignatureDoesNotMatch", ERR_AUTH },
+	{ "Throttling", ERR_TRANSIENT }, { "ThrottlingException", ERR_TRANSIENT }, { "ValidationError", ERR_PERMANENT },
+	{ "ValidationException", ERR_PERMANENT },
+};
+
+enum err_class
+keys_answer_class(const char *code, long status)
+{
+	for (size_t i = 0; i < ARRAY_LEN(sts_codes); i++)
+		if (!strcmp(sts_codes[i].code, code))
+			return sts_codes[i].cls;
+	return s3_failure_of(code, strlen(code), status).cls;
 }

@@ -27,5 +27,7 @@ void keys_answer_wipe(struct keys_answer *);
 int keys_answer_json(const char *p, size_t n, int64_t now_ns, struct keys_answer *, struct err *);
 /* AssumeRole's and AssumeRoleWithWebIdentity's answers, and ErrorResponse. */
 int keys_answer_xml(const char *p, size_t n, int64_t now_ns, struct keys_answer *, struct err *);
+/* What a refusal of STS means for the job: its code, else the status, as S3 means them. */
+enum err_class keys_answer_class(const char *code, long status);
 
 #endif

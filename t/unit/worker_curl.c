@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <openssl/err.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -200,23 +201,35 @@ serve_connect(int fd)
 	serve_http(fd);
 }
 
+/* What an HTTP proxy answers to CONNECT (RFC 9110, sections 9.3.6 and 15), and what comes of it. */
+static const struct { int status; enum err_class cls; const char *text; } connect_answers[] = {
+	{ 300, ERR_PERMANENT, "refuses the connection (it answered 300)" },
+	{ 400, ERR_PERMANENT, "refuses the connection (it answered 400)" },
+	{ 401, ERR_AUTH, "proxy.username and proxy.password (it answered 401)" },
+	{ 403, ERR_AUTH, "rules forbid the connection (it answered 403)" },
+	{ 404, ERR_PERMANENT, "refuses the connection (it answered 404)" },
+	{ 405, ERR_PERMANENT, "refuses the connection (it answered 405)" },
+	{ 407, ERR_AUTH, "proxy.username and proxy.password (it answered 407)" },
+	{ 408, ERR_TRANSIENT, "for now (it answered 408)" },
+	{ 429, ERR_TRANSIENT, "for now (it answered 429)" },
+	{ 451, ERR_PERMANENT, "refuses the connection (it answered 451)" },
+	{ 500, ERR_TRANSIENT, "for now (it answered 500)" },
+	{ 502, ERR_TRANSIENT, "for now (it answered 502)" },
+	{ 503, ERR_TRANSIENT, "for now (it answered 503)" },
+	{ 504, ERR_TRANSIENT, "for now (it answered 504)" },
+};
+static int connect_row;
+
 static void
-serve_connect_407(int fd)
+serve_connect_refused(int fd)
 {
-	char req[8192];
+	char req[8192], answer[200];
+	int status = connect_answers[connect_row].status;
 
 	read_to(fd, "\r\n\r\n", req, sizeof(req));
-	say(fd, "HTTP/1.1 407 Login\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n");
-	until_closed(fd);
-}
-
-static void
-serve_connect_502(int fd)
-{
-	char req[8192];
-
-	read_to(fd, "\r\n\r\n", req, sizeof(req));
-	say(fd, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+	snprintf(answer, sizeof(answer), "HTTP/1.1 %d No\r\n%sContent-Length: 0\r\n\r\n", status,
+	    status == 407 ? "Proxy-Authenticate: Basic realm=\"x\"\r\n" : "");
+	say(fd, answer);
 	until_closed(fd);
 }
 
@@ -274,11 +287,54 @@ serve_socks(int fd)
 	serve_http(fd);
 }
 
+/* What a SOCKS5 proxy says: its choice of a login ("": it hangs up), its word on the login, its reply to the request. */
+static const struct {
+	const char *choice, *login;
+	int reply;                      /* of RFC 1928, section 6; only where choice is "no login" */
+	size_t username, password;      /* bytes of ours; 0: none */
+	enum err_class cls;
+	const char *text;
+} socks_answers[] = {
+	{ "", "", 0, 0, 0, ERR_TRANSIENT, "the proxy closed the connection" },
+	{ "\4\1", "", 0, 0, 0, ERR_PROTOCOL, "does not speak SOCKS5" },
+	{ "\5\377", "", 0, 0, 0, ERR_AUTH, "none of the ways to log in" },
+	{ "\5\177", "", 0, 0, 0, ERR_PROTOCOL, "choice of login makes no sense" },
+	{ "\5\2", "\1\1", 0, 5, 5, ERR_AUTH, "refuses proxy.username and proxy.password" },
+	{ "\5\2", "\1\1", 0, 256, 5, ERR_PERMANENT, "proxy.username is too long" },
+	{ "\5\2", "\1\1", 0, 5, 256, ERR_PERMANENT, "proxy.password is too long" },
+	{ "\5", "", 1, 0, 0, ERR_TRANSIENT, "the proxy failed" },
+	{ "\5", "", 2, 0, 0, ERR_AUTH, "the proxy's rules forbid" },
+	{ "\5", "", 3, 0, 0, ERR_TRANSIENT, "cannot reach the server's network" },
+	{ "\5", "", 4, 0, 0, ERR_TRANSIENT, "cannot reach the server" },
+	{ "\5", "", 5, 0, 0, ERR_TRANSIENT, "refused the proxy's connection" },
+	{ "\5", "", 6, 0, 0, ERR_TRANSIENT, "did not reach the server in time" },
+	{ "\5", "", 7, 0, 0, ERR_PERMANENT, "the proxy does not connect" },
+	{ "\5", "", 8, 0, 0, ERR_PERMANENT, "this family of addresses" },
+	{ "\5", "", 9, 0, 0, ERR_TRANSIENT, "the proxy failed" },      /* unassigned */
+};
+static int socks_row;
+
 static void
-serve_socks_forbid(int fd)
+serve_socks_refused(int fd)
 {
-	socks(fd, 2);
-	until_closed(fd);
+	const char *choice = socks_answers[socks_row].choice, *login = socks_answers[socks_row].login;
+	unsigned char b[600];
+
+	if (socks_answers[socks_row].reply) {
+		socks(fd, (unsigned char)socks_answers[socks_row].reply);
+		until_closed(fd);
+	}
+	take(fd, b, 2);
+	take(fd, b + 2, b[1]);
+	say(fd, choice);
+	if (*choice && *login) {
+		take(fd, b, 2);
+		take(fd, b + 2, (size_t)b[1] + 1);
+		take(fd, b, b[2 + b[1]]);
+		say(fd, login);
+	}
+	if (*choice)
+		until_closed(fd);
 }
 
 static int
@@ -1016,9 +1072,6 @@ static const struct {
 	enum err_class cls;
 	const char *text;
 } proxy_breaks[] = {
-	{ serve_connect_407, "http", ERR_AUTH, "proxy.username and proxy.password (it answered 407) (proxy 127.0.0.1 port" },
-	{ serve_connect_502, "http", ERR_TRANSIENT, "cannot reach the server for now (it answered 502)" },
-	{ serve_socks_forbid, "socks5", ERR_AUTH, "the proxy's rules forbid" },
 	{ serve_deaf, "http", ERR_TIMEOUT, "0.3 s" },
 	{ serve_deaf, "socks5", ERR_TIMEOUT, "0.3 s (connect_timeout)" },
 };
@@ -1031,6 +1084,37 @@ START_TEST(broken_proxies)
 	open_session("http", "localhost", 81);
 	get(url_of("http", "localhost", 81));
 	wants(proxy_breaks[_i].cls, proxy_breaks[_i].text);
+}
+END_TEST
+
+START_TEST(every_answer_to_connect)
+{
+	connect_row = _i;
+	proxy("http", server(serve_connect_refused));
+	open_session("http", "localhost", 81);
+	get(url_of("http", "localhost", 81));
+	wants(connect_answers[_i].cls, connect_answers[_i].text);
+	wants(connect_answers[_i].cls, "(proxy 127.0.0.1 port");
+}
+END_TEST
+
+START_TEST(every_answer_of_socks)
+{
+	char text[300];
+
+	socks_row = _i;
+	proxy("socks5", server(serve_socks_refused));
+	memset(text, 'x', sizeof(text));
+	text[socks_answers[_i].username] = '\0';
+	if (*text) {
+		mini_str(&task, SF_NETWORK_PROXY_USERNAME, text);
+		memset(text, 'x', sizeof(text));
+		text[socks_answers[_i].password] = '\0';
+		mini_str(&task, SF_NETWORK_PROXY_PASSWORD, text);
+	}
+	open_session("http", "localhost", 81);
+	get(url_of("http", "localhost", 81));
+	wants(socks_answers[_i].cls, socks_answers[_i].text);
 }
 END_TEST
 
@@ -1331,6 +1415,44 @@ static const struct { CURLcode code; enum err_class cls; } codes[] = {
 	{ CURLE_PROXY, ERR_TRANSIENT }, { CURLE_SSL_CLIENTCERT, ERR_AUTH }, { CURLE_UNRECOVERABLE_POLL, ERR_SYSTEM },
 };
 
+/* RFC 8446, section 6.2: alerts by number, and whether they are about our certificate. OpenSSL words them, not this test. */
+static const struct { int alert; bool certificate; } alerts[] = {
+	{ 42, true }, { 43, true }, { 44, true }, { 45, true }, { 46, true }, { 48, true }, { 49, true }, { 116, true },
+	{ 10, false }, { 20, false }, { 22, false }, { 40, false }, { 47, false }, { 50, false }, { 51, false }, { 70, false }, { 71, false },
+	{ 80, false }, { 86, false }, { 112, false }, { 120, false },
+};
+
+START_TEST(every_alert)
+{
+	static const struct { CURLcode code; enum err_class other; } when[] = {
+		{ CURLE_SSL_CONNECT_ERROR, ERR_PERMANENT }, { CURLE_RECV_ERROR, ERR_TRANSIENT },
+	};
+	struct request r;
+	const char *words;
+	char text[256];
+	uint16_t port = server(serve_slam);
+
+	/* its first handshake makes OpenSSL load its words */
+	open_session("https", "localhost", port);
+	get(url_of("https", "localhost", port));
+	wants(ERR_TRANSIENT, "while TLS began");
+	start(&r, url_of("https", "localhost", port));
+	for (size_t i = 0; i < ARRAY_LEN(alerts); i++) {
+		/* SSL_AD_REASON_OFFSET of ssl.h; 1.3's own have reasons of their own, at the same numbers */
+		ERR_error_string_n(ERR_PACK(ERR_LIB_SSL, 0, 1000 + alerts[i].alert), text, sizeof(text));
+		words = ERR_reason_error_string(ERR_PACK(ERR_LIB_SSL, 0, 1000 + alerts[i].alert));
+		ck_assert_msg(words != NULL, "OpenSSL has no words for alert %d", alerts[i].alert);
+		for (size_t k = 0; k < ARRAY_LEN(when); k++) {
+			snprintf(r.t.error, sizeof(r.t.error), "OpenSSL SSL_read: %s, errno 0", text);
+			curl_session_error(&r.t, when[k].code, "GET /", &e);
+			ck_assert_msg(e.cls == (alerts[i].certificate ? ERR_AUTH : when[k].other), "alert %d: %s: %s", alerts[i].alert, err_name(e.cls), e.text);
+			ck_assert_int_eq(strstr(e.text, "refuses the client certificate") != NULL, alerts[i].certificate);
+		}
+	}
+	curl_session_recycle(session, r.t.easy);
+}
+END_TEST
+
 START_TEST(every_code)
 {
 	struct request r;
@@ -1403,6 +1525,9 @@ main(void)
 	tcase_add_test(t, plain_socket);
 	tcase_add_test(t, no_plain_socket);
 	tcase_add_loop_test(t, tls, 0, (int)ARRAY_LEN(tls_rows));
+	tcase_add_loop_test(t, every_answer_to_connect, 0, (int)ARRAY_LEN(connect_answers));
+	tcase_add_loop_test(t, every_answer_of_socks, 0, (int)ARRAY_LEN(socks_answers));
+	tcase_add_test(t, every_alert);
 	tcase_add_test(t, every_code);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);

@@ -143,6 +143,33 @@ START_TEST(cut)
 }
 END_TEST
 
+/* API reference of STS: "Common errors", and those of AssumeRole and AssumeRoleWithWebIdentity. */
+static const struct { const char *code; long status; enum err_class cls; } classes[] = {
+	{ "AccessDenied", 403, ERR_AUTH }, { "AccessDeniedException", 400, ERR_AUTH }, { "ExpiredToken", 400, ERR_AUTH },
+	{ "ExpiredTokenException", 400, ERR_AUTH }, { "IDPRejectedClaim", 403, ERR_AUTH }, { "IDPCommunicationError", 400, ERR_TRANSIENT },
+	{ "IncompleteSignature", 400, ERR_AUTH }, { "InternalFailure", 500, ERR_TRANSIENT }, { "InvalidAction", 400, ERR_PERMANENT },
+	{ "InvalidClientTokenId", 403, ERR_AUTH }, { "InvalidIdentityToken", 400, ERR_AUTH }, { "InvalidParameterValue", 400, ERR_PERMANENT },
+	{ "MalformedPolicyDocument", 400, ERR_PERMANENT }, { "MissingAuthenticationToken", 403, ERR_AUTH },
+	{ "MissingParameter", 400, ERR_PERMANENT }, { "NotAuthorized", 400, ERR_AUTH }, { "OptInRequired", 403, ERR_AUTH },
+	{ "PackedPolicyTooLarge", 400, ERR_PERMANENT }, { "RegionDisabledException", 403, ERR_PERMANENT },
+	{ "RequestExpired", 400, ERR_AUTH }, { "RequestLimitExceeded", 400, ERR_TRANSIENT }, { "ServiceUnavailable", 503, ERR_TRANSIENT },
+	{ "SignatureDoesNotMatch", 403, ERR_AUTH }, { "Throttling", 400, ERR_TRANSIENT }, { "ThrottlingException", 400, ERR_TRANSIENT },
+	{ "ValidationError", 400, ERR_PERMANENT }, { "ValidationException", 400, ERR_PERMANENT },
+	/* a code that nobody knows: the status tells */
+	{ "FutureError", 400, ERR_PERMANENT }, { "FutureError", 403, ERR_AUTH }, { "FutureError", 429, ERR_TRANSIENT },
+	{ "FutureError", 500, ERR_TRANSIENT }, { "FutureError", 503, ERR_TRANSIENT },
+	/* neither a part of a code nor more than one */
+	{ "Throttl", 400, ERR_PERMANENT }, { "throttling", 400, ERR_PERMANENT }, { "ThrottlingExceptions", 400, ERR_PERMANENT },
+};
+
+START_TEST(every_code)
+{
+	enum err_class got = keys_answer_class(classes[_i].code, classes[_i].status);
+
+	ck_assert_msg(got == classes[_i].cls, "%s, status %ld: %s, wanted %s", classes[_i].code, classes[_i].status, err_name(got), err_name(classes[_i].cls));
+}
+END_TEST
+
 int
 main(void)
 {
@@ -152,6 +179,7 @@ main(void)
 	int failed;
 
 	tcase_add_loop_test(t, answers, 0, (int)ARRAY_LEN(rows));
+	tcase_add_loop_test(t, every_code, 0, (int)ARRAY_LEN(classes));
 	tcase_add_test(t, lengths);
 	tcase_add_test(t, cut);
 	suite_add_tcase(s, t);
