@@ -87,11 +87,7 @@ def server(t, w, make, name):
     try:
         s = make()
     except Missing as e:
-        if os.environ.get("CI") == "true":
-            t.ok(False, "%s is there" % name, str(e))
-        else:
-            t.n += 1
-            print("ok %d # SKIP %s: %s" % (t.n, name, e), flush=True)
+        t.skip("%s is there" % name, str(e))
         return None
     real(t, w, s, name)
     return s
@@ -160,22 +156,14 @@ def pages(t, w):
     p = Pages([b"a.csv"], region="eu-west-3")
     x.check("the server names the region", p.source(), [b"a.csv"])
     t.is_(len(p.requests), 2, "and is asked once more")
-    p = Pages([b"a.csv"])
-    x.check("the bucket before the host", p.source(endpoint="http://localhost:%d" % p.port, force_path_style=False), [b"a.csv"]) if local_names() else None
+    p = Pages([b"a.csv"], bucket="127")
+    x.check("the bucket before the host", p.source(endpoint="http://0.0.1:%d" % p.port, force_path_style=False), [b"a.csv"])
+    t.ok(p.requests[0]["path"] == "/" and p.requests[0]["headers"]["Host"] == "127.0.0.1:%d" % p.port, "and not in the path", p.requests[0])
     p = Pages([b"a.csv"])
     x.check("headers of the request", p.source(request_payer=True, expected_bucket_owner="123456789012", session_token="to/ken="), [b"a.csv"])
     h = {k.lower(): v for k, v in p.requests[0]["headers"].items()}
     t.ok((h["x-amz-request-payer"], h["x-amz-expected-bucket-owner"], h["x-amz-security-token"]) == ("requester", "123456789012", "to/ken=")
          and "x-amz-security-token" in h["authorization"], "payer, owner and token are sent and signed", h)
-
-
-def local_names():
-    """Does every name below localhost lead here?"""
-    import socket
-    try:
-        return socket.getaddrinfo("b.localhost", 1)[0][4][0] in ("127.0.0.1", "::1")
-    except OSError:
-        return False
 
 
 def faults(t, w):
@@ -243,12 +231,14 @@ def jobs(t, w):
                          ("anonymous with a key", dict(key, bucket="b", anonymous=True)), ("path and prefix", dict(key, bucket="b", path="a", prefix="a"))):
         x.fails("a job with %s" % what, dict(base, **source), "invalid_job", invalid=True)
     r = x.fails("nobody listens", dict(base, bucket="b", **key), "transient", "127.0.0.1")
-    t.ok(conservation(Daemon.all[0])[0] > 0, "the daemon lives")
 
 
 with Tap() as tap:
     need(tap, "iis-pollerd", "iis-poller-worker")
     world = World(MockBroker(tap))
-    Daemon(world, {"egress.allow": ["127.0.0.0/8", "::1/128"]})
+    d = Daemon(world, {"egress.allow": ["127.0.0.0/8", "::1/128"]})
     for part in (pages, faults, jobs, s3proxy, swift):
         tap.part(part, world)
+    left, right = conservation(d)
+    tap.ok(left == right and left, "accepted = ended + in flight", (left, right))
+    tap.is_(d.stop(), 0, "a graceful stop: exit 0")

@@ -250,7 +250,7 @@ def keys(t, x):
 
 def passwords(t, x):
     if not sshd.passwords():
-        t.diag("passwords are not tested: not root, or no mount namespaces")
+        t.skip("passwords", "not root, or no mount namespaces")
         return
     plain, pam = Sshd(x.keys, password=True), Sshd(x.keys, pam=True)
     no_key = {"private_key": None}

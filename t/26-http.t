@@ -113,7 +113,7 @@ def table(s, tree):
 def real(t, x, s, tree):
     for name, server, kind, source, lost, beside, sizes, why in table(s, tree):
         if kind not in server.url:
-            t.ok(True, "%s # SKIP the server was built without it" % name)
+            t.skip(name, "the server was built without it")
             continue
         source = dict({"recursive": True, "max_connections": 4}, **source)
         skip = ["loops"] + source.pop("exclude", [])
@@ -419,8 +419,9 @@ def main():
         x = Web(t, d.world, d)
         for part in (real, shape, heads, credentials, redirects, refusals, pages, wrong_jobs):
             t.part(part, x, servers, tree)
-        conservation(d)
-        d.stop()
+        left, right = conservation(d)
+        t.ok(left == right and left, "accepted = ended + in flight", (left, right))
+        t.is_(d.stop(), 0, "a graceful stop: exit 0")
 
 
 main()

@@ -83,7 +83,7 @@ class Place:
 
     def end(self, t):
         t.is_(self.leaks(), [], "no secret stands in a log line, an event, a result, a dead letter, a status page: %d looked for" % len(self.secrets()))
-        t.ok(conservation(self.d), "every job is accounted for")
+        t.is_(*conservation(self.d), "every job is accounted for")
         t.is_(self.d.stop(), 0, "the daemon ends well")
 
 

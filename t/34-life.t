@@ -151,8 +151,7 @@ def children(pid):
 def sandbox(t, b):
     """What a worker and the status child could give away: the daemon's environment and descriptors."""
     if os.geteuid():
-        t.n += 1
-        print("ok %d # SKIP reading the children's environment takes root" % t.n, flush=True)
+        t.skip("what the children could give away", "reading the children's environment takes root")
         return
     w = World(b)
     d = Daemon(w, env={"FOO_SECRET": CANARY, "AWS_SECRET_ACCESS_KEY": CANARY, "IIS_POLLER_LOG_LEVEL": "info"})

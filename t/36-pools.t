@@ -73,7 +73,7 @@ def one_tenant(t, b):
     w.push(*[job("one-%d" % i, generated(2)) for i in range(200)])
     completed(t, w, 200, "200 jobs of one tenant complete")
     t.is_((len(by_pid(served(d))), d.logged("worker_died")), (2, []), "by the two workers of the beginning")
-    d.stop()
+    t.is_(d.stop(), 0, "a graceful stop: exit 0")
 
 
 def by_type(t, b):

@@ -10,7 +10,6 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import poller  # noqa: E402
-from kills import skip  # noqa: E402
 from poller import (Daemon, Lines, MockBroker, Tap, World, alive, clean_env, folder, generated, job, need,  # noqa: E402
                     program, run, wait_for, without_override)
 
@@ -87,7 +86,7 @@ def disk_full(t, b):
     spool, state = folder(), folder()
     wrap = disks((spool, "256k"), (state, "256k"))
     if wrap is None:
-        skip(t, "disk full", "mounting needs root")
+        t.skip("disk full", "mounting needs root")
         return
     w = World(b)
     d = Daemon(w, {"spool.dir": spool, "state.dir": state}, wrap=wrap)
@@ -120,7 +119,7 @@ def disk_full(t, b):
 
 def few_descriptors(t, b):
     if run("prlimit", "--nofile=64:64", "true")[0]:
-        skip(t, "64 descriptors", "prlimit is not there")
+        t.skip("64 descriptors", "prlimit is not there")
         return
     w = World(b)
     d = Daemon(w, {"workers.count": 64}, wrap=["prlimit", "--nofile=64:64"])
@@ -186,7 +185,7 @@ def wrong_places(t, b):
             t.ok(code in (71, 78) and path in "".join(e.raw), "%s %s: named, exit %d" % (key, what, code), e.raw[-3:])
     wrap = without_override()
     if wrap is None:
-        skip(t, "directories without rights", "setpriv is not there")
+        t.skip("directories without rights", "setpriv is not there")
     else:
         for key in ("state.dir", "spool.dir"):
             closed = folder()
@@ -272,7 +271,7 @@ def log_disk_full(t, b):
     logs = folder()
     wrap = disks((logs, "64k"))
     if wrap is None:
-        skip(t, "log.file on a full disk", "mounting needs root")
+        t.skip("log.file on a full disk", "mounting needs root")
         return
     w = World(b)
     port = poller.free_port()
