@@ -189,12 +189,13 @@ ALL = (Vsftpd, PureFtpd, ProFtpd)
 # ---- a server that is ours: what no real one says on demand ------------------------------------------------------------------
 
 class Fake:
-    """Answers by a table {verb: reply or [reply, data, reply]}; data goes over the data connection. Each login is counted."""
+    """Answers by a table {verb: reply, [reply, data, reply] or None for none}; data goes over the data connection. Each login is
+    counted. only: further connections at once are closed without a word."""
 
-    def __init__(self, replies):
+    def __init__(self, replies, only=None):
         self.replies = dict({"USER": "331 pw", "PASS": "230 in", "PWD": '257 "/"', "SYST": "215 UNIX Type: L8", "FEAT": "502 no", "TYPE": "200 ok", "CWD": "250 ok", "OPTS": "200 ok",
                              "QUIT": "221 bye", "MLSD": "500 what"}, **replies)
-        self.commands, self.logins = [], 0
+        self.commands, self.logins, self.only, self.open, self.turned_away = [], 0, only, 0, 0
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -205,6 +206,11 @@ class Fake:
                 c, _ = self.socket.accept()
             except OSError:
                 return
+            if self.open == self.only:
+                self.turned_away += 1
+                c.close()
+                continue
+            self.open += 1
             threading.Thread(target=self.serve, args=(c,), daemon=True).start()
 
     def serve(self, c):
@@ -225,6 +231,8 @@ class Fake:
                     p = data.getsockname()[1]
                     # an address that is not ours: nobody may go there
                     reply = "227 ok (192,0,2,1,%d,%d)" % (p >> 8, p & 255)
+                if reply is None:
+                    continue
                 if isinstance(reply, (str, bytes)):
                     f.write((reply if isinstance(reply, bytes) else reply.encode()) + b"\r\n")
                 else:
@@ -242,6 +250,7 @@ class Fake:
             pass
         f.close()
         c.close()
+        self.open -= 1
 
     def stop(self):
         self.socket.close()

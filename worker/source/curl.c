@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "worker/source/curl.h"
@@ -32,7 +33,9 @@ struct curl_session {
 	uint16_t port;
 	unsigned connections;
 	struct curl_handle *handles;
-	unsigned active, pooled, sockets;
+	unsigned active, pooled;
+	int *fds;                       /* open sockets */
+	unsigned sockets, fds_room;
 	unsigned going;                 /* of the active ones, those that libcurl has; the others wait for their turn */
 	struct curl_handle *queue, **queue_end;
 	bool running;
@@ -108,6 +111,16 @@ brokered_socket(const struct curl_handle *h, struct curl_sockaddr *a, struct err
 	return fd;
 }
 
+static void
+note_open(struct curl_session *s, int fd)
+{
+	if (s->sockets == s->fds_room) {
+		s->fds_room = s->fds_room * 2 + 4;
+		s->fds = xreallocarray(s->fds, s->fds_room, sizeof(*s->fds));
+	}
+	s->fds[s->sockets++] = fd;
+}
+
 static curl_socket_t
 open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 {
@@ -131,7 +144,7 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 		fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
-	h->session->sockets++;
+	note_open(h->session, fd);
 	return fd;
 }
 
@@ -149,8 +162,12 @@ close_socket(void *arg, curl_socket_t fd)
 {
 	struct curl_session *s = arg;
 
-	s->sockets--;
-	return close(fd);
+	for (unsigned i = 0; i < s->sockets; i++)
+		if (s->fds[i] == fd) {
+			s->fds[i] = s->fds[--s->sockets];
+			return close(fd);
+		}
+	BUG("libcurl closes a socket that it did not open");
 }
 
 /* Called where libcurl would resolve, numeric addresses included. Names are all in its cache, so that none is left. */
@@ -626,6 +643,17 @@ handle_free(struct curl_handle *h)
 	free(h);
 }
 
+/*
+ * libcurl says QUIT on each control connection of FTP and waits for the answer, for as long as its own response timeout,
+ * one connection after the other. What is said goes out; that nothing comes any more it sees at once.
+ */
+static void
+stop_listening(const struct curl_session *s)
+{
+	for (unsigned i = 0; i < s->sockets; i++)
+		shutdown(s->fds[i], SHUT_RD);
+}
+
 void
 curl_session_free(struct curl_session *s)
 {
@@ -633,6 +661,7 @@ curl_session_free(struct curl_session *s)
 
 	if (!s)
 		return;
+	stop_listening(s);
 	while ((h = s->handles)) {
 		s->handles = h->next;
 		handle_free(h);
@@ -647,6 +676,7 @@ curl_session_free(struct curl_session *s)
 	free(s->proxy.url);
 	free(s->schemes);
 	free(s->host);
+	free(s->fds);
 	free(s);
 }
 
