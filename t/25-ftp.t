@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import ftpservers  # noqa: E402
 import trees  # noqa: E402
 from ftpservers import Fake, ProFtpd, PureFtpd, Vsftpd  # noqa: E402
-from poller import Daemon, MockBroker, Tap, World, conservation, folder, need  # noqa: E402
+from poller import Daemon, MockBroker, Tap, World, conservation, folder, need, wait_for  # noqa: E402
 from servers import Proxy  # noqa: E402
 
 CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
@@ -236,10 +236,18 @@ def connections(t, w, cert):
             r, e, _ = w.run(s.source("/", recursive=True, max_connections=6), timeout=60, file_pattern="f0000.csv")
             t.is_((r["event_type"], r["listed"], len(e), r["attempt"]), ("job.completed", 1000, 20, 1), "%s: six connections" % what)
             s.stop()
-    s = ProFtpd(tree.root, directives=["MaxClientsPerHost 2"])
-    r, e, _ = w.run(s.source("/", recursive=True, max_connections=6, keepalive=False), timeout=60, file_pattern="f0000.csv")
-    t.is_((r["event_type"], r["listed"], len(e), r["attempt"]), ("job.completed", 1000, 20, 1), "a server that takes two connections and no more: two it is")
-    s.stop()
+    for most in (1, 2, 5):
+        s = ProFtpd(tree.root, directives=["MaxClientsPerHost %d" % most])
+        r, e, _ = w.run(s.source("/", recursive=True), timeout=60, file_pattern="f0000.csv")
+        t.is_((r["event_type"], r["listed"], len(e), r["attempt"]), ("job.completed", 1000, 20, 1), "a server that takes no more than %d: as many it is" % most)
+        # those that it turned away have processes for a moment longer
+        wait_for("the server to have %d sessions" % most, lambda: len(s.sessions()) == most)
+        s.stop()
+    for dirs, opened in ((1, 1), (2, 2), (20, 8)):
+        s = PureFtpd(trees.big(dirs, 2).root)
+        r, e, _ = w.run(s.source("/", recursive=True), timeout=60)
+        t.is_((r["event_type"], len(e), len(s.sessions())), ("job.completed", 2 * dirs, opened), "connections come with the directories: %d" % opened)
+        s.stop()
 
 
 def cuts(t, w, cert):
@@ -310,6 +318,11 @@ def answers(t, w, _):
         got = (r["error"] and r["error"]["class"], len(e))
         t.is_(got, (cls, 0 if cls or "No files" in str(replies) else 2), "%s: %s" % (what, cls or "completed"))
         f.stop()
+    rows = b"".join(b"drwxr-xr-x 1 0 0 0 Nov 23  2023 d%d\r\n" % i for i in range(20))
+    f = Fake(ls(rows + GOOD), only=3)
+    r, e, _ = w.run(f.source("/", recursive=True, max_depth=1), timeout=30)
+    t.is_((r["event_type"], len(e), r["attempt"], f.logins, f.turned_away), ("job.completed", 42, 1, 3, 5), "connections that are closed without a word are done without")
+    f.stop()
     f = Fake(dict(ls(GOOD), QUIT=None))
     r, e, _ = w.run(f.source("/", keepalive=False), timeout=30)
     t.is_((r["event_type"], len(e), f.commands[-1]), ("job.completed", 2, "QUIT"), "nobody waits for the answer to QUIT")

@@ -250,6 +250,12 @@ tree_next(struct tree *t)
 	return &d->pub;
 }
 
+size_t
+tree_waiting(const struct tree *t)
+{
+	return t->n;
+}
+
 unsigned
 tree_open_dirs(const struct tree *t)
 {

@@ -289,6 +289,8 @@ bool tree_holds(const struct tree *);
 void tree_one_file(struct tree *);
 /* The next directory to list, deepest first; NULL: none waits (others may still be open: tree_open). */
 struct tree_dir *tree_next(struct tree *);
+/* Directories that wait for tree_next; those that it gave are open. */
+size_t tree_waiting(const struct tree *);
 unsigned tree_open_dirs(const struct tree *);
 /* max_files was reached: end the listing, it is right. */
 bool tree_stopped(const struct tree *);

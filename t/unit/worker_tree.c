@@ -121,8 +121,10 @@ START_TEST(walks_below)
 	ck_assert_int_eq(give(d, "dev", ENTRY_OTHER), TREE_NO);
 	ck_assert_int_eq(give(d, "link", ENTRY_LINK), TREE_NO);
 	ck_assert_uint_eq(tree_open_dirs(tree), 1);
+	ck_assert_uint_eq(tree_waiting(tree), 1);
 	finish(d);
 	inner = tree_next(tree);
+	ck_assert_uint_eq(tree_waiting(tree), 0);
 	ck_assert_str_eq(inner->path, "/r/sub");
 	ck_assert_str_eq(inner->rel, "sub");
 	ck_assert_uint_eq(inner->depth, 1);

@@ -16,7 +16,7 @@
 #include "worker/source/ftp_conn.h"
 #include "common/banned.h"
 
-#define CONTROLS_DEFAULT 4
+#define CONTROLS_DEFAULT 8      /* as many as rclone opens, and as pure-ftpd takes of one address */
 
 enum { LIST_AUTO, LIST_MLSD, LIST_LIST, LIST_HIDDEN };  /* in the order of the field list_command */
 
@@ -219,14 +219,29 @@ fill(struct conn *c, struct err *e)
 	return 0;
 }
 
+/*
+ * A login costs as many round trips as two or three directories: one more for each directory that was read, at once as
+ * many as there are pairs of them that wait. Until LIST's zone is known, the first one must do.
+ */
+static void
+allow_more(struct conn *c)
+{
+	size_t pairs = tree_waiting(c->tree) / 2;
+
+	if (c->zone_wanted && !c->mlsd)
+		return;
+	c->allowed = pairs > c->allowed ? (pairs < c->limit ? (unsigned)pairs : c->limit) : c->allowed + 1;
+	if (c->allowed > c->limit)
+		c->allowed = c->limit;
+}
+
 static int
 go_on(struct ftp_control *ctl, struct err *e)
 {
 	struct conn *c = ctl->c;
 
 	ctl->step = FTP_IDLE;
-	if (c->allowed < c->limit && !(c->zone_wanted && !c->mlsd))
-		c->allowed++;
+	allow_more(c);
 	return tree_stopped(c->tree) ? RUN_STOP : fill(c, e);
 }
 
@@ -368,34 +383,40 @@ other_command(struct ftp_control *ctl)
 	return false;
 }
 
-/* A further connection that the server does not want is not needed. */
+/*
+ * A further connection that the server, or what stands before it, does not let in is not needed: a reply says so, or
+ * there is none. A login that was refused for good is the first one's to tell.
+ */
 static bool
-one_too_many(struct ftp_control *ctl, CURLcode code)
+one_too_many(const struct ftp_control *ctl, CURLcode code, const struct err *why)
 {
-	struct conn *c = ctl->c;
-	enum err_class cls;
-	const char *what;
-
-	if (ctl == c->ctl[0] || !ftp_replied(ctl, code) || ftp_verb_phase(ctl->verb) != FTP_LOGIN)
+	if (ctl == ctl->c->ctl[0] || tree_dir_begun(ctl->dir) || ftp_verb_phase(ctl->verb) != FTP_LOGIN)
 		return false;
-	cls = ftp_reply_class(FTP_LOGIN, ctl->code, ctl->text, &what);
-	return cls == ERR_TRANSIENT || cls == ERR_AUTH;
+	return why->cls == ERR_TRANSIENT || (ftp_replied(ctl, code) ? why->cls == ERR_AUTH : why->cls == ERR_TIMEOUT);
 }
 
+/* As many as there are but for this one, which goes behind them all: it is given no more, nor are new ones opened. */
 static int
 fewer_controls(struct ftp_control *ctl, struct err *e)
 {
 	struct conn *c = ctl->c;
 	struct tree_dir *d = ctl->dir;
-	unsigned i = 0;
+	unsigned n = 0, i = 0;
 
+	while (n < c->limit && c->ctl[n])
+		n++;
 	while (c->ctl[i] != ctl)
 		i++;
 	ctl->dir = NULL;
 	ctl->step = FTP_IDLE;
 	tree_dir_again(c->tree, d);
-	/* Those above it may be at work: they are only not given more. */
-	c->limit = c->allowed = i;
+	if (i < n) {
+		c->ctl[i] = c->ctl[n - 1];
+		c->ctl[n - 1] = ctl;
+		c->limit = n - 1;
+	}
+	if (c->allowed > c->limit)
+		c->allowed = c->limit;
 	return fill(c, e);
 }
 
@@ -422,9 +443,9 @@ listing_failed(struct ftp_control *ctl, CURLcode code, struct err *e)
 		return dir_done(ctl, e);
 	if (was_idle_too_long(ctl, code) || (ftp_replied(ctl, code) && other_command(ctl)))
 		return dir_again(ctl, e);
-	if (!tree_dir_begun(ctl->dir) && one_too_many(ctl, code))
-		return fewer_controls(ctl, e);
 	ftp_error(ctl, code, below, &why);
+	if (one_too_many(ctl, code, &why))
+		return fewer_controls(ctl, e);
 	if (!ftp_replied(ctl, code)) {
 		*e = why;
 		return -1;
