@@ -19,6 +19,7 @@
 
 #define IPC_VERSION 1
 #define IPC_HEADER 24
+#define IPC_ASK_MAX 1024            /* requests that one ASK may be for */
 #define IPC_FRAME_MAX 65536
 
 /* One for the slot, in pool.c and in messages.def; see master.h for the meaning. */

@@ -188,7 +188,7 @@ task_spec_encode(const struct task_spec *t, struct buf *b)
 	put_fixed(b, t->host_key, sizeof(t->host_key));
 	put_fixed(b, t->root, sizeof(t->root));
 	put_fixed(b, t->below, sizeof(t->below));
-	buf_u8(b, (uint8_t)(t->last | t->narrows << 1 | t->cross_mounts << 2));
+	buf_u8(b, (uint8_t)(t->last | t->narrows << 1 | t->cross_mounts << 2 | t->asks << 3));
 	put_list(b, &t->narrow);
 	egress_lists_encode(&t->egress, b);
 	put_list(b, &t->hosts);
@@ -233,11 +233,12 @@ task_spec_decode(struct task_spec *t, const void *p, size_t n, struct err *e)
 	cursor_str(&c, t->below, sizeof(t->below));
 	ends = cursor_u8(&c);
 	get_roots(&t->narrow, &c);
-	if (ends > 7 || (t->narrow.n && !(ends & 2)))
+	if (ends > 15 || (t->narrow.n && !(ends & 2)))
 		cursor_fail(&c);
 	t->last = ends & 1;
 	t->narrows = ends & 2;
 	t->cross_mounts = ends & 4;
+	t->asks = ends & 8;
 	egress_lists_decode(&t->egress, &c);
 	get_list(&t->hosts, HOSTS_TEXT - 1, &c);
 	if (publish > PUBLISH_STREAM || !t->attempt || t->deadline_ms < 0 || t->entries_max < 0)

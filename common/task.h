@@ -51,6 +51,7 @@ struct task_spec {                  /* JOB: what one worker does for one source 
 	char host_key[TASK_HOST_KEY];   /* sftp with accept-new: what was accepted of this server before, "type base64"; "" nothing */
 	char root[4097];                /* local, dummy: the configured root (absolute) */
 	char below[4097];               /* local, dummy: path below it, "." for the root itself */
+	bool asks;                      /* before it makes requests the worker asks for them (ASK) */
 	bool last;                      /* the worker is given no other task */
 	bool cross_mounts;              /* local: what is mounted below the root belongs to it */
 	bool narrows;                   /* before it begins: from now on the worker reads below these alone */

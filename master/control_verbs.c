@@ -128,6 +128,7 @@ control_endpoints(const struct control_request *rq, struct buf *out)
 	jsonw_init(&j, out);
 	jsonw_object(&j, NULL);
 	jsonw_int(&j, "tasks_per_endpoint", rq->m->cfg->network_tasks);
+	jsonw_int(&j, "requests_per_second", rq->m->cfg->network_endpoint_requests);
 	jsonw_array(&j, "endpoints");
 	for (size_t i = 0; i < n; i++) {
 		jsonw_object(&j, NULL);
@@ -135,6 +136,8 @@ control_endpoints(const struct control_request *rq, struct buf *out)
 		jsonw_int(&j, "running", v[i].running);
 		jsonw_int(&j, "waiting", v[i].waiting);
 		jsonw_int(&j, "kept_connections", v[i].kept);
+		jsonw_int(&j, "requests", (int64_t)v[i].requests);
+		jsonw_dbl(&j, "request_wait_seconds", (double)v[i].request_wait_ms / 1000, 3);
 		jsonw_int(&j, "tasks", (int64_t)v[i].tasks);
 		jsonw_int(&j, "failed", (int64_t)v[i].failed);
 		jsonw_dbl(&j, "idle_seconds", v[i].running ? 0 : (double)v[i].idle_ms / 1000, 3);

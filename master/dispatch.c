@@ -150,6 +150,7 @@ encode_job(struct master *m, struct task *t, const struct slot *s, struct buf *b
 	spec.egress = tenant_egress(m, t);
 	if (leads_elsewhere(&spec.source))
 		spec.hosts = tenants_get(m->cfg, t->job->org_id)->hosts;
+	spec.asks = t->asks = s->role == ROLE_NETWORK && rates_hold(m, t);
 	snprintf(spec.tenant, sizeof(spec.tenant), "%s", t->job->org_id);
 	snprintf(spec.endpoint, sizeof(spec.endpoint), "%s", spec.source.endpoint ? spec.source.endpoint : "");
 	if (source_rows[spec.source.type].role == ROLE_LOCAL && place(m, t, &spec.source, &spec, e) < 0)
@@ -186,6 +187,7 @@ dispatch_begin(struct master *m, struct task *t, struct slot *s, int64_t deadlin
 	t->sent = t->published = 0;
 	t->held = t->too_large = t->listed_all = false;
 	t->began_ms = loop_now(m->loop);
+	t->lent_ms = 0;
 	t->done_ms = 0;
 	t->ticket.delivered = events_delivered;
 	event_ctx_free(t->events);
@@ -437,6 +439,7 @@ done(struct master *m, struct slot *s, const struct frame *f, struct err *e)
 	else if (t->done->cls == ERR_CANCELLED && !t->cancel)
 		return err_set(e, ERR_WORKER_PROTOCOL, "DONE cancelled, but nobody had cancelled");
 	t->done_ms = loop_now(m->loop);
+	rates_left(m, t);
 	task_account_trim(t);
 	slot_obeyed(s);
 	account(t);
@@ -478,6 +481,9 @@ dispatch_frame(struct master *m, struct slot *s, const struct frame *f, struct e
 		ret = t->job->job->publish != PUBLISH_STREAM
 		    ? err_set(e, ERR_WORKER_PROTOCOL, "FILES on the socket of an atomic job")
 		    : files(m, t, f, true, e) < 0 ? -1 : 0;
+		break;
+	case MSG_ASK:
+		ret = rates_ask(m, t, f, e);
 		break;
 	case MSG_DONE:
 		ret = done(m, s, f, e);

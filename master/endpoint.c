@@ -17,6 +17,7 @@
 
 #define ENDPOINTS_KEPT 1024             /* idle ones beyond so many are forgotten, the longest idle first */
 #define LATELY_MS 300000                /* other work may come back so long after the last of it */
+#define SECOND_NS INT64_C(1000000000)
 #define CONNECTIONS_MAX 64              /* what one worker may say it keeps */
 
 struct count {                          /* tasks of one pool */
@@ -31,6 +32,7 @@ struct endpoint {
 	unsigned called;                /* taken out of here and given to the scheduler, not yet come back from it */
 	struct taskq calls;             /* these */
 	struct count *in;               /* of both, those of each pool */
+	struct bucket requests;
 	uint64_t tasks, failed;
 	int64_t used_ms;                /* loop time of the last start or end */
 	UT_hash_handle hh;              /* in order of first use */
@@ -145,6 +147,12 @@ others_lately(const struct master *m, const struct endpoint *p, size_t pool)
 	return at && loop_now(m->loop) - at < LATELY_MS;
 }
 
+static struct rate
+rate_now(const struct master *m)
+{
+	return rate_of(m->cfg->network_endpoint_requests, SECOND_NS);
+}
+
 /* Tasks at once of one pool: less than all its workers while there is other work for them. */
 static unsigned
 most_in(const struct master *m, const struct endpoint *p, size_t pool)
@@ -152,6 +160,9 @@ most_in(const struct master *m, const struct endpoint *p, size_t pool)
 	unsigned max = (unsigned)m->cfg->network_tasks;
 	int64_t workers = m->pool ? (int64_t)pool_workers(m->pool, pool) : 0, share;
 
+	/* More of them would only wait for the same requests. */
+	if (workers && bucket_short(&p->requests, rate_now(m), loop_now(m->loop)))
+		max = rates_tasks(workers) < max ? rates_tasks(workers) : max;
 	if (workers < SHARE_WORKERS_MIN || !others_lately(m, p, pool))
 		return max;
 	share = workers * m->cfg->network_endpoint_share / 1000;
@@ -400,6 +411,7 @@ endpoint_ended(struct master *m, struct task *t, bool failed)
 {
 	struct endpoint *p = t->endpoint;
 
+	rates_left(m, t);
 	/* Its worker is not free while the spool is published: until then its tenant holds it. */
 	if (!t->slot)
 		tenant_ended(m, t);
@@ -411,6 +423,16 @@ endpoint_ended(struct master *m, struct task *t, bool failed)
 	p->failed += failed;
 	p->used_ms = loop_now(m->loop);
 	call_next(m, p);
+}
+
+struct bucket *
+endpoint_bucket(struct master *m, const struct task *t, struct rate *r)
+{
+	static struct bucket none;
+	const char *name = name_of(t);
+
+	*r = name ? rate_now(m) : (struct rate){ 0, 0 };
+	return name ? &endpoint_of(m, name)->requests : &none;
 }
 
 int
@@ -456,7 +478,7 @@ endpoints_view(const struct master *m, struct endpoint_view *out, size_t max)
 		if (n == max)
 			break;
 		*v = (struct endpoint_view){ .name = p->name, .running = p->running, .waiting = p->n_parked,
-			.tasks = p->tasks, .failed = p->failed, .idle_ms = loop_now(m->loop) - p->used_ms };
+			.tasks = p->tasks, .failed = p->failed, .requests = p->requests.given, .request_wait_ms = p->requests.waited_ms, .idle_ms = loop_now(m->loop) - p->used_ms };
 		for (size_t i = 0; i < pool_size(m->pool); i++) {
 			const struct slot *s = pool_slot(m->pool, i);
 

@@ -269,6 +269,7 @@ reload(struct master *m, struct err *e)
 	keyring_reloaded(m->keyring);
 	hostkeys_reloaded(m->hostkeys);
 	tenants_reloaded(m);
+	rates_reloaded(m);
 	if (limits_changed)
 		deferred_quotas_changed(m->deferred);
 	ret = 0;
@@ -453,6 +454,7 @@ open_rooms(struct master *m, struct err *e)
 	m->endpoints = endpoints_new();
 	m->keyring = keyring_new(m);
 	m->tenants = tenants_new(m);
+	m->rates = rates_new(m);
 	m->publisher = publisher_new(m);
 	m->consumer = consumer_new(m);
 	m->deferred = deferred_new(m);
@@ -488,6 +490,7 @@ close_rooms(struct master *m)
 	keyring_free(m->keyring);
 	hostkeys_free(m->hostkeys);
 	tenants_free(m->tenants);
+	rates_free(m->rates);
 	journal_close(m->journal);
 	demo_stop(m->demo_broker);
 	loop_unwatch(m->loop, &run.w_signal);

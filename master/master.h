@@ -34,6 +34,7 @@ struct task;
 struct slot;
 struct crew;
 struct tenant_use;
+struct ask;
 
 /* ---- main.c ------------------------------------------------------------------------------------------------- */
 
@@ -62,6 +63,7 @@ struct master {
 	struct hostkeys *hostkeys;
 	struct keyring *keyring;
 	struct tenants *tenants;
+	struct rates *rates;
 	struct pool *pool;
 	struct consumer *consumer;
 	struct publisher *publisher;
@@ -168,6 +170,10 @@ struct task {                       /* one source of one job */
 	struct endpoint *called;        /* waited there and is the scheduler's again; NULL: it did not, or was taken out since */
 	struct endpoint *endpoint;      /* counted there while it runs; NULL: it is not */
 	size_t endpoint_in;             /* the pool for which it counts there, called or running: a reload may give it another */
+	/* rates.c's */
+	bool asks;                      /* RUNNING: its worker asks before it makes requests */
+	struct ask *ask;                /* that waits; NULL: none */
+	int64_t lent_ms;                /* of this attempt: time that was given back to it */
 	bool needs_keys;                /* QUEUED, RUNNING: for temporary credentials first; changed only while in no queue */
 	struct keyring_entry *awaits;   /* waits there for a fetch that is under way; NULL: it does not */
 	struct keyring_entry *fetches;  /* RUNNING: its worker fetches these, and lists nothing */
@@ -303,14 +309,51 @@ struct tenant_view {
 	const char *name, *entry;       /* borrowed; entry: of the settings */
 	const struct tenant_conf *conf;
 	unsigned running, waiting;      /* tasks; waiting: for a quota or for its share */
-	const char *why;                /* the setting that the last one waits for: tasks, share, jobs_per_minute; "" */
+	const char *why;                /* the setting that the last one waits for: tasks, share, jobs_per_minute, requests_per_minute; "" */
 	uint64_t started, waited;
+	uint64_t requests;              /* given under requests_per_minute */
+	int64_t request_wait_ms;
 	int64_t waited_ms, idle_ms;
 };
 /* The array "tenants", those with something in hand first; returns how many it left out. */
 size_t tenants_json(struct jsonw *, const struct master *, size_t max);
 /* all: how many there are. */
 size_t tenants_view(const struct master *, struct tenant_view *out, size_t max, size_t *all);
+
+/* ---- rates.c: requests a second of tenants and endpoints ----------------------------------------------------------------- */
+
+struct rate { int64_t each_ns, burst; };        /* between requests; so many at once. each_ns 0: no limit */
+struct bucket {
+	int64_t full_ns;                /* CLOCK_MONOTONIC: when it is full again */
+	int64_t short_ms;               /* loop time when somebody last found it empty; 0: never */
+	uint64_t given;                 /* requests */
+	int64_t waited_ms;              /* asks of workers that found it empty, together */
+};
+struct rate rate_of(int64_t requests, int64_t span_ns);
+/* Requests that may start now; UINT32_MAX: without a limit. */
+uint32_t bucket_has(const struct bucket *, struct rate, int64_t now_ns);
+/* ns until one may. */
+int64_t bucket_wait(const struct bucket *, struct rate, int64_t now_ns);
+void bucket_take(struct bucket *, struct rate, int64_t now_ns, uint32_t n);
+/* Of so many workers of a pool, those that tasks may hold which wait for one bucket that is short. */
+unsigned rates_tasks(int64_t workers);
+/* Somebody had to wait for it lately. */
+bool bucket_short(const struct bucket *, struct rate, int64_t now_ms);
+
+struct rates *rates_new(struct master *);
+void rates_free(struct rates *);
+/* Does any such limit hold for the task? */
+bool rates_hold(struct master *, const struct task *);
+/* The frame ASK; 0 or -1 with the rule it breaks. */
+int rates_ask(struct master *, struct task *, const struct frame *, struct err *);
+/* It makes no further request. */
+void rates_left(struct master *, struct task *);
+/* ms that its deadline is to be later, since it waits for its turn. */
+int64_t rates_lend(struct master *, struct task *);
+void rates_reloaded(struct master *);
+/* endpoint.c, tenants.c: the bucket of a task that runs, and its rate. */
+struct bucket *endpoint_bucket(struct master *, const struct task *, struct rate *);
+struct bucket *tenant_bucket(struct master *, const struct task *, struct rate *);
 
 /* ---- tenant_policy.c: what a tenant's job may ask for ------------------------------------------------------------------ */
 
@@ -428,7 +471,12 @@ void endpoint_ended(struct master *, struct task *, bool failed);
 int endpoint_kept(struct slot *, const struct frame *, struct err *);
 /* The idle worker that kept connections for this task's endpoint and tenant; else s. */
 struct slot *endpoint_worker(struct master *, const struct task *, struct slot *s);
-struct endpoint_view { const char *name; unsigned running, waiting, kept; uint64_t tasks, failed; int64_t idle_ms; };
+struct endpoint_view {
+	const char *name;
+	unsigned running, waiting, kept;
+	uint64_t tasks, failed, requests;       /* requests: given under network.endpoint_requests_per_second */
+	int64_t idle_ms, request_wait_ms;
+};
 size_t endpoints_view(const struct master *, struct endpoint_view *out, size_t max);
 
 /* ---- hostkeys.c: keys of SSH servers that were accepted as new ----------------------------------------------------------- */
@@ -641,6 +689,8 @@ void slot_set_state(struct slot *, enum worker_state);
 const char *worker_state_name(enum worker_state);
 /* Begins to end this worker: cancel frame or STOP, then TERM, then KILL. now: KILL at once. */
 void slot_kill(struct slot *, enum death_cause, bool now);
+/* Its task's deadline is so much later. */
+void slot_extend(struct slot *, int64_t ms);
 /* Pauses or resumes reading the worker's socket, and its deadline with it. */
 void slot_pause(struct slot *, bool paused);
 /* DONE came: no deadline, and no kill that was under way, touches this worker any more. */

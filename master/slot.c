@@ -188,6 +188,17 @@ slot_pause(struct slot *s, bool paused)
 	}
 }
 
+void
+slot_extend(struct slot *s, int64_t ms)
+{
+	struct loop *l = s->m->loop;
+
+	if (timer_armed(&s->deadline))
+		timer_set(l, &s->deadline, timer_left(l, &s->deadline) + ms);
+	else if (s->deadline_left > 0)
+		s->deadline_left += ms;
+}
+
 /* ---- ending ------------------------------------------------------------------------------------------------------ */
 
 void
@@ -294,7 +305,12 @@ static void
 on_deadline(void *arg)
 {
 	struct slot *s = arg;
+	int64_t more = s->task ? rates_lend(s->m, s->task) : 0;
 
+	if (more) {
+		timer_set(s->m->loop, &s->deadline, more);
+		return;
+	}
 	LOG(LOG_WARN, "job_deadline", LS("job_id", s->task ? s->task->job->job_id : NULL), LI("slot", s->index),
 	    LI("pid", s->proc.pid));
 	slot_kill(s, DEATH_DEADLINE, false);

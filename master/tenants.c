@@ -25,7 +25,7 @@
 #define BURST_PART 10                   /* of a minute's jobs, so many may start at once */
 #define SWEEP_MS 100                    /* so long after a task had to wait it is seen whether jobs must be deferred */
 
-static const char *const wait_names[WAIT__MAX] = { "", "tasks", "share", "jobs_per_minute" };
+static const char *const wait_names[WAIT__MAX] = { "", "tasks", "share", "jobs_per_minute", "requests_per_minute" };
 
 /* ---- the tenants that are known ---------------------------------------------------------------------------------------- */
 
@@ -248,6 +248,10 @@ room_wait(struct tenant_use *u, const struct task *t)
 
 	if (c->tasks && u->running + u->called >= (unsigned)c->tasks)
 		return WAIT_TASKS;
+	/* More of them would only wait for the same requests. */
+	if (bucket_short(&u->requests, rate_of(c->requests_per_minute, MINUTE_NS), loop_now(u->all->m->loop)) &&
+	    u->part[t->pool].in >= rates_tasks((int64_t)pool_workers(u->all->m->pool, t->pool)))
+		return WAIT_REQUESTS;
 	return share_allows(share_now(u->all, t->pool), u->part[t->pool].in, c->weight) ? WAIT_NO : WAIT_SHARE;
 }
 
@@ -600,6 +604,15 @@ tenant_ended(struct master *m, struct task *t)
 		call_next(m->tenants);
 }
 
+struct bucket *
+tenant_bucket(struct master *m, const struct task *t, struct rate *r)
+{
+	struct tenant_use *u = tenant_of(m->tenants, t->job->org_id);
+
+	*r = rate_of(tenant_use_conf(u)->requests_per_minute, MINUTE_NS);
+	return &u->requests;
+}
+
 /* It did not start: another may come in its place. */
 void
 tenant_passed(struct master *m, struct task *t)
@@ -684,7 +697,7 @@ view(const struct tenant_use *u, struct tenant_view *v)
 
 	*v = (struct tenant_view){ .name = u->name, .entry = tenant_entry_name(c), .conf = c, .running = u->running,
 		.waiting = u->n_room + u->n_rate, .why = wait_names[u->why], .started = u->started, .waited = u->waited,
-		.waited_ms = u->waited_ms, .idle_ms = idle(u) ? loop_now(u->all->m->loop) - u->seen_ms : 0 };
+		.requests = u->requests.given, .request_wait_ms = u->requests.waited_ms, .waited_ms = u->waited_ms, .idle_ms = idle(u) ? loop_now(u->all->m->loop) - u->seen_ms : 0 };
 }
 
 size_t

@@ -10,7 +10,7 @@
 
 #define MINUTE_NS 60000000000LL
 
-enum wait { WAIT_NO, WAIT_TASKS, WAIT_SHARE, WAIT_RATE, WAIT__MAX };
+enum wait { WAIT_NO, WAIT_TASKS, WAIT_SHARE, WAIT_RATE, WAIT_REQUESTS, WAIT__MAX };
 
 struct tenant_part {                    /* a tenant in one pool */
 	unsigned in;                    /* tasks that run or were called */
@@ -31,6 +31,7 @@ struct tenant_use {
 	uint64_t started, waited;       /* tasks; those that had to wait */
 	int64_t waited_ms;
 	int64_t next_ns;                /* CLOCK_MONOTONIC: when the bucket of jobs a minute is full again */
+	struct bucket requests;
 	int64_t later_ns;               /* CLOCK_MONOTONIC: the token that the last deferred job comes back for */
 	unsigned later_seq;
 	bool grew;                      /* since the last sweep a task had to wait */

@@ -31,6 +31,9 @@ show(struct jsonw *j, const struct tenant_view *v)
 	jsonw_str(j, "waits_for", *v->why ? v->why : NULL);
 	jsonw_int(j, "weight", v->conf->weight);
 	limit(j, "jobs_per_minute", v->conf->jobs_per_minute);
+	limit(j, "requests_per_minute", v->conf->requests_per_minute);
+	jsonw_int(j, "requests", (int64_t)v->requests);
+	jsonw_dbl(j, "request_wait_seconds", (double)v->request_wait_ms / 1000, 3);
 	jsonw_str(j, "isolation", isolations[v->conf->isolation]);
 	jsonw_int(j, "started", (int64_t)v->started);
 	jsonw_int(j, "waited", (int64_t)v->waited);

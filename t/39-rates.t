@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""Requests a second of a job, against servers that note when they were asked: n <= burst + rate * t at every moment, and all
-is listed in the end."""
+"""Requests a second of a job, of a tenant, of an endpoint, against servers that note when they were asked: n <= burst + rate * t
+at every moment, and all is listed in the end."""
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -146,9 +147,99 @@ def ftp(t, b):
     server.stop()
 
 
+def row(d, verb, key, name):
+    return {x[key]: x for x in d.ctl(verb)[1][verb]}.get(name, {})
+
+
+def tenant(t, b):
+    """Two jobs, then a third, of one tenant share its requests; another tenant's job does not wait for them."""
+    w, s = World(b), Tree(30)
+    d = Daemon(w, dict(LOOPBACK, **{"workers.count": 4, "tenants.slow": {"requests_per_minute": 300}}))
+    began = time.monotonic()
+    w.push(*[job("slow-%d" % i, s.source("s%d" % i), org_id="slow", deadline=3) for i in range(2)])
+    wait_for("requests that wait", lambda: row(d, "tenants", "org_id", "slow").get("request_wait_seconds"))
+    w.push(job("slow-2", s.source("s2"), org_id="slow", deadline=3))
+    x = wait_for("the third job", lambda: (lambda r: r if r["waiting"] else None)(row(d, "tenants", "org_id", "slow")))
+    t.is_((x["running"], x["waiting"], x["waits_for"], x["requests_per_minute"]), (2, 1, "requests_per_minute", 300),
+          "of four workers two may wait for the tenant's requests, the third job waits without one")
+    w.push(job("other", s.source("o"), org_id="other"))
+    t.is_(w.result_of("other")["event_type"], "job.completed", "another tenant's job is done")
+    done = [y["job_id"] for y in w.reader("results").records]
+    t.ok("slow-0" not in done or "slow-2" not in done, "while these wait", done)
+    for i in range(3):
+        r = w.result_of("slow-%d" % i, 60)
+        t.ok(r["event_type"] == "job.completed" and r["published"] == 30, "job %d of the tenant: all is listed, though its deadline is 3 s" % i, r.raw)
+    got = s.asked("s0", "s1", "s2")
+    t.is_((len(got), within(got, began, 5, 30)), (93, []), "300 requests a minute: their 93 kept to the rate")
+    x = row(d, "tenants", "org_id", "slow")
+    t.ok(x["requests"] == 93 and x["request_wait_seconds"] > 0, "iis-pollerctl tenants tells how many they were, and how long they waited", x)
+    t.ok(d.metric("poller_request_wait_seconds_total", limit="tenant") > 0, "poller_request_wait_seconds_total")
+    t.ok("REQUESTS/MIN" in d.ctl("tenants", json_out=False)[1], "and as a table")
+    t.is_(d.stop(), 0, "exit 0")
+
+
+def endpoint(t, b):
+    w, s, free = World(b), Tree(15), Tree(15)
+    d = Daemon(w, dict(LOOPBACK, **{"workers.count": 4, "network.endpoint_requests_per_second": 10}))
+    began = time.monotonic()
+    w.push(*[job(org, s.source(org), org_id=org) for org in ("a", "b")])
+    w.push(job("elsewhere", free.source("c")))
+    for name in ("a", "b", "elsewhere"):
+        r = w.result_of(name, 60)
+        t.ok(r["event_type"] == "job.completed" and r["published"] == 15, "%s is listed" % name, r.raw)
+    t.is_((len(s.asked("a", "b")), within(s.asked("a", "b"), began, 10, 1)), (32, []), "two tenants' jobs on one endpoint: together 10 requests a second")
+    t.is_(within(free.asked("c"), began, 10, 1), [], "another endpoint has 10 of its own")
+    x = row(d, "endpoints", "endpoint", s.url)
+    t.ok(x["requests"] == 32 and x["request_wait_seconds"] > 0, "iis-pollerctl endpoints tells how many they were, and how long they waited", x)
+    t.ok(d.metric("poller_request_wait_seconds_total", limit="endpoint") > 0, "poller_request_wait_seconds_total")
+    d.write_conf(network__endpoint_requests_per_second=0)
+    since = d.mark()
+    d.signal(signal.SIGHUP)
+    d.wait_log("config_reloaded", since=since)
+    s.hold.clear()
+    w.push(job("running", s.source("r", max_connections=1)))
+    wait_for("its first request", lambda: s.asked("r"))
+    since = d.mark()
+    d.write_conf(network__endpoint_requests_per_second=10)
+    began = time.monotonic()
+    d.signal(signal.SIGHUP)
+    d.wait_log("config_reloaded", since=since)
+    s.hold.set()
+    t.is_(w.result_of("running", 60)["published"], 15, "a limit that comes while a job runs")
+    t.is_(within(s.asked("r")[1:], began, 10, 1), [], "holds for its further requests")
+    since = d.mark()
+    w.push(job("lifted", s.source("l", response_timeout="20s"), org_id="x"))
+    wait_for("its first request", lambda: s.asked("l"))
+    d.write_conf(network__endpoint_requests_per_second=0)
+    d.signal(signal.SIGHUP)
+    d.wait_log("config_reloaded", since=since)
+    t.is_(w.result_of("lifted")["published"], 15, "one that is lifted holds nobody up")
+    d.stop()
+
+
+def endpoint_sftp(t, b):
+    if not sshd.here():
+        t.ok(True, "SFTP # SKIP OpenSSH's server is not installed")
+        return
+    root = folder()
+    for i in range(12):
+        os.mkdir(os.path.join(root, "d%d" % i))
+        with open(os.path.join(root, "d%d" % i, "f.csv"), "w"):
+            pass
+    server = sshd.Sshd(sshd.Keys())
+    w = World(b)
+    d = Daemon(w, dict(LOOPBACK, **{"network.endpoint_requests_per_second": 30}))
+    # Waits for a turn are not the job's time; those of a worker that does not hear the answer would be.
+    r, e, _ = w.run(server.source(root, recursive=True, response_timeout="2s"), deadline=10)
+    t.ok(r["event_type"] == "job.completed" and len(e) == 12, "SFTP to an endpoint with 30 requests a second, within a deadline of 10 s", r.raw)
+    t.ok(seconds(r) >= (2 + 4 * 13 - 3) / 30, "not sooner than its requests may be made", seconds(r))
+    d.stop()
+    server.stop()
+
+
 def main(t):
     b = MockBroker(t)
-    for part in (http, s3, sftp, ftp):
+    for part in (http, s3, sftp, ftp, tenant, endpoint, endpoint_sftp):
         t.part(part, b)
 
 

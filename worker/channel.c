@@ -39,6 +39,27 @@ lost(struct channel *ch, struct err *e)
 	return err_set(e, ERR_SYSTEM, "the master is gone");
 }
 
+/* So many more requests may start; 0: from now on each waits for such a word. One that crossed our DONE is for nobody. */
+static int
+turns(struct channel *ch, const struct frame *f, struct err *e)
+{
+	struct cursor c;
+	uint32_t n;
+
+	cursor_init(&c, f->payload, f->n);
+	n = cursor_u32(&c);
+	if (!cursor_end(&c) || n > IPC_ASK_MAX) {
+		ch->broken = true;
+		return err_set(e, ERR_SYSTEM, "the master sent TURNS for %u requests", n);
+	}
+	if (!ch->busy || f->task != ch->task)
+		return 0;
+	ch->asks = true;
+	ch->asked = ch->asked && !n;
+	ch->turns += n;
+	return 0;
+}
+
 /* What may come while a task runs or room is awaited. -1: a frame that the master must not send now. */
 static int
 handle(struct channel *ch, const struct frame *f, struct err *e)
@@ -53,6 +74,8 @@ handle(struct channel *ch, const struct frame *f, struct err *e)
 			ch->cancelled = true;
 		return 0;
 	}
+	if (f->type == MSG_TURNS)
+		return turns(ch, f, e);
 	ch->broken = true;
 	return err_set(e, ERR_SYSTEM, "the master sent %s out of turn", ipc_name(f->type));
 }
@@ -84,7 +107,8 @@ channel_recv_for(struct channel *ch, int timeout_ms, struct frame *f, struct err
 		struct pollfd p = { .fd = ch->fd, .events = POLLIN };
 		int r = receive(ch, MSG_DONTWAIT, f, e);
 
-		if (r == 1 && f->type == MSG_CANCEL)
+		/* They crossed our DONE. */
+		if (r == 1 && (f->type == MSG_CANCEL || f->type == MSG_TURNS))
 			continue;
 		if (r == 1)
 			return 1;

@@ -400,6 +400,6 @@ run_task(struct channel *ch, struct emit *m, struct conns *conns, const struct s
 		task_done_encode(&r.done, channel_begin(ch, MSG_DONE));
 		rc = channel_send(ch, e);
 	}
-	ch->busy = ch->cancelled = false;
+	ch->busy = ch->cancelled = ch->asks = false;
 	return rc;
 }

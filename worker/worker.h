@@ -31,6 +31,9 @@ struct channel {
 	uint64_t task;          /* the one in flight */
 	bool busy;              /* a task is in flight */
 	bool cancelled;         /* CANCEL came for it */
+	bool asks;              /* the task's requests wait for the master's word */
+	bool asked;             /* ASK was sent, and is not answered */
+	int64_t turns;          /* requests that the master allowed and that were not made; < 0: made unasked */
 	bool stop;              /* STOP came: end when the task is done */
 	bool last;              /* no task comes after the one that was given */
 	bool gone;              /* the master closed, or reading failed: nobody is there to answer */
@@ -85,7 +88,7 @@ void emit_discard(struct emit *);
 /* pace.c: when the next request of a task may start */
 
 struct run;
-struct pace {                   /* the job's own rate_limit */
+struct pace {                   /* the job's own rate_limit; what the master allows is in the channel */
 	int64_t each_ns;        /* between requests, at the least; 0: there is none */
 	int64_t burst;          /* requests at once, where none were made for long enough */
 	int64_t full_ns;        /* run_clock: when its bucket is full again */
@@ -94,7 +97,8 @@ void pace_begin(struct run *);
 /* Does anything bound the task's requests? Then it makes none that it may not need. */
 bool pace_on(const struct run *);
 /* May a request start now? true: it is counted, and starts. Else *wait_ns: so much later the answer may be another. */
-bool pace_take(struct run *, int64_t *wait_ns);
+/* want: as many would, it and those behind it. */
+bool pace_take(struct run *, unsigned want, int64_t *wait_ns);
 /* One was made without asking (a library repeated it): those that follow wait for it. */
 void pace_owe(struct run *);
 

@@ -199,14 +199,14 @@ int
 ctl_endpoints(struct ctl *c)
 {
 	return show_list(c, "endpoints", "endpoints", "ENDPOINT=endpoint|>RUNNING=running|>WAITING=waiting|>KEPT=kept_connections|"
-	    ">TASKS=tasks|>FAILED=failed|>IDLE=idle_seconds");
+	    ">REQUESTS=requests|>RATE WAIT=request_wait_seconds|>TASKS=tasks|>FAILED=failed|>IDLE=idle_seconds");
 }
 
 int
 ctl_tenants(struct ctl *c)
 {
 	return show_list(c, "tenants", "tenants", "TENANT=org_id|ENTRY=entry|>RUNNING=running|>TASKS=tasks|>WAITING=waiting|WAITS FOR=waits_for|"
-	    ">WEIGHT=weight|>JOBS/MIN=jobs_per_minute|ISOLATION=isolation|>STARTED=started|>WAITED=waited_seconds|"
+	    ">WEIGHT=weight|>JOBS/MIN=jobs_per_minute|>REQUESTS/MIN=requests_per_minute|>REQUESTS=requests|>RATE WAIT=request_wait_seconds|ISOLATION=isolation|>STARTED=started|>WAITED=waited_seconds|"
 	    ">IDLE=idle_seconds");
 }
 

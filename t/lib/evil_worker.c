@@ -277,6 +277,38 @@ s_over_progress(void)
 }
 
 static void
+s_ask(void)
+{
+	ipc_begin(&out, MSG_ASK, generation, task_id);
+	buf_u32(&out, 1);
+	send_out();
+}
+
+static void
+s_ask_nothing(void)
+{
+	ipc_begin(&out, MSG_ASK, generation, task_id);
+	buf_u32(&out, 0);
+	send_out();
+}
+
+static void
+s_ask_much(void)
+{
+	ipc_begin(&out, MSG_ASK, generation, task_id);
+	buf_u32(&out, IPC_ASK_MAX + 1);
+	send_out();
+}
+
+static void
+s_turns(void)
+{
+	ipc_begin(&out, MSG_TURNS, generation, task_id);
+	buf_u32(&out, 1);
+	send_out();
+}
+
+static void
 s_bytes_after(void)
 {
 	files_frame(&out, 1, 1);
@@ -909,6 +941,11 @@ static const struct sin { const char *name; void (*commit)(void); const char *an
 	{ "long-over_progress", s_over_progress, "PROGRESS of 1016 bytes is out of its bounds", AT_JOB },
 	{ "long-bytes_after", s_bytes_after, "FILES with 3 bytes after its 1 record", AT_JOB },
 	{ "long-path", s_long_path, "a string is too long", AT_JOB },
+	/* requests that nobody counts */
+	{ "ask-unasked", s_ask, "ASK of a task that has no limit", AT_JOB },
+	{ "ask-nothing", s_ask_nothing, "ASK for 0 requests", AT_JOB },
+	{ "ask-much", s_ask_much, "ASK for 1025 requests", AT_JOB },
+	{ "ask-turns", s_turns, "TURNS is not for this side to send", AT_JOB },
 	/* unknown type */
 	{ "unknown_type-gap", s_type_gap, "unknown type 57", AT_JOB },
 	{ "unknown_type-zero", s_type_zero, "unknown type 0", AT_JOB },

@@ -121,7 +121,7 @@ job(struct task_spec *t)
 	t->entries_max = 99;
 	memcpy(t->root, "/srv", 5);
 	memcpy(t->below, "a/b", 4);
-	t->last = t->narrows = t->cross_mounts = true;
+	t->last = t->narrows = t->cross_mounts = t->asks = true;
 	strlist_add(&t->narrow, "/srv/a");
 	strlist_add(&t->egress.deny, "10.0.0.0/8");
 	strlist_add(&t->egress.only, "::/0");
@@ -316,7 +316,7 @@ START_TEST(job_round)
 	ck_assert_int_eq(t.entries_max, 99);
 	ck_assert_str_eq(t.root, "/srv");
 	ck_assert_str_eq(t.below, "a/b");
-	ck_assert(t.last && t.narrows);
+	ck_assert(t.last && t.narrows && t.asks);
 	ck_assert_uint_eq(t.narrow.n, 1);
 	ck_assert_str_eq(t.narrow.v[0], "/srv/a");
 	ck_assert_uint_eq(t.hosts.n, 2);

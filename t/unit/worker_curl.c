@@ -730,7 +730,7 @@ START_TEST(cancelled_before_its_turn)
 	int64_t wait;
 
 	paced(1, 1);
-	ck_assert(pace_take(&run, &wait));
+	ck_assert(pace_take(&run, 1, &wait));
 	open_session("http", "localhost", port);
 	ipc_begin(&b, MSG_CANCEL, 1, 7);
 	ipc_finish(&b);

@@ -40,7 +40,7 @@ at_once(int64_t *wait)
 {
 	unsigned n = 0;
 
-	while (n < 10000 && pace_take(&run, wait))
+	while (n < 10000 && pace_take(&run, 1, wait))
 		n++;
 	return n;
 }
@@ -54,7 +54,7 @@ START_TEST(no_limit)
 	ck_assert_uint_eq(at_once(&wait), 10000);
 	ck_assert_int_eq(wait, 0);
 	pace_owe(&run);
-	ck_assert(pace_take(&run, &wait));
+	ck_assert(pace_take(&run, 1, &wait));
 }
 END_TEST
 
@@ -75,7 +75,7 @@ START_TEST(bursts)
 	ck_assert_int_ge(wait, rows[_i].wait_ms * MS - spent);
 	/* A request that was made unasked is waited for, too. */
 	pace_owe(&run);
-	ck_assert(!pace_take(&run, &wait));
+	ck_assert(!pace_take(&run, 1, &wait));
 	spent = run_clock() - began;
 	ck_assert_int_le(wait, 2 * (rows[_i].wait_ms * MS + MS));
 	ck_assert_int_ge(wait, 2 * rows[_i].wait_ms * MS - spent);
@@ -91,7 +91,7 @@ START_TEST(law)
 	rate(2000, 3);
 	began = run_clock();
 	for (unsigned n = 0; n < 400;) {
-		if (pace_take(&run, &wait)) {
+		if (pace_take(&run, 1, &wait)) {
 			ck_assert_int_le(++n, 3 + (run_clock() - began) / each);
 			continue;
 		}

@@ -610,7 +610,9 @@ start_queued(struct curl_session *s, int64_t *next, struct err *e)
 
 	*next = TURN_NS;
 	while ((h = s->queue) && s->going < s->connections) {
-		if (!pace_take(s->run, next))
+		unsigned queued = s->active - s->going, room = s->connections - s->going;
+
+		if (!pace_take(s->run, queued < room ? queued : room, next))
 			return 0;
 		dequeue(h);
 		if (hand_over(h, e))

@@ -124,7 +124,7 @@ take_turns(struct sftp_wire *w, struct run *r)
 	int64_t wait = INT64_MAX;
 
 	while (w->queued) {
-		if (!pace_take(r, &wait))
+		if (!pace_take(r, w->queued, &wait))
 			return wait;
 		sftp_wire_let_go(w);
 	}

@@ -98,7 +98,7 @@ const char *ssh_banner(const struct ssh *);
 ssize_t ssh_read(struct ssh *, void *p, size_t n, struct err *);
 /* Of the first n bytes, sends and consumes what it can; n never less than the last time, without what was consumed. */
 int ssh_write(struct ssh *, struct buf *, size_t n, struct err *);
-/* Something for ssh_read or ssh_write to do: 1; until_ns came: 0; cancelled, or keepalives are not answered: -1. */
+/* Something for ssh_read or ssh_write to do, or turns for more requests came: 1; until_ns came: 0; cancelled, or keepalives are not answered: -1. */
 int ssh_wait(struct ssh *, int64_t until_ns, struct err *);
 /* Everything sent, nothing received that waits, the server still there. */
 bool ssh_quiet(struct ssh *);

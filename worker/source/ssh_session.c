@@ -113,7 +113,9 @@ static LIBSSH2_DISCONNECT_FUNC(farewell)
 static int
 poll_once(struct ssh *s, int64_t wait_ns, struct err *e)
 {
-	struct pollfd p[2] = { { .fd = s->io->fd, .events = POLLIN }, { .fd = s->run->ch->fd, .events = POLLIN } };
+	struct channel *ch = s->run->ch;
+	struct pollfd p[2] = { { .fd = s->io->fd, .events = POLLIN }, { .fd = ch->fd, .events = POLLIN } };
+	int64_t turns = ch->turns;
 	int r;
 
 	if (libssh2_session_block_directions(s->session) & LIBSSH2_SESSION_BLOCK_OUTBOUND)
@@ -121,9 +123,10 @@ poll_once(struct ssh *s, int64_t wait_ns, struct err *e)
 	r = poll(p, 2, (int)((wait_ns + 999999) / 1000000));
 	if (r < 0 && errno != EINTR)
 		return err_errno(e, ERR_SYSTEM, "waiting for %s", s->peer);
-	if (r > 0 && p[1].revents && channel_poll(s->run->ch, 0, e))
+	if (r > 0 && p[1].revents && channel_poll(ch, 0, e))
 		return -1;
-	if (r > 0 && p[0].revents)
+	/* More requests may be sent now, or the server said something. */
+	if (ch->turns != turns || (r > 0 && p[0].revents))
 		return 1;
 	/* Nothing from the server: what waits goes out, and the master hears how far it is. run_turn counts entries; a wait is
 	 * worth a look at the clock. */
