@@ -248,7 +248,8 @@ def redelivered(t, b):
     """The offset of the first message was not committed: it comes again, and the copy that waits is the job."""
     w = World(b, name="again")
     d = Daemon(w, dict(CONF, **{"kafka.commit_interval": "60s"}))
-    w.push(*[job("a-%d" % i, generated(1), scheduled_at=later(4)) for i in range(5)])
+    # due after the group has given the next daemon its partitions: a copy that is due before the message is read is done before
+    w.push(*[job("a-%d" % i, generated(1), scheduled_at=later(15)) for i in range(5)])
     wait_deferred(d, 5)
     d.kill()
     d = Daemon(w, CONF, keep=d)
