@@ -550,9 +550,21 @@ class RealBroker(Broker):
         from confluent_kafka.admin import AdminClient, NewTopic
         if self._admin is None:
             self._admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        for f in self._admin.create_topics([NewTopic(name, partitions, 1, config=config or {})],
-                                           operation_timeout=20).values():
+        wait_for("topic %s to be created" % name, lambda: self._create(NewTopic(name, partitions, 1, config=config or {})), 60)
+
+    def _create(self, topic):
+        """False: the client let go of the connection that the request was on, as it does of the first one; asked again."""
+        from confluent_kafka import KafkaError, KafkaException
+        (f,) = self._admin.create_topics([topic], operation_timeout=20).values()
+        try:
             f.result(30)
+        except KafkaException as e:
+            if e.args[0].code() == KafkaError._DESTROY:
+                return False
+            # by the request that had no answer: the names of topics are each test's own
+            if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+        return True
 
     def signal(self, sig):
         os.kill(self.pid, sig)
