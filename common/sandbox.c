@@ -1,7 +1,8 @@
 /*
  * sandbox.c - what a child gives up before it says READY; see sandbox.h.
  *
- * Called by the main.c of workers and of the status child, from their only thread. It never ends the process: a
+ * Called by the main.c of workers and of the status child, from their only thread (a local worker makes its second one
+ * between Landlock and the filters, and so has both there). It never ends the process: a
  * child whose sandbox failed reports it and ends with 71. What cannot be had on some machine and only helps the rest
  * of it (the out-of-memory score) is tried and left out of the words that sandbox_enter writes.
  */
@@ -184,6 +185,8 @@ sandbox_enter(const struct sandbox *s, struct sandbox_active *active, char *out,
 	/* Landlock can only refuse, not log. */
 	if (active->mode == SANDBOX_ENFORCE && landlock_enter(s, &active->landlock, e) < 0)
 		return -1;
+	if (s->threads)
+		s->threads();
 	active->filter = active->mode != SANDBOX_OFF;
 	describe(active, out, n);
 	return active->filter ? seccomp_enter(s, active->landlock, e) : 0;

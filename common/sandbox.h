@@ -45,6 +45,7 @@ struct sandbox {
 	struct sandbox_rules rules;
 	const char *const *roots; /* directories whose files may be read; role LOCAL only */
 	size_t n_roots;
+	void (*threads)(void);    /* makes threads that live on, between Landlock, which it thus has, and the filters, which it gets; NULL: none */
 };
 
 struct sandbox_active {          /* what holds now; travels in READY */

@@ -210,6 +210,8 @@ work(struct channel *ch, struct sandbox *s, struct setup *setup)
 	s->rules = setup->sandbox;
 	s->roots = (const char *const *)setup->roots.v;
 	s->n_roots = setup->roots.n;
+	if (setup->role == ROLE_LOCAL)
+		s->threads = ahead_start;
 	if (say_ready(ch, s, &e))
 		return e.cls == ERR_CONFIG ? die(EX_CONFIG, "%s", e.text) : end_code(ch, &e);
 	emit_init(&m, ch, IPC_SPOOL_FD);

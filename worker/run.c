@@ -334,7 +334,9 @@ run_begin(struct run *r, struct channel *ch, struct emit *m, const struct setup 
 static int
 narrow(struct channel *ch, const struct task_spec *t, struct err *e)
 {
-	if (sandbox_narrow_to((const char *const *)t->narrow.v, t->narrow.n, e) >= 0)
+	const char *const *roots = (const char *const *)t->narrow.v;
+
+	if (sandbox_narrow_to(roots, t->narrow.n, e) >= 0 && !ahead_narrow(roots, t->narrow.n, e))
 		return 0;
 	ch->stop = true;
 	return -1;

@@ -1,13 +1,15 @@
 /*
  * worker.h - what the files of the worker show one another, grouped by file.
  *
- * A worker is one process and one thread that lists one source at a time. It holds no other tenant's secret, no
+ * A worker is one process that lists one source at a time, by one thread; what others there are (ahead.c, the resolver of
+ * libcurl) look things up for it. It holds no other tenant's secret, no
  * Kafka and no configuration file; what it may do comes in SETUP, what it shall do in JOB, and all it has to say
  * goes through channel.c. Whatever it says is checked by the master, so nothing here needs to be believed.
  */
 #ifndef WORKER_WORKER_H
 #define WORKER_WORKER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -325,6 +327,26 @@ bool tree_dir_begun(const struct tree_dir *);
 /* Adds to entry->rec.attrs; text is borrowed. NULL or empty text: nothing is added. */
 void entry_attr_str(struct entry *, enum source_attr, const char *s, size_t n);
 void entry_attr_int(struct entry *, enum source_attr, int64_t);
+
+/* source/ahead.c: the second thread of a local worker, which looks at files for walk.c */
+
+#define AHEAD_MASK (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
+struct look {                   /* one name of a directory */
+	const char *name;       /* borrowed, NUL-ended */
+	struct statx st;
+	int error;              /* errno of statx; 0: st is right */
+	atomic_int state;       /* ahead.c's own */
+};
+/* Makes it; where that fails there is none. Once, between Landlock and the filters. */
+void ahead_start(void);
+bool ahead_there(void);
+/* sandbox_narrow_to for it. 0 or -1 with err. */
+int ahead_narrow(const char *const *roots, size_t n, struct err *);
+/* Has these looked at, from the last on. fd and v must last until ahead_end, which is called in any case. */
+void ahead_begin(int fd, struct look *v, size_t n);
+/* This one is looked at when it returns. To be called from the first on, one after the other. */
+void ahead_wait(struct look *);
+void ahead_end(void);
 
 /* source/walk.c: a tree of real files, for dummy and local */
 

@@ -809,6 +809,68 @@ START_TEST(five_thousand_entries)
 }
 END_TEST
 
+/* Files in long runs and short ones, between directories and links, some not wanted: a second thread changes nothing of it. */
+START_TEST(two_threads)
+{
+	static bool seen[4000];
+	size_t alone_n, wanted = 0;
+	char **alone, name[40];
+
+	for (int i = 0; i < 4000; i++) {
+		snprintf(name, sizeof(name), "root/%d.%s", i, i % 50 == 7 ? "txt" : "csv");
+		make_file(name, (size_t)i);
+		wanted += i % 50 != 7;
+		if (i % 800 == 0) {
+			snprintf(name, sizeof(name), "root/d%d", i);
+			make_dir(name);
+			snprintf(name, sizeof(name), "root/d%d/0.txt", i);
+			make_file(name, 0);
+			snprintf(name, sizeof(name), "root/l%d.csv", i);
+			make_link("0.csv", name);
+		}
+	}
+	mini_set(&task, SF_COMMON_RECURSIVE, 1);
+	strlist_add(&task.filter.include, "*.csv");
+	list();
+	ck_assert_uint_eq(got.n, wanted);
+	alone_n = got.n;
+	alone = xcalloc(alone_n, sizeof(*alone));
+	for (size_t i = 0; i < alone_n; i++)
+		alone[i] = xstrdup(got.v[i].path);
+
+	ahead_start();
+	ck_assert(ahead_there());
+	for (int round = 0; round < 5; round++) {
+		list();
+		ck_assert_int_eq(got.done.cls, ERR_OK);
+		ck_assert_uint_eq(got.n, alone_n);
+		ck_assert_uint_eq(got.done.skipped, got.done.listed - got.n);
+		for (size_t i = 0; i < got.n; i++)
+			ck_assert_str_eq(got.v[i].path, alone[i]);
+	}
+	for (size_t i = 0; i < got.n; i++) {
+		ck_assert_int_ge(got.v[i].size, 0);
+		ck_assert_int_lt(got.v[i].size, 4000);
+		snprintf(name, sizeof(name), "%d.csv", (int)got.v[i].size);
+		ck_assert_str_eq(got.v[i].rel, name);
+		ck_assert(!seen[got.v[i].size]);
+		seen[got.v[i].size] = true;
+	}
+	/* Cut in the middle of a run. */
+	task.filter.max_files = 100;
+	list();
+	ck_assert_uint_eq(got.n, 100);
+	ck_assert(got.done.truncated);
+	task.filter.max_files = 0;
+	task.entries_max = 1000;
+	list();
+	ck_assert_int_eq(got.done.cls, ERR_LIMIT);
+	for (size_t i = 0; i < alone_n; i++)
+		free(alone[i]);
+	free(alone);
+}
+END_TEST
+
 static volatile bool racing;
 
 /* A directory and a link that leads out change places as fast as they can. */
@@ -1081,6 +1143,7 @@ main(void)
 	tcase_add_test(t, deeper_than_the_limit);
 	tcase_add_test(t, paths_longer_than_a_record);
 	tcase_add_test(t, five_thousand_entries);
+	tcase_add_test(t, two_threads);
 	tcase_add_test(t, unreadable_directories);
 	tcase_add_test(t, unreadable_content);
 	if (have_openat2()) {

@@ -27,6 +27,8 @@
 #define WALK_CHUNK 4000         /* bytes of a path given to one openat2 */
 #define WALK_DIR_STATS (STATX_BASIC_STATS | STATX_MNT_ID)
 #define WALK_CONTENT 131072     /* bytes of a file read at once for its checksum */
+#define WALK_LOOKS 1024         /* files of a directory given to two threads at once */
+#define WALK_LOOKS_MIN 16       /* fewer are not worth waking the other one */
 #define WALK_RETRIES 10         /* of openat2's EAGAIN: somebody renames under our feet */
 
 struct level {
@@ -64,6 +66,8 @@ struct walk {
 	bool fs_known;
 	char text[WALK_TEXT][48];
 	char target[4096];
+	size_t looks, look;     /* files that are being looked at (ahead.c), and the one whose turn it is */
+	struct look ahead[WALK_LOOKS];
 };
 
 struct raw_entry {                  /* of getdents64 */
@@ -677,6 +681,86 @@ companions_allow(struct walk *w, const struct run *r, struct level *l, const cha
 	return done_there(w, r, l, name) && !in_progress(w, r, l->fd, name);
 }
 
+enum { TYPE_UNKNOWN = 0, TYPE_DIR = 4, TYPE_REG = 8, TYPE_LNK = 10 };
+
+/* The path is the level's with the name behind it; false where it is too long to report. */
+static bool
+name_path(struct walk *w, const struct level *l, const char *name)
+{
+	size_t n = strlen(name);
+
+	w->path_n = l->path_n;
+	if (n > 256 || w->path_n + n > RECORD_PATH_MAX)
+		return false;
+	memcpy(w->path + w->path_n, name, n);
+	w->path_n += n;
+	return true;
+}
+
+/*
+ * The file whose turn it is, and those that follow it in the buffer up to the next entry that is none: two threads look at
+ * what of them matches. Not where something is asked or done between the files, which must come before the look, nor where
+ * they are read: a look from long before the reading would call more of them changed.
+ */
+static void
+look_ahead(struct walk *w, struct run *r, struct level *l, const char *name)
+{
+	const struct filter_spec *f = &r->task->filter;
+
+	if (w->single || !ahead_there() || w->how.before || w->how.hash != DIGEST_NONE || f->done_file || f->in_progress_suffixes.n ||
+	    l->n - l->pos < WALK_LOOKS_MIN * 32)
+		return;
+	w->ahead[0].name = name;
+	w->looks = 1;
+	for (size_t at = l->pos; at < l->n && w->looks < WALK_LOOKS;) {
+		const struct raw_entry *d = (const struct raw_entry *)(const void *)(l->buf + at);
+
+		if (d->type != TYPE_REG)
+			break;
+		if (name_path(w, l, d->name) && name_matches(w, r))
+			w->ahead[w->looks++].name = d->name;
+		at += d->len;
+	}
+	name_path(w, l, name);
+	w->look = 0;
+	if (w->looks < WALK_LOOKS_MIN)
+		w->looks = 0;
+	else
+		ahead_begin(l->fd, w->ahead, w->looks);
+}
+
+static bool
+looked_ahead(const struct walk *w, const char *name)
+{
+	return w->look < w->looks && w->ahead[w->look].name == name;
+}
+
+static void
+looks_end(struct walk *w)
+{
+	if (w->looks)
+		ahead_end();
+	w->looks = 0;
+}
+
+/* statx of a name that matched; 0, or -1 with errno */
+static int
+look_at(struct walk *w, const struct level *l, const char *name, struct statx *st)
+{
+	struct look *k = &w->ahead[w->look];
+	int error;
+
+	if (!looked_ahead(w, name))
+		return statx(l->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, AHEAD_MASK, st);
+	ahead_wait(k);
+	*st = k->st;
+	error = k->error;
+	if (++w->look == w->looks)
+		looks_end(w);
+	errno = error;
+	return error ? -1 : 0;
+}
+
 /* Entries as themselves: files, and what else filters.types names. */
 static int
 itself(struct walk *w, struct run *r, struct level *l, const char *name, enum file_kind kind, struct err *e)
@@ -686,11 +770,15 @@ itself(struct walk *w, struct run *r, struct level *l, const char *name, enum fi
 	ssize_t n;
 	int on;
 
-	if (!wants(r, kind) || !name_matches(w, r) || !companions_allow(w, r, l, name)) {
-		run_skipped(r);
-		return 0;
+	if (!looked_ahead(w, name)) {
+		if (!wants(r, kind) || !name_matches(w, r) || !companions_allow(w, r, l, name)) {
+			run_skipped(r);
+			return 0;
+		}
+		if (kind == FILE_PLAIN && !w->looks)
+			look_ahead(w, r, l, name);
 	}
-	if (statx(l->fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, &st) < 0)
+	if (look_at(w, l, name, &st) < 0)
 		return below_error(w, r, NULL, e);
 	if (beyond(w, &st) && kind == FILE_DIR) {
 		run_skipped(r);
@@ -886,20 +974,6 @@ symlink_entry(struct walk *w, struct run *r, struct level *l, const char *name, 
 	return rc;
 }
 
-/* The path is the level's with the name behind it; false where it is too long to report. */
-static bool
-name_path(struct walk *w, const struct level *l, const char *name)
-{
-	size_t n = strlen(name);
-
-	w->path_n = l->path_n;
-	if (n > 256 || w->path_n + n > RECORD_PATH_MAX)
-		return false;
-	memcpy(w->path + w->path_n, name, n);
-	w->path_n += n;
-	return true;
-}
-
 static int
 type_of(struct level *l, const char *name)
 {
@@ -909,8 +983,6 @@ type_of(struct level *l, const char *name)
 		return -1;
 	return (st.stx_mode & S_IFMT) >> 12;    /* as d_type has it */
 }
-
-enum { TYPE_UNKNOWN = 0, TYPE_DIR = 4, TYPE_REG = 8, TYPE_LNK = 10 };
 
 static int
 entry(struct walk *w, struct run *r, struct level *l, const char *name, int type, struct err *e)
@@ -1032,5 +1104,6 @@ walk_list(struct walk *w, struct run *r, struct err *e)
 	else
 		while (w->depth && !rc)
 			rc = step(w, r, e);
+	looks_end(w);
 	return rc == RUN_STOP ? 0 : rc;
 }
