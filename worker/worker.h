@@ -348,6 +348,26 @@ void ahead_begin(int fd, struct look *v, size_t n);
 void ahead_wait(struct look *);
 void ahead_end(void);
 
+/* source/beneath.c: what lies beneath a directory, and nothing else; for walk.c */
+
+/* openat2(2) with RESOLVE_BENEATH. links: may links be followed where they stay beneath? A descriptor, or -1 with errno. */
+int beneath_open(int at, const char *path, int flags, bool links);
+/* The same for a path of n bytes, however long, in pieces that the kernel takes. */
+int beneath_open_long(int at, const char *path, size_t n, int flags, bool links);
+/* What serves where openat2 is missing; beneath_open calls it where no link is to be followed. */
+int beneath_by_names(int at, const char *path, int flags);
+
+/* source/content.c: the checksum of a file; for walk.c */
+
+struct content {                /* zeroed at first */
+	struct digest digest;
+	char *buf;
+	char hash[DIGEST_TEXT];
+};
+/* Reads fd from where it stands to its end; it was looked at as in the statx. 0: c->hash; 1: none, *note says why; -1 with err. */
+int content_digest(struct content *c, struct run *, int fd, const struct statx *, enum digest_kind, enum task_note *note, struct err *);
+void content_release(struct content *);
+
 /* source/walk.c: a tree of real files, for dummy and local */
 
 #define WALK_TEXT 5             /* texts an attribute function may format */

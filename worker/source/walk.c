@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,12 +23,9 @@
 #define WALK_DEPTH_MAX 1000
 #define WALK_BUFFER 32768
 #define WALK_WINDOW 40          /* levels open at once, the source's path itself apart */
-#define WALK_CHUNK 4000         /* bytes of a path given to one openat2 */
 #define WALK_DIR_STATS (STATX_BASIC_STATS | STATX_MNT_ID)
-#define WALK_CONTENT 131072     /* bytes of a file read at once for its checksum */
 #define WALK_LOOKS 1024         /* files of a directory given to two threads at once */
 #define WALK_LOOKS_MIN 16       /* fewer are not worth waking the other one */
-#define WALK_RETRIES 10         /* of openat2's EAGAIN: somebody renames under our feet */
 
 struct level {
 	int fd;                 /* -1: closed for now */
@@ -58,9 +54,7 @@ struct walk {
 	char path[RECORD_PATH_MAX + 260];
 	size_t path_n;
 	const char *name;       /* the entry in hand: in the deepest level */
-	struct digest digest;
-	char *content;          /* WALK_CONTENT bytes once a file was read */
-	char hash[DIGEST_TEXT];
+	struct content content;
 	const char *fs_name;    /* of the file system fs_dev; NULL: unknown */
 	uint64_t fs_dev;
 	bool fs_known;
@@ -86,98 +80,10 @@ device(const struct statx *st)
 
 /* Opening */
 
-/*
- * For systems without openat2 (a container's old filter, valgrind): one name after the other, none of them a link. It
- * refuses every link, so it serves only where links are not wanted; ".." is never in a path that gets here.
- */
-static int
-open_by_names(int at, const char *path, int flags)
+static bool
+follows(const struct walk *w)
 {
-	int dir = at, fd = -1, saved;
-	struct stat st;
-
-	for (;;) {
-		size_t n = strcspn(path, "/");
-		char name[256];
-
-		errno = ENAMETOOLONG;
-		if (n >= sizeof(name))
-			break;
-		memcpy(name, path, n);
-		name[n] = '\0';
-		fd = openat(dir, name, O_NOFOLLOW | O_CLOEXEC | (path[n] ? O_PATH | O_DIRECTORY : flags));
-		if (fd < 0 || !path[n])
-			break;
-		if (dir != at)
-			close(dir);
-		dir = fd;
-		fd = -1;
-		path += n + 1;
-	}
-	/* O_PATH opens the link itself. */
-	if (fd >= 0 && (flags & O_PATH) && (fstat(fd, &st) < 0 || S_ISLNK(st.st_mode))) {
-		close(fd);
-		fd = -1;
-		errno = ELOOP;
-	}
-	saved = errno;
-	if (dir != at)
-		close(dir);
-	errno = saved;
-	return fd;
-}
-
-static int
-open_beneath(const struct walk *w, int at, const char *path, int flags, bool links)
-{
-	struct open_how how = {
-		.flags = (uint64_t)(flags | O_CLOEXEC),
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS |
-		    (links && w->how.follow != FOLLOW_NEVER ? 0 : RESOLVE_NO_SYMLINKS),
-	};
-	int fd, tries = 0;
-
-	do
-		fd = (int)syscall(SYS_openat2, at, path, &how, sizeof(how));
-	while (fd < 0 && (errno == EINTR || (errno == EAGAIN && ++tries < WALK_RETRIES)));
-	if (fd < 0 && errno == ENOSYS && (how.resolve & RESOLVE_NO_SYMLINKS))
-		fd = open_by_names(at, path, flags);
-	return fd;
-}
-
-/* A path below the root, however long, in pieces that the kernel takes. */
-static int
-open_from_root(struct walk *w, const char *path, size_t n, int flags)
-{
-	int at = w->root_fd, fd;
-
-	for (;;) {
-		size_t cut = n;
-		char piece[WALK_CHUNK + 1];
-
-		if (n > WALK_CHUNK)
-			for (cut = WALK_CHUNK; cut && path[cut] != '/'; cut--)
-				;
-		if (!cut) {
-			errno = ENAMETOOLONG;
-			fd = -1;
-		} else {
-			memcpy(piece, path, cut);
-			piece[cut] = '\0';
-			fd = open_beneath(w, at, piece, cut < n ? O_PATH | O_DIRECTORY : flags, true);
-		}
-		if (at != w->root_fd) {
-			int saved = errno;
-
-			close(at);
-			errno = saved;
-		}
-		if (fd < 0 || cut == n)
-			return fd;
-		at = fd;
-		path += cut + 1;
-		n -= cut + 1;
-	}
+	return w->how.follow != FOLLOW_NEVER;
 }
 
 /* The class of an error at the source's own path. */
@@ -214,8 +120,7 @@ static int
 open_root(const struct setup *s, const char *root, struct err *e)
 {
 	const char *rest, *given = path_under(&s->roots, root, &rest);
-	struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
-	int top, fd, tries = 0;
+	int top, fd;
 
 	/* Another worker, started with the settings of today, will do. */
 	if (!given)
@@ -223,11 +128,9 @@ open_root(const struct setup *s, const char *root, struct err *e)
 	top = open(given, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (top < 0 || !strcmp(rest, "."))
 		return top < 0 ? top_error(given, ".", e) : top;
-	do
-		fd = (int)syscall(SYS_openat2, top, rest, &how, sizeof(how));
-	while (fd < 0 && (errno == EINTR || (errno == EAGAIN && ++tries < WALK_RETRIES)));
+	fd = beneath_open(top, rest, O_PATH | O_DIRECTORY, true);
 	if (fd < 0 && errno == ENOSYS)
-		fd = open_by_names(top, rest, O_PATH | O_DIRECTORY);
+		fd = beneath_by_names(top, rest, O_PATH | O_DIRECTORY);
 	if (fd < 0)
 		top_error(given, rest, e);
 	close(top);
@@ -306,7 +209,7 @@ open_single(struct walk *w, const char *below, struct err *e)
 	const char *slash = strrchr(below, '/');
 	char *dir = slash ? xmemdup0(below, (size_t)(slash - below)) : xstrdup(".");
 	struct statx st;
-	int fd = open_beneath(w, w->root_fd, dir, O_PATH | O_DIRECTORY, true);
+	int fd = beneath_open(w->root_fd, dir, O_PATH | O_DIRECTORY, follows(w));
 
 	if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, WALK_DIR_STATS, &st) < 0) {
 		top_error(w->root, dir, e);
@@ -327,7 +230,7 @@ static int
 open_top(struct walk *w, const char *below, struct err *e)
 {
 	struct statx st;
-	int fd = open_beneath(w, w->root_fd, below, O_PATH, true);
+	int fd = beneath_open(w->root_fd, below, O_PATH, follows(w));
 
 	if (fd < 0)
 		return top_error(w->root, below, e);
@@ -343,7 +246,7 @@ open_top(struct walk *w, const char *below, struct err *e)
 		return open_single(w, below, e);
 	if (!S_ISDIR(st.stx_mode))
 		return err_set(e, ERR_PERMANENT, "%s below %s is neither a directory nor a regular file", below, w->root);
-	fd = open_beneath(w, w->root_fd, below, O_RDONLY | O_DIRECTORY, true);
+	fd = beneath_open(w->root_fd, below, O_RDONLY | O_DIRECTORY, follows(w));
 	if (fd < 0)
 		return top_error(w->root, below, e);
 	if (statx(fd, "", AT_EMPTY_PATH, WALK_DIR_STATS, &st) < 0) {
@@ -403,8 +306,7 @@ walk_close(struct walk *w)
 		pop(w);
 	if (w->root_fd >= 0)
 		close(w->root_fd);
-	digest_release(&w->digest);
-	free(w->content);
+	content_release(&w->content);
 	free(w->single_name);
 	buf_release(&w->companion);
 	free(w);
@@ -531,10 +433,10 @@ filesystem(struct walk *w, int fd, const struct statx *st)
 static int
 open_link(struct walk *w, struct level *l, const char *name, int flags)
 {
-	int fd = open_beneath(w, l->fd, name, flags, true);
+	int fd = beneath_open(l->fd, name, flags, follows(w));
 
 	if (fd < 0 && errno == EXDEV)
-		fd = open_from_root(w, w->path + w->root_n + 1, w->path_n - w->root_n - 1, flags);
+		fd = beneath_open_long(w->root_fd, w->path + w->root_n + 1, w->path_n - w->root_n - 1, flags, follows(w));
 	return fd;
 }
 
@@ -548,53 +450,12 @@ open_content(struct walk *w, bool link)
 	int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | (w->how.noatime ? O_NOATIME : 0), fd;
 
 	for (;;) {
-		fd = link ? open_link(w, l, w->name, flags) : open_beneath(w, l->fd, w->name, flags | O_NOFOLLOW, false);
+		fd = link ? open_link(w, l, w->name, flags) : beneath_open(l->fd, w->name, flags | O_NOFOLLOW, false);
 		/* Only the owner may ask for that. */
 		if (fd >= 0 || errno != EPERM || !(flags & O_NOATIME))
 			return fd;
 		flags &= ~O_NOATIME;
 	}
-}
-
-/* Is it the file that was looked at, and as it was then? ctime cannot be set back. */
-static bool
-is_unchanged(int fd, const struct statx *was)
-{
-	struct statx st;
-
-	return statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st) == 0 && S_ISREG(st.stx_mode) && device(&st) == device(was) &&
-	    st.stx_ino == was->stx_ino && st.stx_size == was->stx_size && st.stx_mtime.tv_sec == was->stx_mtime.tv_sec &&
-	    st.stx_mtime.tv_nsec == was->stx_mtime.tv_nsec && st.stx_ctime.tv_sec == was->stx_ctime.tv_sec &&
-	    st.stx_ctime.tv_nsec == was->stx_ctime.tv_nsec;
-}
-
-/* Reads fd to its end into w->digest. 0; 1: no checksum, *note says why; -1. */
-static int
-read_content(struct walk *w, struct run *r, int fd, const struct statx *st, enum task_note *note, struct err *e)
-{
-	uint64_t total = 0;
-	ssize_t n;
-
-	*note = NOTE_HASH_CHANGED;
-	if (!is_unchanged(fd, st))
-		return 1;
-	if (!w->content)
-		w->content = xmalloc(WALK_CONTENT);
-	/* One that grows as fast as it is read has no end. */
-	while (total <= st->stx_size) {
-		n = read(fd, w->content, WALK_CONTENT);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			*note = NOTE_HASH_UNREADABLE;
-		if (n <= 0)
-			break;
-		total += (uint64_t)n;
-		digest_add(&w->digest, w->content, (size_t)n);
-		if (run_look(r, e))
-			return -1;
-	}
-	return *note == NOTE_HASH_UNREADABLE || total != st->stx_size || !is_unchanged(fd, st);
 }
 
 /* A file that cannot be read is listed all the same: it is only without a checksum, and the result says so. */
@@ -605,8 +466,6 @@ add_checksum(struct walk *w, struct run *r, struct record *rec, const struct sta
 	int fd = -1, rc = 1;
 
 	if (w->how.hash_max_size < 0 || st->stx_size <= (uint64_t)w->how.hash_max_size) {
-		if (digest_begin(&w->digest, w->how.hash, e))
-			return -1;
 		fd = open_content(w, rec->is_symlink);
 		if (fd < 0 && (errno == EMFILE || errno == ENFILE))
 			return err_errno(e, ERR_SYSTEM, "opening a file for its checksum");
@@ -614,7 +473,7 @@ add_checksum(struct walk *w, struct run *r, struct record *rec, const struct sta
 		note = errno == ENOENT || errno == ELOOP ? NOTE_HASH_CHANGED : NOTE_HASH_UNREADABLE;
 	}
 	if (fd >= 0) {
-		rc = read_content(w, r, fd, st, &note, e);
+		rc = content_digest(&w->content, r, fd, st, w->how.hash, &note, e);
 		close(fd);
 	}
 	if (rc < 0)
@@ -623,9 +482,8 @@ add_checksum(struct walk *w, struct run *r, struct record *rec, const struct sta
 		run_note(r, note);
 		return 0;
 	}
-	digest_end(&w->digest, w->hash);
-	rec->checksum = w->hash;
-	rec->checksum_n = strlen(w->hash);
+	rec->checksum = w->content.hash;
+	rec->checksum_n = strlen(w->content.hash);
 	snprintf(rec->checksum_algorithm, sizeof(rec->checksum_algorithm), "%s", digest_name(w->how.hash));
 	snprintf(rec->checksum_origin, sizeof(rec->checksum_origin), "local");
 	return 0;
@@ -891,7 +749,7 @@ directory(struct walk *w, struct run *r, struct level *l, const char *name, stru
 	}
 	if (!fits || !may_enter(w))
 		return 0;
-	fd = open_beneath(w, l->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, false);
+	fd = beneath_open(l->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, false);
 	/* Gone, or made a link or a file since the name was read: not a directory of this listing. */
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
 		return 0;
@@ -1019,7 +877,7 @@ reopen(struct walk *w, struct run *r, struct level *l, struct err *e)
 
 	w->path_n = l->path_n;
 	/* without the '/' at its end */
-	l->fd = open_from_root(w, w->path + at, l->path_n - at - 1, O_RDONLY | O_DIRECTORY);
+	l->fd = beneath_open_long(w->root_fd, w->path + at, l->path_n - at - 1, O_RDONLY | O_DIRECTORY, follows(w));
 	if (l->fd >= 0 && statx(l->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st) == 0 && st.stx_ino == l->ino &&
 	    device(&st) == l->dev &&
 	    lseek(l->fd, l->offset, SEEK_SET) >= 0) {
