@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/broker.h"
+#include "common/hosts.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
 
@@ -129,6 +130,7 @@ broker_answer_decode(struct broker_answer *a, const void *p, size_t n, struct er
 void
 broker_grant_release(struct broker_grant *g)
 {
+	strlist_release(&g->hosts);
 	egress_lists_release(&g->daemon);
 	egress_lists_release(&g->tenant);
 }
@@ -148,6 +150,9 @@ broker_grant_encode(const struct broker_grant *g, struct buf *b)
 		buf_u16(b, g->host[i].port);
 		buf_u8(b, g->host[i].own);
 	}
+	buf_u16(b, (uint16_t)g->hosts.n);
+	for (size_t i = 0; i < g->hosts.n; i++)
+		buf_cstr(b, g->hosts.v[i]);
 	egress_lists_encode(&g->daemon, b);
 	egress_lists_encode(&g->tenant, b);
 }
@@ -172,6 +177,15 @@ broker_grant_decode(struct broker_grant *g, const void *p, size_t n, struct err 
 		cursor_str(&c, g->host[i].name, sizeof(g->host[i].name));
 		g->host[i].port = cursor_u16(&c);
 		g->host[i].own = get_bool(&c);
+	}
+	for (size_t i = cursor_u16(&c); i && !c.bad; i--) {
+		char name[HOSTS_TEXT];
+
+		cursor_str(&c, name, sizeof(name));
+		if (!c.bad && *name)
+			strlist_add(&g->hosts, name);
+		else
+			cursor_fail(&c);        /* none would be all */
 	}
 	egress_lists_decode(&g->daemon, &c);
 	egress_lists_decode(&g->tenant, &c);

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #include "common/egress.h"
+#include "common/filter.h"
 #include "common/ipc.h"
 
 #define BROKER_ADDRS 8
@@ -65,6 +66,7 @@ struct broker_grant {                   /* GRANT: what one worker's task may be 
 	char suffix[64];                /* names that end so, at port 443; "" none */
 	size_t n;
 	struct broker_host host[BROKER_HOSTS];
+	struct strlist hosts;           /* what any_host and suffix are held to: the tenant's hosts */
 	struct egress_lists daemon, tenant;
 };
 void broker_grant_release(struct broker_grant *);

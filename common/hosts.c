@@ -104,3 +104,24 @@ hosts_hold(const struct strlist *l, const char *host)
 			return true;
 	return false;
 }
+
+bool
+hosts_allow(const struct strlist *l, const char *host)
+{
+	size_t n = strlen(host);
+	char name[HOSTS_TEXT];
+
+	if (hosts_any(l))
+		return true;
+	if (n > 2 && *host == '[') {
+		host++;
+		n -= 2;
+	}
+	if (n && host[n - 1] == '.')
+		n--;
+	if (n >= sizeof(name))
+		return false;
+	memcpy(name, host, n);
+	name[n] = '\0';
+	return hosts_hold(l, name);
+}

@@ -26,5 +26,7 @@ bool hosts_is_network(const char *);
 const char *hosts_no_proxy_fault(const char *);
 /* One of the list's patterns (*.example.org, of either case), addresses or networks has the host. */
 bool hosts_hold(const struct strlist *, const char *host);
+/* May a host as a URL or a resolver has it (brackets, a dot at its end) be asked for? Any, where there is no list. */
+bool hosts_allow(const struct strlist *, const char *host);
 
 #endif

@@ -448,7 +448,7 @@ send_grant(struct broker *b, const struct broker_grant *g, struct err *e)
 	ipc_begin(&b->frame, MSG_GRANT, b->generation, 0);
 	broker_grant_encode(g, &b->frame);
 	if (!ipc_fits(&b->frame))
-		return err_set(e, ERR_LIMIT, "the networks of egress and of the tenant take %zu bytes together: too many for egress.mode: broker",
+		return err_set(e, ERR_LIMIT, "the networks of egress and the lists of the tenant take %zu bytes together: too many for egress.mode: broker",
 		    b->frame.len - IPC_HEADER);
 	ipc_finish(&b->frame);
 	rc = broker_ready(b) ? ipc_send(b->proc.fd, &b->frame) : -1;
@@ -468,9 +468,10 @@ daemon_lists(const struct broker *b)
 }
 
 int
-broker_grant(struct broker *b, uint32_t slot, const char *org_id, const struct source_conf *s, const struct egress_lists *tenant, struct err *e)
+broker_grant(struct broker *b, uint32_t slot, const char *org_id, const struct source_conf *s, const struct egress_lists *tenant,
+    const struct strlist *hosts, struct err *e)
 {
-	struct broker_grant g = { .slot = slot, .on = true, .tenant = *tenant, .daemon = daemon_lists(b) };
+	struct broker_grant g = { .slot = slot, .on = true, .tenant = *tenant, .hosts = *hosts, .daemon = daemon_lists(b) };
 
 	snprintf(g.org_id, sizeof(g.org_id), "%s", org_id);
 	add_places(&g, s);

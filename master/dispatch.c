@@ -121,10 +121,11 @@ static int
 grant(struct master *m, const struct task *t, const struct slot *s, struct err *e)
 {
 	struct egress_lists lists = tenant_egress(m, t);
+	const char *org_id = t->job->job->org_id;
 
 	if (!m->broker || s->role == ROLE_LOCAL)
 		return 0;
-	return broker_grant(m->broker, (uint32_t)s->index, t->job->job->org_id, &t->job->job->sources[t->index], &lists, e);
+	return broker_grant(m->broker, (uint32_t)s->index, org_id, &t->job->job->sources[t->index], &lists, &tenants_get(m->cfg, org_id)->hosts, e);
 }
 
 /* The JOB frame; the parts of the job's own structures are lent to spec for the encoding. */

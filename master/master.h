@@ -790,7 +790,8 @@ bool broker_failing(const struct broker *);           /* it died several times i
 /* The worker's end of a channel to the connector, the caller's to close; -1 with err. */
 int broker_channel(struct broker *, uint32_t slot, struct err *);
 /* What the slot's next task, org_id's, may reach, before its JOB. 0; -1: LIMIT (the task's), TRANSIENT (the connector's). */
-int broker_grant(struct broker *, uint32_t slot, const char *org_id, const struct source_conf *, const struct egress_lists *tenant, struct err *);
+int broker_grant(struct broker *, uint32_t slot, const char *org_id, const struct source_conf *, const struct egress_lists *tenant,
+    const struct strlist *hosts, struct err *);
 struct keys_ask;
 int broker_grant_keys(struct broker *, uint32_t slot, const char *org_id, const struct keys_ask *, struct err *);
 /* Nothing any more. */

@@ -1,15 +1,16 @@
 /*
  * connector_policy.c - what a worker may be connected to: the master's GRANT for its task, and nothing the worker says.
  *
- * A name must be one of the grant's (or, where the job follows redirects elsewhere, any); an address must have come of
- * such a name since the grant, and pass the daemon's and the tenant's policy; a port must be that of the name, but for
- * FTP's data connections. connector.c asks; nothing here does anything.
+ * A name must be one of the grant's (or, where the job follows redirects elsewhere, any that the tenant's hosts allow);
+ * an address must have come of such a name since the grant, and pass the daemon's and the tenant's policy; a port must be
+ * that of the name, but for FTP's data connections. connector.c asks; nothing here does anything.
  */
 #include <netinet/in.h>
 #include <string.h>
 #include <strings.h>
 
 #include "worker/connector.h"
+#include "common/hosts.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
 
@@ -35,7 +36,10 @@ peer_grant(struct peer *p, const struct broker_grant *g, struct err *e)
 		return -1;
 	}
 	p->grant = *g;
-	/* the lists stay the caller's: what is needed of them is compiled */
+	/* the lists stay the caller's: what is needed of them is compiled, or copied */
+	memset(&p->grant.hosts, 0, sizeof(p->grant.hosts));
+	for (size_t i = 0; i < g->hosts.n; i++)
+		strlist_add(&p->grant.hosts, g->hosts.v[i]);
 	memset(&p->grant.daemon, 0, sizeof(p->grant.daemon));
 	memset(&p->grant.tenant, 0, sizeof(p->grant.tenant));
 	p->granted = true;
@@ -95,6 +99,11 @@ peer_may_resolve(const struct peer *p, const struct broker_ask *q, struct err *e
 		return no_task(e);
 	if (!h && !p->grant.any_host && !(q->port == 443 && ends_in(q->host, p->grant.suffix))) {
 		err_set(e, ERR_POLICY, "%.200s port %u is no part of this task", q->host, q->port);
+		return BROKER_PLACE;
+	}
+	/* What the job itself names was held to them in the master. */
+	if (!h && !hosts_allow(&p->grant.hosts, q->host)) {
+		err_set(e, ERR_POLICY, "the host %.200s is refused: the tenant's hosts does not have it", q->host);
 		return BROKER_PLACE;
 	}
 	return check_port(p, q->port, false, h && h->own, e) ? BROKER_PORT : BROKER_OK;

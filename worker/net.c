@@ -72,15 +72,7 @@ net_scheme(enum egress_scheme scheme, struct err *e)
 int
 net_host(const char *host, struct err *e)
 {
-	size_t n = strlen(host);
-	char name[HOSTS_TEXT];
-
-	/* As the master compares: no brackets of an IPv6 address, no dot at the end. */
-	if (n > 2 && *host == '[')
-		snprintf(name, sizeof(name), "%.*s", (int)n - 2, host + 1);
-	else
-		snprintf(name, sizeof(name), "%.*s", n && host[n - 1] == '.' ? (int)n - 1 : (int)n, host);
-	if (hosts_any(&hosts) || (n < sizeof(name) && hosts_hold(&hosts, name)))
+	if (hosts_allow(&hosts, host))
 		return 0;
 	return err_set(e, ERR_POLICY, "the host %.255s is refused: the tenant's hosts does not have it", host);
 }

@@ -43,6 +43,8 @@ a_grant(void)
 
 	strlist_add(&g.daemon.deny, "10.0.0.0/8");
 	strlist_add(&g.tenant.only, "192.0.2.0/24");
+	strlist_add(&g.hosts, "*.a.test");
+	strlist_add(&g.hosts, "10.0.0.0/8");
 	return g;
 }
 
@@ -191,6 +193,8 @@ START_TEST(answers_and_grants)
 	ck_assert_str_eq(back.suffix, ".example.org");
 	ck_assert_str_eq(back.daemon.deny.v[0], "10.0.0.0/8");
 	ck_assert_str_eq(back.tenant.only.v[0], "192.0.2.0/24");
+	ck_assert_uint_eq(back.hosts.n, 2);
+	ck_assert_str_eq(back.hosts.v[1], "10.0.0.0/8");
 	broker_grant_release(&back);
 	broker_grant_release(&g);
 	buf_release(&b);
