@@ -93,8 +93,18 @@ def s3(t, b):
     r, e, _ = w.run(s.source(recursive=True, **limit(25, 1)))
     t.ok(r["event_type"] == "job.completed" and len(e) == 400, "S3: 40 pages, 25 requests a second", r.raw)
     t.is_((len(times) >= 40, within(times, began, 25, 1)), (True, []), "its requests kept to the rate")
-    d.stop()
+    t.is_(d.stop(), 0, "exit 0")
     s.stop()
+
+
+def twelve():
+    """A folder of 12 directories, a file in each."""
+    root = folder()
+    for i in range(12):
+        os.mkdir(os.path.join(root, "d%d" % i))
+        with open(os.path.join(root, "d%d" % i, "f.csv"), "w"):
+            pass
+    return root
 
 
 def seconds(r):
@@ -105,11 +115,7 @@ def sftp(t, b):
     if not sshd.here():
         t.ok(True, "SFTP # SKIP OpenSSH's server is not installed")
         return
-    root = folder()
-    for i in range(12):
-        os.mkdir(os.path.join(root, "d%d" % i))
-        with open(os.path.join(root, "d%d" % i, "f.csv"), "w"):
-            pass
+    root = twelve()
     server = sshd.Sshd(sshd.Keys())
     w = World(b)
     d = Daemon(w, dict(LOOPBACK))
@@ -123,7 +129,7 @@ def sftp(t, b):
         ops, burst = source["rate_limit"]["ops_per_sec"], source["rate_limit"]["burst"]
         t.ok(r["event_type"] == "job.completed" and len(e) == 12, "%s: 13 directories, %d requests a second" % (name, ops), r.raw)
         t.ok(seconds(r) >= (least - burst) / ops, "not sooner than %d requests may be made" % least, seconds(r))
-    d.stop()
+    t.is_(d.stop(), 0, "exit 0")
     server.stop()
 
 
@@ -143,7 +149,7 @@ def ftp(t, b):
     r, e, _ = w.run(server.source("/", recursive=True, **limit(10, 2)))
     t.ok(r["event_type"] == "job.completed" and len(e) == 12, "FTP: 13 directories, 10 transfers a second", r.raw)
     t.ok(seconds(r) >= (13 - 2) / 10, "not sooner than 13 transfers may be made", seconds(r))
-    d.stop()
+    t.is_(d.stop(), 0, "exit 0")
     server.stop()
 
 
@@ -214,18 +220,14 @@ def endpoint(t, b):
     d.signal(signal.SIGHUP)
     d.wait_log("config_reloaded", since=since)
     t.is_(w.result_of("lifted")["published"], 15, "one that is lifted holds nobody up")
-    d.stop()
+    t.is_(d.stop(), 0, "exit 0")
 
 
 def endpoint_sftp(t, b):
     if not sshd.here():
         t.ok(True, "SFTP # SKIP OpenSSH's server is not installed")
         return
-    root = folder()
-    for i in range(12):
-        os.mkdir(os.path.join(root, "d%d" % i))
-        with open(os.path.join(root, "d%d" % i, "f.csv"), "w"):
-            pass
+    root = twelve()
     server = sshd.Sshd(sshd.Keys())
     w = World(b)
     d = Daemon(w, dict(LOOPBACK, **{"network.endpoint_requests_per_second": 30}))
@@ -233,7 +235,7 @@ def endpoint_sftp(t, b):
     r, e, _ = w.run(server.source(root, recursive=True, response_timeout="2s"), deadline=10)
     t.ok(r["event_type"] == "job.completed" and len(e) == 12, "SFTP to an endpoint with 30 requests a second, within a deadline of 10 s", r.raw)
     t.ok(seconds(r) >= (2 + 4 * 13 - 3) / 30, "not sooner than its requests may be made", seconds(r))
-    d.stop()
+    t.is_(d.stop(), 0, "exit 0")
     server.stop()
 
 
