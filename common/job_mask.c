@@ -5,37 +5,17 @@
  * member's name anywhere but inside the top level's metadata, which the contract echoes as it came,
  * and by the look of a text: user data and signed parameters of a URL. Rather masks too much.
  */
-#include <ctype.h>
 #include <json-c/json.h>
 #include <string.h>
 #include <strings.h>
 
 #include "common/escape.h"
 #include "common/job_priv.h"
+#include "common/secret_name.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
 
 #define MASK "***"
-#define NAME_KEPT 64 /* of a name, from its end: longer than any word below */
-
-/* Small letters only, '_', '-', '.' and spaces left out; a name that ends so is a secret's. */
-static const char *const endings[] = {
-	"password", "passwd", "passphrase", "passcode", "secret", "secretkey", "secretaccesskey",
-	"secretstring", "token", "apikey", "apikeys", "privatekey", "privatekeypem", "keypem",
-	"keydata", "accountkey", "sharedkey", "encryptionkey", "customerkey", "authorization",
-	"authheader", "credentials", "credential", "cookie", "cookies", "signature",
-	"connectionstring", "saskey", "bearer", "jwt",
-};
-static const char *const whole[] = { "pass", "pwd", "pw", "auth", "sig", "key", "secrets",
-	"passwords", "tokens" };
-
-static bool
-ends_with(const char *s, size_t n, const char *end)
-{
-	size_t len = strlen(end);
-
-	return n >= len && !memcmp(s + n - len, end, len);
-}
 
 static bool
 is_listed(const char *name)
@@ -44,30 +24,6 @@ is_listed(const char *name)
 		if (field_rows[i].flags & FIELD_SECRET &&
 		    (!strcasecmp(field_rows[i].name, name) ||
 			field_word_in(name, field_rows[i].aliases)))
-			return true;
-	return false;
-}
-
-static bool
-is_secret_name(const char *name, size_t n)
-{
-	char plain[NAME_KEPT];
-	size_t len = 0, skipped = n > 2 * NAME_KEPT ? n - 2 * NAME_KEPT : 0;
-
-	for (size_t i = skipped; i < n; i++) {
-		if (strchr("_-. ", name[i]))
-			continue;
-		if (len == sizeof(plain)) {
-			memmove(plain, plain + 1, --len);
-			skipped = 1;
-		}
-		plain[len++] = (char)tolower((unsigned char)name[i]);
-	}
-	for (size_t i = 0; i < ARRAY_LEN(endings); i++)
-		if (ends_with(plain, len, endings[i]))
-			return true;
-	for (size_t i = 0; i < ARRAY_LEN(whole) && !skipped; i++)
-		if (len == strlen(whole[i]) && !memcmp(plain, whole[i], len))
 			return true;
 	return false;
 }
@@ -128,7 +84,7 @@ add_parameter(struct buf *b, const char *s, size_t n)
 	buf_putc(b, '=');
 	name++;
 	value = span(s + name, n - name, "&# \t");
-	if (is_secret_name(s, name - 1))
+	if (secret_name(s, name - 1))
 		buf_puts(b, MASK);
 	else
 		buf_add(b, s + name, value);
@@ -176,7 +132,7 @@ write_member(const char *key, struct json_object *o, struct buf *b, bool top, bo
 	buf_putc(b, ':');
 	if (top && !strcmp(key, "metadata"))
 		write_value(o, b, false, false);
-	else if (mask && (is_secret_name(key, strlen(key)) || is_listed(key)))
+	else if (mask && (secret_name(key, strlen(key)) || is_listed(key)))
 		buf_puts(b, "\"" MASK "\"");
 	else
 		write_value(o, b, false, mask);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/escape.h"
+#include "common/http_query.h"
 #include "common/units.h"
 #include "common/uuid.h"
 #include "common/xalloc.h"
@@ -30,6 +31,7 @@ struct event_ctx {
 	enum event_key key;
 	char *url_base;                 /* of file_url; "file://", "dummy://" (generated: there is no such file), "sftp://host" */
 	bool keys;                      /* paths are keys: a '/' in front is part of them */
+	bool queries;                   /* query_links: keep: paths may end with a query */
 	struct uuid_part id[4];         /* org, source, path, version; the first two are of the task */
 	char *identity;                 /* owns id[1] */
 };
@@ -58,6 +60,7 @@ event_ctx_new(const struct config *cfg, const struct task *t)
 	memcpy(x->traceparent, rec->traceparent, sizeof(x->traceparent));
 	x->key = (enum event_key)cfg->event_key;
 	x->keys = c->type == SOURCE_S3;
+	x->queries = c->type == SOURCE_HTTP && c->v[SF_HTTP_QUERY_LINKS].i;
 	x->url_base = xstrdup(c->url_base ? c->url_base : c->type == SOURCE_DUMMY && c->v[SF_DUMMY_FILES].set ? "dummy://" : "file://");
 	x->identity = identity(c);
 	x->id[0] = (struct uuid_part){ x->org_id, strlen(x->org_id) };
@@ -141,11 +144,35 @@ write_file_type(struct jsonw *j, const char *name, size_t n)
 	jsonw_strn(j, "file_type", lower, n);
 }
 
-static void
+/*
+ * How much of the path is path: a link with a query has that behind a '?', which is no name's character then. query: it,
+ * clean; the worker's word for it is not taken.
+ */
+static size_t
+without_query(const struct event_ctx *x, const struct record *r, struct buf *query)
+{
+	struct buf tail = BUF_INIT;
+	size_t n = r->path_n;
+
+	for (size_t i = 0; x->queries && i < r->n_attrs; i++)
+		if (r->attrs[i].id == SA_HTTP_QUERY)
+			http_query_clean(query, r->attrs[i].s, r->attrs[i].n);
+	http_query_name(&tail, query->p, query->len);
+	if (tail.len && tail.len < n && !memcmp(r->path + n - tail.len, tail.p, tail.len))
+		n -= tail.len;
+	else
+		buf_clear(query);
+	buf_release(&tail);
+	return n;
+}
+
+/* As without_query. */
+static size_t
 file_url(const struct event_ctx *x, const struct record *r, struct buf *b)
 {
+	struct buf query = BUF_INIT;
+	size_t path_n = without_query(x, r, &query), n = path_n;
 	const char *p = r->path;
-	size_t n = r->path_n;
 
 	buf_puts(b, x->url_base);
 	buf_putc(b, '/');
@@ -158,6 +185,12 @@ file_url(const struct event_ctx *x, const struct record *r, struct buf *b)
 	/* A directory's address ends so; "file:///" is the root. */
 	if (r->kind == FILE_DIR && n)
 		buf_putc(b, '/');
+	if (query.len) {
+		buf_putc(b, '?');
+		buf_add(b, query.p, query.len);
+	}
+	buf_release(&query);
+	return path_n;
 }
 
 static void
@@ -226,7 +259,7 @@ event_id(struct event_ctx *x, const struct record *r, char out[UUID_TEXT])
 /* ---- the event ------------------------------------------------------------------------------------------------------- */
 
 static void
-write_file(struct jsonw *j, const struct record *r, const struct buf *url)
+write_file(struct jsonw *j, const struct record *r, size_t path_n, const struct buf *url)
 {
 	size_t name_n;
 	const char *name = name_of(r, &name_n);
@@ -249,7 +282,7 @@ write_file(struct jsonw *j, const struct record *r, const struct buf *url)
 	if (r->kind == FILE_DIR)
 		jsonw_null(j, "file_type");
 	else
-		write_file_type(j, name, name_n);
+		write_file_type(j, name, name_n - (r->path_n - path_n));
 	jsonw_str(j, "entry_type", file_kind_names[r->kind]);
 	write_plain(j, "file_url", url->p, url->len);
 	write_opt(j, "checksum", r->checksum, r->checksum_n);
@@ -283,18 +316,18 @@ void
 event_write(struct event_ctx *x, const struct record *r, struct out_record *out)
 {
 	char id[UUID_TEXT], now[UNITS_TEXT];
-	size_t now_n = units_time_text(clock_real_ns(), 3, now);
+	size_t now_n = units_time_text(clock_real_ns(), 3, now), path_n;
 	struct jsonw j;
 
 	out_begin(out, HEADER_TEXT);
 	/* The URL is written into the key's buffer first: it is the key by default. */
-	file_url(x, r, &out->key);
+	path_n = file_url(x, r, &out->key);
 	event_id(x, r, id);
 	jsonw_init(&j, &out->value);
 	jsonw_object(&j, NULL);
 	write_plain(&j, "event_id", id, UUID_TEXT - 1);
 	buf_add(&out->value, x->head.p, x->head.len);
-	write_file(&j, r, &out->key);
+	write_file(&j, r, path_n, &out->key);
 	write_plain(&j, "processed_at", now, now_n);
 	buf_add(&out->value, x->tail.p, x->tail.len);
 	write_headers(x, id, now, out);

@@ -388,6 +388,54 @@ def pages(t, x, s, tree):
     web.stop()
 
 
+def query_links(t, x, s, tree):
+    """query_links: keep: files by links with a query; sort links, directories, pages of the page itself are none."""
+    signed = "X-Amz-Algorithm=AWS4-HMAC-SHA256&amp;X-Amz-Credential=AKIDCANARY&amp;X-Amz-Signature=canary%d"
+    shown = (line("?C=M;O=A") + line("./?C=N") + line("../?C=N") + line("sub/?dl=1") + line("sub/") + line("/") + line("get?id=1&amp;f=x/y.csv") + line("get?id=2") +
+             line("get?id=1&amp;f=x/y.csv") + line("a.csv?v=1") + line("a.csv") + line("b.csv?" + signed % 1) + line("b.csv?" + signed % 2) +
+             line("t.csv?access_token=canary3") + line("t.csv?access_token=canary4") + line("http://127.0.0.1:1/far.csv?x=1") + line("/far/x.csv?x=1") +
+             line("../up.csv?x=1") + line("%2e%2e/up.csv?x=1") + line("q.csv?a b&quot;c") + line("e.csv?") + line("n%2Fo.csv?access_token=canary5"))
+
+    def script(q):
+        u = urllib.parse.urlsplit(q.path)
+        if q.command == "HEAD":
+            return {"headers": {"Content-Length": "7", "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}}
+        if u.path == "/d/sub/":
+            return page("in.csv?v=1")
+        if u.path == "/m.txt":
+            return {"headers": {"Content-Type": "text/plain"}, "body": b"a.csv?v=1\nhttps://127.0.0.1:1/b.csv?sig=canary6\n"}
+        return {"headers": HTML, "body": (PAGE % shown).encode()}
+    web = Answers(script)
+    url = web.url + "/d/"
+    keep = {"query_links": "keep", "recursive": True, "head_mode": "all"}
+    x.good(url, ["a.csv"], "query_links: ignore, as by default", {"head_mode": "none"}, event="job.partial")
+    r, e = x.good(url, ["get?id=1&f=x%2Fy.csv", "get?id=2", "a.csv?v=1", "a.csv", "b.csv", "t.csv", "q.csv?a%20b%22c", "e.csv", "sub/in.csv?v=1"],
+                  "query_links: keep", keep, event="job.partial")
+    by = {v["relative_path"]: v for v in e}
+    t.is_([by[n]["file_url"] for n in ("get?id=1&f=x%2Fy.csv", "a.csv?v=1", "a.csv", "b.csv", "q.csv?a%20b%22c", "sub/in.csv?v=1")],
+          [url + n for n in ("get?id=1&f=x/y.csv", "a.csv?v=1", "a.csv", "b.csv", "q.csv?a%20b%22c", "sub/in.csv?v=1")], "addresses are those to fetch, without signatures")
+    v = by["get?id=1&f=x%2Fy.csv"]
+    t.is_((v["file_path"], v["file_name"], v["file_size"], v["source"]["query"], v["source"]["url"], by["a.csv?v=1"]["file_type"]),
+          ("/d/get?id=1&f=x%2Fy.csv", "get?id=1&f=x%2Fy.csv", 7, "id=1&f=x/y.csv", v["file_url"], ".csv"), "path, name, size, query and type")
+    heads = {p for m, p, _ in web.seen if m == "HEAD"}
+    t.ok("/d/b.csv?" + (signed % 1).replace("&amp;", "&") in heads and "/d/t.csv?access_token=canary3" in heads, "what is asked for is the whole address", heads)
+    t.is_({p for m, p, _ in web.seen if m == "GET"}, {"/d/", "/d/sub/"}, "no page is read by a link with a query, none twice")
+    entries = {u["path"]: u["reason"] for u in r["sources"][0]["unreadable_entries"]}
+    t.ok(sorted(entries) == ["/d/n%2Fo.csv", "/d/t.csv"] and "secrets" in entries["/d/t.csv"], "two links that differ in a secret alone, and a hidden slash, are named", r.raw)
+    everything = r.raw + b"".join(y.raw for y in e) + "".join(x.d.raw).encode()
+    t.ok(b"canary" not in everything.lower(), "no signature and no token in events, results or the log")
+    ids = sorted(y["event_id"] for y in e)
+    r, e, _ = x.run(url, keep)
+    t.is_(sorted(y["event_id"] for y in e), ids, "the same files have the same ids")
+    r, e = x.good(url, ["get?id=1&f=x%2Fy.csv"], "patterns see the whole name", dict(keep, head_mode="none"), event="job.partial", file_pattern="*y.csv")
+    x.bad(url, "limit", "max_entries", "max_entries", source=dict(keep, max_entries=4))
+    r, e = x.good(web.url + "/m.txt", ["a.csv?v=1"], "a manifest", {"query_links": "keep", "index_format": "manifest-text", "head_mode": "none"}, event="job.partial")
+    t.ok(b"canary" not in r.raw, "where what is not below it is named without its query", r.raw)
+    x.good(s["apache"].url["plain"] + "sub/", ["in.csv"], "apache's own sort links are none", {"query_links": "keep"})
+    x.good(s["apache"].url["fancy"] + "sub/", ["in.csv"], "those of its fancy pages, too", {"query_links": "keep"})
+    web.stop()
+
+
 def wrong_jobs(t, x, s, tree):
     for url, words, source in (
             ("http://u:secret@h/", "auth", {}), ("ftp://h/", "http://", {}), ("http:///x", "no host", {}), ("http://h:0/", "port", {}),
@@ -399,7 +447,7 @@ def wrong_jobs(t, x, s, tree):
         m = (r["error"] or {}).get("message", "")
         t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "invalid_job" and words in m and b"secret" not in r.raw,
              "refused: %s %s" % (url.encode("ascii", "backslashreplace").decode(), source or ""), r.raw)
-    for source in ({"cookies": "a=b"}, {"method": "POST"}, {"auth": {"token_url": "http://h/"}}, {"query_links": "keep"}):
+    for source in ({"cookies": "a=b"}, {"method": "POST"}, {"auth": {"token_url": "http://h/"}}):
         r, e, _ = x.run("http://h/", source, invalid=True)
         t.is_((r["error"] or {}).get("class"), "unsupported", "refused by name: %s" % source)
 
@@ -417,7 +465,7 @@ def main():
         d = Daemon(World(MockBroker(t), event_partitions=2), {
             "egress.allow": ["127.0.0.0/8"], "retry.max_attempts": 1, "workers.count": 2, "workers.memory_max": "256MiB"})
         x = Web(t, d.world, d)
-        for part in (real, shape, heads, credentials, redirects, refusals, pages, wrong_jobs):
+        for part in (real, shape, heads, credentials, redirects, refusals, pages, query_links, wrong_jobs):
             t.part(part, x, servers, tree)
         left, right = conservation(d)
         t.ok(left == right and left, "accepted = ended + in flight", (left, right))

@@ -528,6 +528,36 @@ START_TEST(identity_for_ever)
 }
 END_TEST
 
+/* path, attribute query, file_url, file_type; on: query_links: keep */
+static const struct { const char *path, *query, *url, *type; bool on; } queries[] = {
+	{ "/d/get.php?f=a%2Fb", "f=a/b", "\"http://h/d/get.php?f=a/b\"", "\".php\"", true },
+	{ "/d/a.csv?v=2", "v=2", "\"http://h/d/a.csv?v=2\"", "\".csv\"", true },
+	{ "/d/a.csv?v=2", "v=2", "\"http://h/d/a.csv%3Fv=2\"", "\".csv?v=2\"", false },
+	{ "/d/a.csv?v=2", NULL, "\"http://h/d/a.csv%3Fv=2\"", "\".csv?v=2\"", true },
+	{ "/d/a.csv?v=2", "v=3", "\"http://h/d/a.csv%3Fv=2\"", "\".csv?v=2\"", true },
+	{ "/d/a.csv?%22%0A", "\"\n", "\"http://h/d/a.csv?%22%0A\"", "\".csv\"", true },
+	{ "?v=2", "v=2", "\"http://h/%3Fv=2\"", "null", true },
+};
+
+START_TEST(query_links)
+{
+	struct source_conf *c = &rec.job->sources[0];
+	struct record r = sample();
+
+	c->type = SOURCE_HTTP;
+	c->url_base = xstrdup("http://h");
+	c->v[SF_HTTP_QUERY_LINKS].i = queries[_i].on;
+	r.path = queries[_i].path;
+	r.path_n = strlen(r.path);
+	r.rel_off = 0;
+	if (queries[_i].query)
+		r.attrs[r.n_attrs++] = (struct record_attr){ .id = SA_HTTP_QUERY, .s = queries[_i].query, .n = strlen(queries[_i].query) };
+	write_event(0, &r);
+	expect("file_url", queries[_i].url);
+	expect("file_type", queries[_i].type);
+}
+END_TEST
+
 START_TEST(generated_files)
 {
 	static const char path[] = "/generated/d1/file 3.csv";
@@ -927,6 +957,7 @@ main(void)
 	tcase_add_test(e, identity);
 	tcase_add_test(e, identity_of_coarse_times);
 	tcase_add_test(e, identity_for_ever);
+	tcase_add_loop_test(e, query_links, 0, ARRAY_LEN(queries));
 	tcase_add_test(e, generated_files);
 	tcase_add_loop_test(e, event_keys, 0, (int)ARRAY_LEN(keys));
 	suite_add_tcase(s, e);

@@ -382,7 +382,7 @@ became_dir(const struct http_request *q)
 	const struct http_head *h = q->head;
 	size_t n = strlen(q->url.path);
 
-	return q->redirects && !q->foreign && n && q->url.path[n - 1] == '/' && h->listing->dir && !http_is_flat(q->c);
+	return q->redirects && !q->foreign && !h->query_n && n && q->url.path[n - 1] == '/' && h->listing->dir && !http_is_flat(q->c);
 }
 
 static int
@@ -432,7 +432,7 @@ push_front(struct conn *c, struct http_head *h)
 	if (!h->next)
 		c->last = &h->next;
 	c->queued++;
-	c->queued_bytes += sizeof(*h) + h->n;
+	c->queued_bytes += http_head_cost(h);
 }
 
 static int
@@ -478,22 +478,26 @@ start_head(struct conn *c, struct err *e)
 	struct http_head *h = c->first;
 	struct http_request *q;
 	struct http_url u;
+	char *query = NULL;
 
 	c->first = h->next;
 	if (!c->first)
 		c->last = &c->first;
 	c->queued--;
-	c->queued_bytes -= sizeof(*h) + h->n;
+	c->queued_bytes -= http_head_cost(h);
 	u = c->origin;
-	u.query = NULL;
+	if (h->query_n)
+		query = xmemdup0(h->name + h->n, h->query_n);
+	u.query = query;
 	buf_clear(&c->text);
 	escape_url_path(&c->text, h->listing->dir->path, h->listing->dir->path_n);
 	if (c->text.len && c->text.p[c->text.len - 1] != '/')
 		buf_putc(&c->text, '/');
-	escape_url_path(&c->text, h->name, h->n);
+	escape_url_path(&c->text, h->name, h->path_n);
 	buf_str(&c->text);
 	u.path = c->text.p;
 	q = http_request_new(c, HTTP_HEAD, &u);
+	free(query);
 	q->head = h;
 	q->done = refill;
 	return http_request_send(q, e);
@@ -553,6 +557,7 @@ report_file(struct http_request *q, struct err *e)
 	h->size = -1;
 	h->mtime_ns = TIME_UNKNOWN;
 	h->n = path.len - cut - 1;
+	h->path_n = h->n;
 	memcpy(h->name, path.p + cut + 1, h->n);
 	entry_init(&en, h->name, h->n, ENTRY_FILE);
 	want = tree_ask(c->tree, l->dir, &en, e);
@@ -780,6 +785,8 @@ http_close(struct conn *c)
 	buf_release(&c->name);
 	buf_release(&c->text);
 	buf_release(&c->url);
+	buf_release(&c->query);
+	buf_release(&c->shown);
 	free(c);
 }
 

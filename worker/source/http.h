@@ -4,6 +4,7 @@
 #ifndef WORKER_SOURCE_HTTP_H
 #define WORKER_SOURCE_HTTP_H
 
+#include "common/http_query.h"
 #include "common/http_url.h"
 #include "worker/source/curl.h"
 #include "worker/source/http_index.h"
@@ -59,6 +60,9 @@ struct conn {
 	struct http_head *first, **last; /* HEADs that wait */
 	size_t queued, queued_bytes;
 	struct buf name, text, url;     /* of the entry at hand */
+	struct buf query, shown;        /* query_links: that of its link, whole and as events show it; empty: none */
+	size_t path_n;                  /* with a query: so much of name is path */
+	enum http_query_hidden hidden;
 	uint64_t entries;               /* that indexes showed, for max_entries */
 	bool is_file;                   /* url names one file, as the first question showed */
 };
@@ -138,6 +142,7 @@ struct http_head {                      /* a file whose details are asked for */
 	unsigned tries;
 	bool open;              /* no_slash: a file or a directory, as the answer shows */
 	size_t n;
+	size_t path_n, query_n; /* of name what is its path; behind name: the query to ask with */
 	char name[];
 };
 
@@ -150,6 +155,7 @@ bool http_is_flat(const struct conn *);
 /* The sink of the readers; arg: the request of the page. */
 int http_on_entry(void *arg, const struct index_entry *, struct err *);
 int http_on_base(void *arg, const char *ref, size_t n, struct err *);
+size_t http_head_cost(const struct http_head *);
 int http_unreadable(struct http_listing *, const char *name, size_t n, const char *why, struct err *);
 /* By the answer to HEAD where it tells, else by the index. As tree_report. */
 /* The entry is a directory after all; it was counted as skipped. RUN_GO_ON, RUN_STOP, RUN_FAILED. */

@@ -31,9 +31,11 @@ http_is_flat(const struct conn *c)
 /* ---- entries ---------------------------------------------------------------------------------------------------------------- */
 
 /* The name of a reference below the page, in c->name. */
-enum place { BELOW, SELF, ABOVE, ELSEWHERE, WRONG };
+enum place { BELOW, SELF, ABOVE, ELSEWHERE, WRONG, LONG };
 
 static const char hidden_code[] = "the link holds %2F or %00, which no name can hold";
+static const char long_query[] = "the link's query is too long";
+static const char secrets_differ[] = "the link differs from another one only in parameters that are named like secrets, which events do not show";
 
 /* "name", "name/", "./name": what nearly all links are. colon: none can begin with a scheme. */
 static bool
@@ -69,6 +71,37 @@ below(struct http_listing *l, const char *path)
 	return BELOW;
 }
 
+/* Is the entry at hand the page itself? */
+static bool
+is_page(struct http_listing *l)
+{
+	struct buf *b = &l->c->text;
+
+	buf_clear(b);
+	return !http_path_decode(l->page.path, strlen(l->page.path), b) && b->len == l->path.len + l->c->name.len &&
+	    !memcmp(b->p + l->path.len, l->c->name.p, l->c->name.len);
+}
+
+/*
+ * A link below with a query. "?C=M;O=A" and "index.php?page=2" are the page itself, sorted or cut in another way; a directory
+ * with a query is one already without. What is left is a file: its name is the path and what may be shown of the query.
+ */
+static enum place
+with_query(struct http_listing *l, const char *query)
+{
+	struct conn *c = l->c;
+
+	if (!run_int(c->run, SF_HTTP_QUERY_LINKS) || !c->name.len || c->name.p[c->name.len - 1] == '/' || is_page(l))
+		return ELSEWHERE;
+	c->path_n = c->name.len;
+	http_query_clean(&c->query, query, strlen(query));
+	c->hidden = http_query_shown(&c->shown, c->query.p, c->query.len);
+	if (c->shown.len > RECORD_ATTR_BYTES)
+		return LONG;
+	http_query_name(&c->name, c->shown.p, c->shown.len);
+	return BELOW;
+}
+
 static enum place
 resolve(struct http_listing *l, const char *ref, size_t n)
 {
@@ -87,9 +120,8 @@ resolve(struct http_listing *l, const char *ref, size_t n)
 	if (found != HTTP_REF_OK)
 		return found == HTTP_REF_OTHER ? ELSEWHERE : WRONG;
 	at = !http_url_same_origin(&l->page, &u) ? ELSEWHERE : below(l, u.path);
-	/* "?C=M;O=A" sorts, and "x?dl=1" is not the file x; the page's own name with a query is itself, too. */
 	if (u.query && at == BELOW)
-		at = ELSEWHERE;
+		at = with_query(l, u.query);
 	http_url_release(&u);
 	return at;
 }
@@ -130,9 +162,9 @@ attr_text(struct entry *en, enum source_attr id, const char *s)
 	entry_attr_str(en, id, s, strlen(s));
 }
 
-/* The address of a file below the directory, in c->url. */
+/* The address of a file below the directory, in c->url. n: of its name's path; query: NULL, or what of it is shown. */
 static void
-file_url(struct http_listing *l, const char *name, size_t n, bool dir)
+file_url(struct http_listing *l, const char *name, size_t n, const struct buf *query, bool dir)
 {
 	struct buf *b = &l->c->url;
 
@@ -144,6 +176,10 @@ file_url(struct http_listing *l, const char *name, size_t n, bool dir)
 	escape_url_path(b, name, n);
 	if (dir)
 		buf_putc(b, '/');
+	if (query && query->len) {
+		buf_putc(b, '?');
+		buf_add(b, query->p, query->len);
+	}
 }
 
 static void
@@ -166,9 +202,11 @@ time_attrs(struct entry *en, int64_t ns, enum mtime_precision p, const char *fro
 }
 
 static void
-common_attrs(struct http_listing *l, struct entry *en)
+common_attrs(struct http_listing *l, struct entry *en, const struct buf *query)
 {
 	entry_attr_str(en, SA_HTTP_URL, l->c->url.p, l->c->url.len);
+	if (query)
+		entry_attr_str(en, SA_HTTP_QUERY, query->p, query->len);
 	attr_text(en, SA_HTTP_INDEX_FORMAT, l->c->wanted == HTTP_FORMAT_LINKS ? "links" : l->format ? l->format->name : "none");
 }
 
@@ -186,8 +224,10 @@ etag_attrs(struct entry *en, const char *etag)
 static int
 report(struct http_listing *l, struct entry *en, const struct index_entry *ix, struct err *e)
 {
-	file_url(l, en->name, en->name_n, en->type == ENTRY_DIR);
-	common_attrs(l, en);
+	const struct conn *c = l->c;
+
+	file_url(l, en->name, c->query.len ? c->path_n : en->name_n, &c->shown, en->type == ENTRY_DIR);
+	common_attrs(l, en, &c->shown);
 	size_attrs(en, ix->size, ix->approximate);
 	time_attrs(en, ix->mtime_ns, ix->precision, "index");
 	etag_attrs(en, ix->etag);
@@ -196,11 +236,17 @@ report(struct http_listing *l, struct entry *en, const struct index_entry *ix, s
 	return tree_report(l->c->tree, l->dir, en, e);
 }
 
+size_t
+http_head_cost(const struct http_head *h)
+{
+	return sizeof(*h) + h->n + h->query_n;
+}
+
 static int
 queue_head(struct http_listing *l, const struct entry *en, const struct index_entry *ix, bool open, struct err *e)
 {
 	struct conn *c = l->c;
-	struct http_head *h = xcalloc(1, sizeof(*h) + en->name_n + 1);
+	struct http_head *h = xcalloc(1, sizeof(*h) + en->name_n + c->query.len + 1);
 
 	h->listing = l;
 	h->open = open;
@@ -209,11 +255,15 @@ queue_head(struct http_listing *l, const struct entry *en, const struct index_en
 	h->mtime_ns = ix->mtime_ns;
 	h->precision = ix->precision;
 	h->n = en->name_n;
+	h->path_n = c->query.len ? c->path_n : h->n;
+	h->query_n = c->query.len;
 	memcpy(h->name, en->name, en->name_n);
+	if (h->query_n)
+		memcpy(h->name + h->n, c->query.p, h->query_n);
 	*c->last = h;
 	c->last = &h->next;
 	c->queued++;
-	c->queued_bytes += sizeof(*h) + h->n;
+	c->queued_bytes += http_head_cost(h);
 	l->pending++;
 	if (c->queued_bytes > QUEUE_BYTES)
 		return err_set(e, ERR_LIMIT, "too many files wait for their HEAD while one connection reads the index: "
@@ -251,7 +301,25 @@ prove(struct http_listing *l, const struct index_entry *ix, struct err *e)
 static bool
 may_be_dir(const struct http_listing *l, const struct index_entry *ix)
 {
-	return l->format == &index_html && !http_is_flat(l->c) && ix->kind == INDEX_UNSAID && ix->size < 0 && run_int(l->c->run, SF_HTTP_NO_SLASH);
+	return l->format == &index_html && !http_is_flat(l->c) && !l->c->query.len && ix->kind == INDEX_UNSAID && ix->size < 0 && run_int(l->c->run, SF_HTTP_NO_SLASH);
+}
+
+/* Not shown before. *twin: its name was, but it is another link, as far as can be told. */
+static bool
+is_new(struct http_listing *l, const char *name, size_t n, bool *twin)
+{
+	struct conn *c = l->c;
+	bool known = http_names_add(&l->names, name, n);
+
+	*twin = false;
+	if (c->hidden != HTTP_QUERY_SECRET)
+		return !known;
+	buf_clear(&c->text);
+	buf_add(&c->text, name, n);
+	buf_putc(&c->text, '\0');
+	buf_add(&c->text, c->query.p, c->query.len);
+	*twin = !http_names_add(&l->names, c->text.p, c->text.len) && known;
+	return !known;
 }
 
 static int
@@ -260,7 +328,7 @@ take(struct http_listing *l, const char *name, size_t n, const struct index_entr
 	struct conn *c = l->c;
 	int64_t max = run_int(c->run, SF_HTTP_MAX_ENTRIES);
 	uint64_t most = max ? (uint64_t)max : UINT64_MAX;
-	bool dir = ix->kind == INDEX_DIR;
+	bool dir = ix->kind == INDEX_DIR && !c->query.len, twin;
 	struct entry en;
 	int rc;
 
@@ -278,8 +346,10 @@ take(struct http_listing *l, const char *name, size_t n, const struct index_entr
 			return http_unreadable(l, name, n, flat_fault(name, n), e);
 	}
 	rc = prove(l, ix, e);
-	if (rc || http_names_add(&l->names, name, n))
+	if (rc)
 		return rc;
+	if (!is_new(l, name, n, &twin))
+		return twin ? http_unreadable(l, name, n, secrets_differ, e) : 0;
 	if (dir && http_is_flat(c))
 		return run_turn(c->run, e);
 	if (ix->status >= 300)
@@ -304,8 +374,13 @@ http_on_entry(void *arg, const struct index_entry *ix, struct err *e)
 {
 	struct http_request *q = arg;
 	struct http_listing *l = q->listing;
+	const char *query = ix->is_ref ? memchr(ix->name, '?', ix->n) : NULL;
+	size_t shown_n = query ? (size_t)(query - ix->name) : ix->n;    /* it may be signed */
 
 	l->proved = l->proved || q->parser->heading;
+	buf_clear(&l->c->query);
+	buf_clear(&l->c->shown);
+	l->c->hidden = HTTP_QUERY_WHOLE;
 	if (!ix->is_ref)
 		return take(l, ix->name, ix->n, ix, e);
 	switch (resolve(l, ix->name, ix->n)) {
@@ -315,10 +390,12 @@ http_on_entry(void *arg, const struct index_entry *ix, struct err *e)
 		l->proved = true;
 		return 0;
 	case WRONG:
-		return prove(l, ix, e) || http_unreadable(l, ix->name, ix->n, hidden_code, e) ? -1 : 0;
+		return prove(l, ix, e) || http_unreadable(l, ix->name, shown_n, hidden_code, e) ? -1 : 0;
+	case LONG:
+		return prove(l, ix, e) || http_unreadable(l, ix->name, shown_n, long_query, e) ? -1 : 0;
 	case ELSEWHERE:
 		/* A manifest's lines are all meant. */
-		return http_is_manifest(l->c) ? http_unreadable(l, ix->name, ix->n, "it is not below the manifest's own folder", e) : 0;
+		return http_is_manifest(l->c) ? http_unreadable(l, ix->name, shown_n, "it is not below the manifest's own folder", e) : 0;
 	default:
 		return 0;
 	}
@@ -380,8 +457,8 @@ http_report_dir(struct http_listing *l, const struct http_head *h, struct err *e
 	case TREE_FAILED:
 		return RUN_FAILED;
 	case TREE_YES:
-		file_url(l, h->name, h->n, true);
-		common_attrs(l, &en);
+		file_url(l, h->name, h->n, NULL, true);
+		common_attrs(l, &en, NULL);
 		time_attrs(&en, h->mtime_ns, h->precision, "index");
 		return tree_report(l->c->tree, l->dir, &en, e);
 	default:
@@ -396,11 +473,15 @@ http_report_head(struct http_request *q, struct http_head *h, struct err *e)
 	const struct http_answer *a = &q->answer;
 	struct http_listing *l = h->listing;
 	bool told = a->status / 100 == 2;
+	struct buf shown = BUF_INIT;
 	struct entry en;
+	int rc;
 
 	entry_init(&en, h->name, h->n, ENTRY_FILE);
-	file_url(l, h->name, h->n, false);
-	common_attrs(l, &en);
+	if (h->query_n)
+		http_query_shown(&shown, h->name + h->n, h->query_n);
+	file_url(l, h->name, h->path_n, &shown, false);
+	common_attrs(l, &en, &shown);
 	if (told)
 		answer_attrs(q, &en);
 	if (told && a->length >= 0 && !a->compressed)
@@ -411,5 +492,7 @@ http_report_head(struct http_request *q, struct http_head *h, struct err *e)
 		time_attrs(&en, a->modified_ns, MTIME_S, "header");
 	else
 		time_attrs(&en, h->mtime_ns, h->precision, "index");
-	return tree_report(q->c->tree, l->dir, &en, e);
+	rc = tree_report(q->c->tree, l->dir, &en, e);
+	buf_release(&shown);
+	return rc;
 }
