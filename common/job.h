@@ -169,6 +169,9 @@ struct job_limits {               /* what the settings say; see config.def */
 struct job *job_parse(const char *p, size_t n, const struct job_limits *, char **id_out, char **org_out,
     char **masked_out, struct err *);
 void job_free(struct job *);
+/* A message of a polling queue, right or wrong, as it may be shown: appended to b as compact JSON, secrets replaced, api_keys left
+ * out. -1 with err: no JSON object, and any text of it could be the secret; n <= INT_MAX. */
+int job_mask_message(const char *p, size_t n, struct buf *b, struct err *);
 /* A secret set (credentials_ref): JSON of login and secret fields of the type into v (SF__MAX, zero before; the caller wipes
  * and releases what is set). 0, or -1 with what is wrong, without any value. */
 int job_secret_read(const char *p, size_t n, enum source_type, struct field_value *v, struct err *);

@@ -11,6 +11,7 @@
 
 #include "common/escape.h"
 #include "common/job_priv.h"
+#include "common/json.h"
 #include "common/secret_name.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
@@ -198,4 +199,26 @@ void
 job_echo_write(struct json_object *o, struct buf *b)
 {
 	write_value(o, b, false, false);
+}
+
+int
+job_mask_message(const char *p, size_t n, struct buf *b, struct err *e)
+{
+	struct json_tokener *tok;
+	struct json_object *o;
+	int rc = 0;
+
+	if (json_check(p, n, JSON_DEPTH_MAX, e))
+		return -1;
+	tok = json_tokener_new_ex(JSON_DEPTH_MAX + 2);
+	if (!tok)
+		BUG("json-c gave no parser");
+	o = json_tokener_parse_ex(tok, p, (int)n);
+	json_tokener_free(tok);
+	if (json_object_is_type(o, json_type_object))
+		job_mask_write(o, b);
+	else
+		rc = err_set(e, ERR_INVALID_JOB, "a job must be a JSON object");
+	json_object_put(o);
+	return rc;
 }

@@ -1,25 +1,40 @@
 #!/usr/bin/python3
-"""Secrets are planted in jobs of every network type, inline and by reference, with logins that succeed, fail and hang, and
-workers and the master are killed; then every log, record, page, control answer, argv, environment, file, core and the memory of
-the processes that had no business with them is searched."""
+"""Secrets are planted in jobs of every network type, inline, by reference and fetched (the machine's role, STS), with logins that
+succeed, fail and hang, in jobs that are deferred, and workers and the master are killed; then every log, record, page, control
+answer, argv, environment, file, core and the memory of the processes that had no business with them, or have none any more, is
+searched. Runs in a network of its own, where the metadata address is ours."""
 import base64
 import glob
 import json
 import os
 import re
 import resource
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+
+if os.environ.get("IN_OWN_NETWORK") != "1" and os.geteuid() == 0 and shutil.which("unshare"):
+    if subprocess.run(["unshare", "--net", "true"], stderr=subprocess.DEVNULL).returncode == 0:
+        import ftpservers
+        ftpservers.here()       # fetches them, which the other network could not
+        os.environ["IN_OWN_NETWORK"] = "1"
+        os.execvp("unshare", ["unshare", "--net", sys.executable] + sys.argv)
+
 import ftpservers  # noqa: E402
 import s3servers  # noqa: E402
 import sshd  # noqa: E402
 from kills import WholeLog  # noqa: E402
-from poller import Daemon, MockBroker, Tap, World, folder, job, need, wait_for  # noqa: E402
+from poller import SLOW, MockBroker, Tap, World, folder, job, need, rfc3339, wait_for  # noqa: E402
+from stsservers import Issuer, Metadata, SessionPages, Sts  # noqa: E402
 from webservers import Answers  # noqa: E402
+
+ROLE, WEB_ROLE = ("arn:aws:iam::123456789012:role/" + r for r in ("lists", "web"))
+USER = "AKIACANARYUSER01"
 
 FILES = ["a.csv", "b.csv"]
 INDEX = json.dumps([{"name": n, "type": "file", "mtime": "Tue, 02 Jan 2024 03:04:05 GMT", "size": 5} for n in FILES]).encode()
@@ -95,7 +110,7 @@ class Place:
             with open(os.path.join(self.root, n), "w") as f:
                 f.write("x" * 5)
         self.go = threading.Event()
-        self.arrived = threading.Event()
+        self.arrived = threading.Semaphore(0)
         self.web = Answers(self._web)
         self.s3 = s3servers.Pages([x.encode() for x in FILES], secret=secrets.know("s3 secret key", s3servers.SECRET))
         self.ssh = sshd.Sshd(sshd.Keys())
@@ -105,10 +120,14 @@ class Place:
             t.skip_all("no FTP server can be had here")
         self.ftp = ftpservers.PureFtpd(self.root)
         secrets.know("ftp password", self.ftp.password, self.ftp.user)
+        self.issuer, self.user_key, self.token = Issuer(), secrets.new("key of the role's user"), secrets.new("web identity token")
+        self.metadata = Metadata(self.issuer)
+        self.sts = Sts(self.issuer, {USER: self.user_key}, {ROLE: {"external_id": None}, WEB_ROLE: {"token": self.token}})
+        self.pages = SessionPages(self.issuer, [x.encode() for x in FILES])
 
     def _web(self, request):
         if "/held/" in request.path:
-            self.arrived.set()
+            self.arrived.release()
             self.go.wait(60)
         if "/no/" in request.path:
             return {"status": 403, "body": b"no: " + request.headers.get("Authorization", "").encode()}
@@ -149,11 +168,24 @@ class Place:
         yield "sftp broken key", self.ssh.source(self.root, private_key=key["ed25519_enc"], private_key_passphrase=new("passphrase")), False
         yield "ftp", self.ftp.source(), True
         yield "ftp wrong", self.ftp.source(password=new("wrong ftp password")), False
+        yield "s3 instance role", self.pages.source(use_instance_role=True), True
+        yield "s3 role", self.pages.source(role_arn=ROLE, sts_endpoint=self.sts.url, access_key_id=USER, secret_access_key=self.user_key), True
+        yield "s3 role refused", self.pages.source(role_arn=ROLE, sts_endpoint=self.sts.url, access_key_id=USER, secret_access_key=new("wrong key of the role's user")), False
+        yield "s3 web identity", self.pages.source(role_arn=WEB_ROLE, sts_endpoint=self.sts.url, web_identity_token_file=os.path.join(
+            self.creds, put("jwt", self.token + "\n"))), True
+        yield "s3 web identity refused", self.pages.source(role_arn=WEB_ROLE, sts_endpoint=self.sts.url, web_identity_token_file=os.path.join(
+            self.creds, put("jwt2", new("wrong web identity token") + "\n"))), False
         yield "ftp by ref", self.ftp.source(password=None, password_ref=put("ftp", self.ftp.password)), True
+
+    def fetched(self):
+        """Those that were handed out so far are to be searched for, too."""
+        for s in self.issuer.secrets:
+            self.secrets.know("fetched credentials", s)
+        return len(self.issuer.secrets)
 
     def stop(self):
         self.go.set()
-        for s in (self.web, self.s3, self.ssh, self.ftp):
+        for s in (self.web, self.s3, self.ssh, self.ftp, self.metadata, self.sts, self.pages):
             s.stop()
 
 
@@ -166,21 +198,63 @@ def everything_said(d):
     """Pages, control answers, argv and environments"""
     yield "pages", [(p, d.http(p)[1].encode()) for p in ("/metrics", "/status", "/status.json", "/health", "/readyz", "/livez")]
     yield "control answers", [(" ".join(v), repr(d.ctl(*v)).encode()) for v in (
-        ("status",), ("workers",), ("endpoints",), ("jobs",), ("crashes",), ("lag", "-d"), ("config",), ("ping",))]
+        ("status",), ("workers",), ("endpoints",), ("tenants",), ("jobs",), ("jobs", "--deferred"), ("crashes",), ("lag", "-d"), ("config",), ("ping",),
+        ("peek", "jobs", "-n", "1000"), ("peek", "results", "-n", "1000"), ("peek", "dlq", "-n", "1000"))]
+    yield "answers as text", [(" ".join(v), repr(d.ctl(*v, json_out=False)).encode()) for v in (("tenants",), ("jobs", "--deferred"), ("peek", "jobs", "-n", "1000"))]
     pids = [d.pid] + list(d.workers().values()) + [x["pid"] for x in d.logged("http_child_ready")]
     yield "argv and environments", [("%s of %d" % (n, p), proc(p, n)) for p in pids for n in ("cmdline", "environ")]
+
+
+def deferred_records(w):
+    """What waits in the deferred topic: (header texts, values)"""
+    from confluent_kafka import Consumer, TopicPartition
+    c = Consumer({"bootstrap.servers": w.broker.bootstrap, "group.id": "looks", "enable.auto.commit": False})
+    heads, values = [], []
+    for p in range(w.n_partitions["deferred"]):
+        tp = TopicPartition(w.topics["deferred"], p, 0)
+        high = c.get_watermark_offsets(tp, timeout=10)[1]
+        c.assign([tp])
+        while high:
+            m = c.poll(10 * SLOW)
+            heads.append(("record %d@%d" % (p, m.offset()), repr(m.headers()).encode() + repr(m.key()).encode()))
+            values.append(m.value() or b"")
+            if m.offset() == high - 1:
+                break
+    c.close()
+    return heads, values
+
+
+def states(d):
+    """Every file of the daemon's state folder, and those without a name that it holds open: the deferred jobs"""
+    held = ["/proc/%d/fd/%s" % (d.pid, x) for x in os.listdir("/proc/%d/fd" % d.pid)]
+    for p in glob.glob(d.conf["state.dir"] + "/**", recursive=True) + [x for x in held if "(deleted)" in os.readlink(x)]:
+        if os.path.isfile(p):
+            with open(p, "rb") as f:
+                yield p, f.read()
+
+
+def master_memory(t, secrets, d, running, name):
+    """All jobs but so many have ended, as their terminal records tell: of their secrets none is left. What was fetched is kept until it ends."""
+    t.is_(d.wait_metric("poller_active_jobs", running), running, "jobs in hand: %d" % running)
+    hits = [x for x in secrets.found(memory(d.pid)) if x != "fetched credentials"]
+    t.ok(not hits, name, hits)
 
 
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http", "iis-pollerctl")
     if os.geteuid() or not sshd.here():
         t.skip_all("root and OpenSSH's server are needed")
+    if os.environ.get("IN_OWN_NETWORK") != "1":
+        t.skip_all("a network namespace of its own cannot be had (unshare --net)")
+    for line in ("link set lo up", "addr add 169.254.169.254/32 dev lo"):
+        subprocess.run(["ip"] + line.split(), check=True)
     secrets = Secrets()
     b, place = MockBroker(t), Place(t, secrets)
     w = World(b)
     # A process that dumps core would leave it in its working directory.
     resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     conf = {"egress.allow": ["127.0.0.1/32"], "log.level": "debug", "credentials.dir": place.creds, "workers.count": 3, "retry.max_attempts": 1,
+            "credentials.file_roots": [place.creds], "credentials.instance_role_tenants": ["default"], "credentials.sts_endpoints": [place.sts.url], "jobs.hold_max": "500ms",
             "network.keep_idle": 0}     # a kept connection keeps its login, for its own tenant and secret
     d = WholeLog(w, conf)
     wanted = {}
@@ -191,18 +265,35 @@ def main(t):
     rs = w.results(len(wanted), 60)
     got = {r["job_id"] or "http-in-the-address": r["event_type"] == "job.completed" for r in rs}
     t.is_({k: got.get(k) for k in wanted}, wanted, "the logins that are right are served, the others are not")
-    t.ok(len(secrets.forms) > 50, "%d forms of secrets to look for" % len(secrets.forms))
+    t.ok(place.fetched() >= 6, "%d secrets were fetched" % place.fetched())
+    t.ok(len(secrets.forms) > 90, "%d forms of secrets to look for" % len(secrets.forms))
+
+    # Deferred: one that stays, one that comes back and fails.
+    basic = lambda what: {"type": "basic", "username": "me", "password": secrets.know(what, secrets.new(what), "me")}  # noqa: E731
+    w.push(job("waits", place.http(auth=basic("deferred password")), scheduled_at=rfc3339(3600)),
+           job("comes-back", place.http("/no/", auth=basic("password that comes back")), scheduled_at=rfc3339(2 * SLOW)))
+    t.is_(w.result_of("comes-back")["event_type"], "job.failed", "a deferred job came back, and failed")
+    t.is_([x["job_id"] for x in d.ctl("jobs", "--deferred")[1]["jobs"]], ["waits"], "another one waits")
+    heads, values = deferred_records(w)
+    t.ok("deferred password" in secrets.found(b"".join(values)), "its message waits in Kafka as it came: the search can find it there")
+    search(t, secrets, "headers and keys of the deferred topic", heads)
+    stored = list(states(d))
+    t.ok(len(stored) >= 2 and sum(len(x) for _, x in stored) > 2000, "the deferred job is in a file here", [(p, len(x)) for p, x in stored])
+    search(t, secrets, "files of the state folder and without a name", stored)
+    master_memory(t, secrets, d, 0, "%d jobs have ended or were deferred: their secrets are not in the master's memory" % (len(wanted) + 2))
 
     # One worker is at work with a secret that came by reference, and everything stands still to be looked at.
     held = place.put("held", secrets.new("the secret in use") + "\n")
     w.push(job("held", place.http("/held/", auth={"type": "basic", "username": "me", "password_ref": held}), file_pattern="*.csv"))
-    place.arrived.wait(30)
-    busy = d.workers()[d.logged("job_started", job_id="held")[-1]["slot"]]
+    place.arrived.acquire(timeout=30)
+    busy = d.workers()[d.wait_log("job_started", job_id="held")["slot"]]
     t.ok("the secret in use" in secrets.found(memory(busy)), "the worker at work has its secret in memory: the search can find one")
     search(t, secrets, "memories of other workers and the status child",
            [("memory of %d" % p, memory(p)) for p in list(d.workers().values()) + [x["pid"] for x in d.logged("http_child_ready")] if p != busy])
-    hits = secrets.found(memory(d.pid))
-    t.ok("the secret in use" not in hits and not [x for x in hits if "by ref" in x or "of a set" in x], "the master has wiped what it gave away", hits)
+    master_memory(t, secrets, d, 1, "the master has wiped what it gave away")
+    w.push(job("held-inline", place.http("/held/", auth=basic("the inline secret in use")), file_pattern="*.csv"))
+    place.arrived.acquire(timeout=30)
+    t.ok("the inline secret in use" in secrets.found(memory(d.pid)), "a job in hand is in its memory as it came, for another attempt")
     for what, texts in everything_said(d):
         search(t, secrets, what, texts)
 
@@ -211,6 +302,8 @@ def main(t):
     d.wait_log("worker_died", pid=busy)
     place.go.set()
     t.is_(w.result_of("held")["event_type"], "job.completed", "the task of a worker that was killed is done by another")
+    t.is_(w.result_of("held-inline")["event_type"], "job.completed", "the other one is done")
+    master_memory(t, secrets, d, 0, "and has its secret no more when that has ended")
     for what, texts in everything_said(d):
         search(t, secrets, what + " after a death", texts)
     d.signal(signal.SIGSEGV)

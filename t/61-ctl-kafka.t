@@ -268,9 +268,10 @@ def evil(t, b):
     b.push(w.topics["dlq"], [{"job_id": None, "failure_info": {"error_type": x, "error_message": x, "retry_count": x}} for x in names], headers=[("job_id", b"h\x1b\xff")])
     b.push(w.topics["results"], [{"job_id": x, "event_type": x, "matched": [x], "error": {"class": x, "message": {x: x}}} for x in names])
     for which, n in (("events", len(names)), ("jobs", len(raw)), ("dlq", len(names)), ("results", len(names))):
-        code, out, err = plain(d, "peek", which)
+        more = ["--raw"] if which == "jobs" else []
+        code, out, err = plain(d, "peek", which, *more)
         t.ok(code == 0 and not STEERING.search(out) and out.count("\n") == n + 1 and not err, "peek %s: escaped, a row each" % which, out.encode("unicode_escape").decode(), err)
-        code, out, err = plain(d, "--json", "peek", which)
+        code, out, err = plain(d, "--json", "peek", which, *more)
         t.ok(code == 0 and not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", out) and out.count("\n") == n, "peek %s --json: escaped, a line each" % which,
              out.encode("unicode_escape").decode(), err)
         lines = [json.loads(x) for x in out.splitlines()]
@@ -281,6 +282,10 @@ def evil(t, b):
             t.is_([base64.b64decode(x["value_base64"]) if "value_base64" in x else None for x in lines][1], raw[1], "bytes that are no UTF-8: value_base64")
             t.is_([i for i, x in enumerate(lines) if "value_error" in x], [0, 1, 2, 3, 6, 7], "what is no JSON has value_error, and is text")
             t.is_({base64.b64decode(x["key_base64"]) for x in lines}, {b"\x1b[2J\xff"}, "the key, too")
+            masked = d.ctl("peek", "jobs")[1]
+            t.is_([(x["value"], x.get("value_size")) for x in masked], [(None, len(x)) for x in raw[:-1]] + [(json.loads(raw[-1]), None)], "without --raw nothing of what is no job")
+            code, out, _ = plain(d, "peek", "jobs")
+            t.ok(code == 0 and not STEERING.search(out) and out.count("bytes that are no job") == len(raw) - 1, "nor as text", out)
     t.is_(len(rows(d.ctl("peek", "events", "--job", "ja\x1b[2Jb")[1])), 1, "--job finds an id that stands escaped in the record")
     t.is_(len(rows(d.ctl("peek", "jobs", "--job", "nobody's")[1])), 0, "and none that is not there")
 

@@ -28,7 +28,7 @@ _iis_pollerctl()
 		words=' --type --path --pattern --set --recursive --priority --id --org --timeout --publish --metadata --count --topic --force --dry-run --wait'
 		;;
 	peek)
-		words='jobs events results dlq --last --follow --job --from --partition --topic --max --wait'
+		words='jobs events results dlq --last --follow --job --from --partition --topic --raw --max --wait'
 		;;
 	verify)
 		words=' --create-topics --partitions --replication --round-trip --wait'

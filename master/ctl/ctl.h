@@ -203,7 +203,7 @@ int push_stamp(const char *p, size_t n, const char *suffix, struct buf *out, cha
 /* ---- peek.c ----------------------------------------------------------------------------------------------------------------- */
 
 /* A record as one JSON line, without a newline: topic, partition, offset, timestamp, key, headers, value. */
-void peek_json(struct buf *, const rd_kafka_message_t *, const char *topic);
+void peek_json(struct buf *, const rd_kafka_message_t *, const char *topic, bool mask);
 bool peek_is_job(const rd_kafka_message_t *, const char *job_id);
 
 /* daemon.c: the verb lag --daemon */

@@ -11,6 +11,7 @@
 #include <json-c/json.h>
 
 #include "common/escape.h"
+#include "common/job.h"
 #include "common/json.h"
 #include "common/jsonw.h"
 #include "common/loop.h"
@@ -45,6 +46,7 @@ struct peek {
 	const char *topic, *job;
 	int64_t last, max, wait_ms, from; /* from: RD_KAFKA_OFFSET_*, or an offset */
 	bool follow, all;               /* all: from was given, show as it comes */
+	bool mask;                      /* jobs without --raw */
 	bool last_given;
 	int64_t shown;
 	struct broker b;
@@ -106,6 +108,24 @@ put_headers(struct buf *b, const rd_kafka_message_t *m)
 	buf_putc(b, '}');
 }
 
+/* Jobs carry secrets: what is no job says how long it is, and why it is none. */
+static void
+put_masked(struct jsonw *j, const rd_kafka_message_t *m)
+{
+	struct err e = ERR_INIT;
+	struct buf b = BUF_INIT;
+
+	if (m->payload && job_mask_message(m->payload, m->len, &b, &e) == 0) {
+		jsonw_raw(j, "value", b.p, b.len);
+	} else {
+		jsonw_null(j, "value");
+		jsonw_int(j, "value_size", (int64_t)m->len);
+		if (m->payload)
+			jsonw_str(j, "value_error", e.text);
+	}
+	buf_release(&b);
+}
+
 static void
 put_value(struct jsonw *j, const rd_kafka_message_t *m)
 {
@@ -124,7 +144,7 @@ put_value(struct jsonw *j, const rd_kafka_message_t *m)
 }
 
 void
-peek_json(struct buf *b, const rd_kafka_message_t *m, const char *topic)
+peek_json(struct buf *b, const rd_kafka_message_t *m, const char *topic, bool mask)
 {
 	rd_kafka_timestamp_type_t type;
 	int64_t ms = rd_kafka_message_timestamp(m, &type);
@@ -141,7 +161,10 @@ peek_json(struct buf *b, const rd_kafka_message_t *m, const char *topic)
 	    TIME_UNKNOWN : ms * 1000000);
 	put_bytes(&j, "key", "key_base64", m->key, m->key_len);
 	jsonw_raw(&j, "headers", headers.p, headers.len);
-	put_value(&j, m);
+	if (mask)
+		put_masked(&j, m);
+	else
+		put_value(&j, m);
 	jsonw_end_object(&j);
 	buf_release(&headers);
 }
@@ -149,17 +172,36 @@ peek_json(struct buf *b, const rd_kafka_message_t *m, const char *topic)
 /* ---- which job ------------------------------------------------------------------------------------------------------------- */
 
 static struct json_object *
-parse(const rd_kafka_message_t *m)
+parse_text(const char *p, size_t n)
 {
 	struct err e = ERR_INIT;
 	struct json_tokener *t;
 	struct json_object *o;
 
-	if (!m->payload || m->len > INT32_MAX || json_check(m->payload, m->len, DEPTH, &e) < 0)
+	if (!p || n > INT32_MAX || json_check(p, n, DEPTH, &e) < 0)
 		return NULL;
 	t = json_tokener_new_ex(DEPTH + 1);
-	o = json_tokener_parse_ex(t, m->payload, (int)m->len);
+	o = json_tokener_parse_ex(t, p, (int)n);
 	json_tokener_free(t);
+	return o;
+}
+
+static struct json_object *
+parse(const rd_kafka_message_t *m)
+{
+	return parse_text(m->payload, m->len);
+}
+
+static struct json_object *
+parse_masked(const rd_kafka_message_t *m)
+{
+	struct err e = ERR_INIT;
+	struct buf b = BUF_INIT;
+	struct json_object *o = NULL;
+
+	if (m->payload && job_mask_message(m->payload, m->len, &b, &e) == 0)
+		o = parse_text(b.p, b.len);
+	buf_release(&b);
 	return o;
 }
 
@@ -234,7 +276,7 @@ row(struct peek *k, const rd_kafka_message_t *m)
 {
 	rd_kafka_timestamp_type_t type;
 	int64_t ms = rd_kafka_message_timestamp(m, &type);
-	struct json_object *o = parse(m);
+	struct json_object *o = k->mask ? parse_masked(m) : parse(m);
 	char when[UNITS_TEXT] = "";
 
 	if (type != RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && ms >= 0 && ms < INT64_C(253402300800000))
@@ -250,7 +292,9 @@ row(struct peek *k, const rd_kafka_message_t *m)
 
 		if (v)
 			json_words(&b, NULL, v);
-		if (!o && !p[n] && m->payload)
+		if (!o && !p[n] && m->payload && k->mask)
+			table_cellf(&k->table, "(%zu bytes that are no job; --raw shows them)", m->len);
+		else if (!o && !p[n] && m->payload)
 			table_celln(&k->table, m->payload, m->len < RAW_SHOWN ? m->len : RAW_SHOWN);
 		else
 			table_celln(&k->table, b.p, b.len);
@@ -270,7 +314,7 @@ show(struct peek *k, const rd_kafka_message_t *m)
 		row(k, m);
 		return;
 	}
-	peek_json(&b, m, k->topic);
+	peek_json(&b, m, k->topic, k->mask);
 	buf_putc(&b, '\n');
 	if (fwrite(b.p, 1, b.len, k->c->out) != b.len)
 		k->broken = true;
@@ -490,6 +534,9 @@ options(struct peek *k, int64_t *only)
 	    !strcmp(k->view->name, "results") ? c->cfg->topic_results : c->cfg->topic_dlq;
 	if (!k->topic)
 		return EX_USAGE;
+	if (ctl_opt(c, "raw") && k->view != views)
+		return ctl_fail(c, EX_USAGE, "--raw goes with jobs: %s hold no secrets", k->view->name);
+	k->mask = k->view == views && !ctl_opt(c, "raw");
 	k->job = ctl_opt(c, "job");
 	k->follow = ctl_opt(c, "follow") != NULL;
 	k->all = from != NULL;
