@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import odd_ssh  # noqa: E402
 import poller  # noqa: E402
 import s3servers  # noqa: E402
 from ftpservers import Fake  # noqa: E402
@@ -114,6 +115,64 @@ def from_servers(t, w, s):
     rs = ended(w, places)
     t.is_(len(rs), len(places), "%d payloads in each reply of a server: each job ends" % len(s.all))
     costs_no_worker(t, rs)
+
+
+def outside(s, i, certificates):
+    """(what, server, source): payload i before any encryption, in a certificate, and from proxies."""
+    p = s.all[i]
+    line = re.sub(rb"[\r\n\0]", b" ", p)
+    sftp = {"source_type": "sftp", "host": "127.0.0.1", "username": "u", "password": "x", "path": "/", "host_key_check": "off"}
+    for what, said in (("banner", b"SSH-2.0-" + line + b"\r\n"), ("no SSH", line + b"\r\n"), ("before the banner", b"\r\n".join([line] * 3) + b"\r\nSSH-2.0-x\r\n"),
+                       ("old banner", b"SSH-1.5-" + line + b"\r\n"), ("disconnect", b"SSH-2.0-x\r\n" + odd_ssh.disconnect(p)), ("debug", b"SSH-2.0-x\r\n" + odd_ssh.debug(p) + odd_ssh.disconnect(p))):
+        server = odd_ssh.Spoken(said)
+        yield "ssh: " + what, server, dict(sftp, port=server.port)
+    for what, said in (("status", b"HTTP/1.1 403 " + line + b"\r\nX: " + line + b"\r\n\r\n"), ("login", b"HTTP/1.1 407 x\r\nProxy-Authenticate: " + line + b"\r\n\r\n" + p), ("no HTTP", p + b"\r\n\r\n"),
+                       ("headers", b"HTTP/1.1 200 " + line + b"\r\n" + line + b": " + line + b"\r\n\r\n" + p)):
+        server = odd_ssh.Spoken(said, asked=True)
+        proxy = {"proxy": {"url": "http://127.0.0.1:%d" % server.port}}
+        yield "proxy, https: " + what, server, dict({"source_type": "http", "url": "https://127.0.0.1:1/", "head_mode": "none"}, **proxy)
+        yield "proxy, sftp: " + what, server, dict(sftp, port=1, **proxy)
+    pair = certificates.of(line[:60])
+    if pair:
+        server = odd_ssh.Spoken(b"HTTP/1.1 200 ok\r\n\r\n", asked=True, tls=pair)
+        url = {"source_type": "http", "url": "https://127.0.0.1:%d/" % server.port, "head_mode": "none"}
+        yield "certificate: of nobody", server, url
+        with open(pair[0]) as f:
+            yield "certificate: of another name", server, dict(url, tls={"ca_pem": f.read()})
+
+
+def from_outside(t, w, s):
+    """What a stranger may say before SSH is encrypted, in a certificate, as a proxy."""
+    certificates = odd_ssh.Certificates()
+    met = [x for i in range(len(s.all)) for x in outside(s, i, certificates)]
+    rs = ended(w, w.push(*[job("o-%d" % k, dict(source, retries=0, connect_timeout="20s")) for k, (_, _, source) in enumerate(met)]))
+    t.ok(len(rs) == len(met) and {r["event_type"] for r in rs} == {"job.failed"}, "%d answers before encryption, of certificates and proxies: each job fails" % len(met),
+         [r.raw[:300] for r in rs if r["event_type"] != "job.failed"][:5])
+    t.is_(sorted({what for what, server, _ in met if not server.met}), [], "each was asked")
+    t.ok(sum("certificate" in what for what, _, _ in met) > len(s.all), "most payloads can stand in a certificate", len(met))
+    told = {what for (what, _, _), r in zip(met, sorted(rs, key=lambda r: int(r["job_id"][2:]))) if MARK in r["error"]["message"]}
+    t.ok({"ssh: banner", "certificate: of another name"} & told, "some of it is repeated: %s" % ", ".join(sorted(told)))
+    costs_no_worker(t, rs)
+    for _, server, _ in met:
+        server.stop()
+
+
+def from_ssh(t, w, s):
+    """What a stranger may say behind SSH's encryption."""
+    if not odd_ssh.here():
+        t.skip("SSH's encrypted texts", "there is no python3-asyncssh")
+        return
+    ssh = odd_ssh.Ssh(s.all)
+    users = ["%s-%d" % (place, i) for place in ssh.PLACES for i in range(len(s.all))]
+    rs = ended(w, w.push(*[job("ssh-%s" % u, ssh.source(u, retries=0, follow_symlinks="files")) for u in users]))
+    t.is_(sorted(set(users) - ssh.met), [], "sftp: %d texts behind the encryption: each was said" % len(users))
+    t.is_({(r["job_id"].split("-")[1], r["event_type"]) for r in rs}, {(p, "job.completed" if p in ("longname", "target") else "job.failed") for p in ssh.PLACES}, "each job ends as it should")
+    t.ok({r["job_id"].split("-")[1] for r in rs if r["error"] and MARK in r["error"]["message"]} >= {"open", "read"}, "the words of STATUS are repeated, at least", [r["error"] for r in rs][:2])
+    costs_no_worker(t, rs)
+    r, events, _ = w.run(ssh.source("names-0"), filters={"include_hidden": True}, job_id="names-sftp-%d" % len(users))
+    t.ok(r["event_type"] in ("job.completed", "job.partial") and len(events) > len(s.all) // 2, "sftp: %d of %d names are reported" % (len(events), len(s.all)), r.raw[:800])
+    judge(t, "sftp", events, "sftp://127.0.0.1:%d/t/" % ssh.port)
+    ssh.stop()
 
 
 def names(t, w, s):
@@ -281,7 +340,7 @@ def main(t):
     conf = {"egress.allow": ["127.0.0.1/32"], "log.level": "debug", "workers.count": 3, "jobs.unknown_fields": "warn", "local.allowed_roots": ["/"], "network.allow_unknown_hosts": True}
     w = World(b)
     d = WholeLog(w, conf)
-    for part in (from_servers, names):
+    for part in (from_servers, from_outside, from_ssh, names):
         t.part(part, w, s)
     t.part(from_jobs, w, 1)
     t.part(bombs, w, d)
@@ -294,7 +353,8 @@ def main(t):
     c = World(b)
     e = WholeLog(c, dict(conf, **{"log.format": "console"}), ready=False)
     poller.wait_for("a line that says ready", lambda: any(re.search(r" ready\b", x) for x in e.raw), 40)
-    t.part(from_servers, c, s)
+    for part in (from_servers, from_outside, from_ssh):
+        t.part(part, c, s)
     t.part(from_jobs, c, 4)
     t.is_(e.stop(), 0, "the one with a console log stops")
     t.part(logs, e, "console")

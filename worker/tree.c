@@ -63,10 +63,11 @@ entry_init(struct entry *e, const char *name, size_t n, enum entry_type type)
 void
 entry_attr_str(struct entry *e, enum source_attr id, const char *s, size_t n)
 {
-	if (!s || !n || e->rec.n_attrs == RECORD_ATTR_MAX)
+	/* What a server says beside a file's name is no reason to fail its listing: cut to what a record may hold. */
+	n = s ? strnlen(s, n < RECORD_ATTR_BYTES ? n : RECORD_ATTR_BYTES) : 0;
+	if (!n || e->rec.n_attrs == RECORD_ATTR_MAX)
 		return;
-	e->rec.attrs[e->rec.n_attrs++] = (struct record_attr){ .id = (uint16_t)id, .s = s,
-		.n = n < RECORD_ATTR_BYTES ? n : RECORD_ATTR_BYTES };
+	e->rec.attrs[e->rec.n_attrs++] = (struct record_attr){ .id = (uint16_t)id, .s = s, .n = n };
 }
 
 void

@@ -324,7 +324,7 @@ int tree_dir_refused(struct tree *, struct tree_dir *, enum err_class, const cha
 void tree_dir_again(struct tree *, struct tree_dir *);
 /* True once anything of this directory was counted or reported. */
 bool tree_dir_begun(const struct tree_dir *);
-/* Adds to entry->rec.attrs; text is borrowed. NULL or empty text: nothing is added. */
+/* Adds to entry->rec.attrs; text is borrowed, and cut at RECORD_ATTR_BYTES or a NUL. NULL or empty text: nothing is added. */
 void entry_attr_str(struct entry *, enum source_attr, const char *s, size_t n);
 void entry_attr_int(struct entry *, enum source_attr, int64_t);
 
