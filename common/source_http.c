@@ -61,6 +61,13 @@ check_headers(struct job_parser *ps, const char *base, const struct source_conf 
 	return fault ? job_refuse(ps, ERR_INVALID_JOB, base, "auth.header", "auth.header %s", fault) : 0;
 }
 
+/* Region and service stand in the scope of a signature, between slashes. */
+static bool
+is_scope_word(const char *s)
+{
+	return !s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")];
+}
+
 /* What a type of auth cannot do without; a secret set may bring it, so that only jobs without one are held to it. */
 static int
 check_auth(struct job_parser *ps, const char *base, const struct source_conf *s, const bool *given)
@@ -71,6 +78,8 @@ check_auth(struct job_parser *ps, const char *base, const struct source_conf *s,
 
 	if (strpbrk(text_of(s, SF_HTTP_AUTH_USERNAME), ":") && s->v[SF_HTTP_AUTH_TYPE].i != HTTP_AUTH_DIGEST)
 		return job_refuse(ps, ERR_INVALID_JOB, base, "auth.username", "auth.username must not hold a colon");
+	if (!is_scope_word(text_of(s, SF_HTTP_AUTH_REGION)) || !is_scope_word(text_of(s, SF_HTTP_AUTH_SERVICE)))
+		return job_refuse(ps, ERR_INVALID_JOB, base, "auth", "auth.region and auth.service are words of letters, digits, '-' and '_'");
 	if (set)
 		return 0;
 	switch (s->v[SF_HTTP_AUTH_TYPE].i) {
@@ -84,6 +93,12 @@ check_auth(struct job_parser *ps, const char *base, const struct source_conf *s,
 		return token ? 0 : job_refuse(ps, ERR_INVALID_JOB, base, "auth", "auth.token is missing");
 	case HTTP_AUTH_MTLS:
 		return cert ? 0 : job_refuse(ps, ERR_INVALID_JOB, base, "auth", "auth.type mtls needs tls.cert_pem and tls.key_pem");
+	case HTTP_AUTH_SIGV4:
+		if (!given[SF_HTTP_AUTH_REGION] || !given[SF_HTTP_AUTH_ACCESS_KEY_ID] ||
+		    (!given[SF_HTTP_AUTH_SECRET_ACCESS_KEY] && !given[SF_HTTP_AUTH_SECRET_ACCESS_KEY_REF]))
+			return job_refuse(ps, ERR_INVALID_JOB, base, "auth",
+			    "auth.type aws_sigv4 needs auth.region, auth.access_key_id and auth.secret_access_key (or secret_access_key_ref)");
+		return 0;
 	default:
 		return 0;
 	}

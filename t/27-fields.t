@@ -1,15 +1,19 @@
 #!/usr/bin/python3
 """Fields of network sources that no other flow drives: what they make the poller send, from files and references, too."""
+import hashlib
+import json
 import os
+import re
 import sys
 import threading
+import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import ftpservers  # noqa: E402
 import sshd  # noqa: E402
 import trees  # noqa: E402
 from poller import Daemon, MockBroker, Tap, World, conservation, folder, need  # noqa: E402
-from s3servers import ID, SECRET, Pages  # noqa: E402
+from s3servers import ID, SECRET, Pages, quote, sign  # noqa: E402
 from webservers import Answers  # noqa: E402
 
 DOS = b"01-02-24  03:04AM       <DIR>          sub\r\n01-02-24  03:04AM                    5 a.csv\r\n"
@@ -213,6 +217,75 @@ def http(t, x):
     x.good("http: expect_status", dict(source, url=web.url + "/203/", head_mode="none", expect_status=203), names)
     web.stop()
     http_entries(t, x)
+    http_signed(t, x)
+
+
+def signature_fault(q, region, service, tokens=()):
+    """None, or why the request is not signed as AWS wants it. Computed from what came, without a line of the poller's."""
+    h = {k.lower(): v for k, v in q.headers.items()}
+    m = re.match(r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request, SignedHeaders=([^,]+), Signature=([0-9a-f]{64})$", h.get("authorization", ""))
+    if not m or m.group(1, 3, 4) != (ID, region, service):
+        return "authorization %r" % h.get("authorization")
+    names = m.group(5).split(";")
+    if "host" not in names or names != sorted(names) or [k for k in h if k.startswith("x-amz-") and k not in names]:
+        return "signed headers %r" % names
+    if h["x-amz-content-sha256"] != hashlib.sha256(q.body).hexdigest() or h.get("x-amz-security-token", "") not in tokens + ("",):
+        return "payload or token"
+    path, _, query = q.path.partition("?")
+    pairs = [tuple(quote(urllib.parse.unquote_to_bytes(y)) for y in p.partition("=")[::2]) for p in query.split("&") if p]
+    if service != "s3":
+        path = quote(re.sub("/+", "/", path), True)
+    want = sign(q.command, path, "&".join("%s=%s" % y for y in sorted(pairs)), {n: h[n] for n in names}, h["x-amz-content-sha256"], ID, SECRET, region, h["x-amz-date"], service)
+    return None if want == h["authorization"] else "signature"
+
+
+def http_signed(t, x):
+    """auth.type aws_sigv4"""
+    far = Answers(lambda q: {"headers": {"Content-Type": "text/html"}, "body": b"<html><body><h1>Index of /</h1></body></html>"})
+    page = b"<html><head><title>Index of /</title></head><body><h1>Index of /</h1><pre><a href=\"../\">../</a>\n%s</pre></body></html>"
+    faults = []
+
+    def script(q):
+        fault = signature_fault(q, "eu-test-1", script.service, ("to/ken==",))
+        faults.append((q.command, q.path, fault))
+        if fault:
+            return {"status": 403}
+        if q.path.startswith("/far/"):
+            return {"status": 302, "headers": {"Location": far.url + "/"}}
+        if q.path == "/moved/":
+            return {"status": 302, "headers": {"Location": "/d/?b=2&a=~1+x"}}
+        if q.command == "PROPFIND":
+            return {"status": 207, "headers": {"Content-Type": "application/xml"}, "body": b'<?xml version="1.0"?><D:multistatus xmlns:D="DAV:"><D:response><D:href>/d/p.csv</D:href><D:propstat>'
+                    b'<D:prop><D:resourcetype/><D:getcontentlength>5</D:getcontentlength></D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response></D:multistatus>'}
+        if q.command == "HEAD":
+            return {"headers": {"Content-Length": "5", "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}}
+        return {"headers": {"Content-Type": "text/html"}, "body": page % (b'<a href="in.csv">i</a>' if "sub" in q.path else
+                b'<a href="a.csv">a</a>\n<a href="b%20(1)+\xc3\xa4.csv">b</a>\n<a href="get?z=1&amp;f=x/y%20z">g</a>\n<a href="sub%20dir/">s</a>\n')}
+    web = Answers(script)
+    auth = {"type": "aws_sigv4", "region": "eu-test-1", "access_key_id": ID, "secret_access_key": SECRET}
+    source = {"source_type": "http", "url": web.url + "/d/?q=it's&a=1", "recursive": True, "query_links": "keep", "head_mode": "all"}
+    names = ["a.csv", "b (1)+\u00e4.csv", "get?z=1&f=x%2Fy%20z", "sub dir/in.csv"]
+    for service in ("execute-api", "s3"):
+        script.service = service
+        own = {} if service == "execute-api" else {"service": service}
+        x.good("http: aws_sigv4, %s" % service, dict(source, auth=dict(auth, **own)), names)
+        x.good("http: aws_sigv4, %s, by reference, with a session token" % service, dict(source, auth=dict({k: v for k, v in auth.items() if k != "secret_access_key"}, secret_access_key_ref=x.put(
+            x.creds, "aws" + service, SECRET + "\n"), session_token_ref=x.put(x.creds, "awstoken" + service, "to/ken==\n"), **own)), names)
+        x.good("http: aws_sigv4, %s, behind a redirect" % service, dict(source, url=web.url + "/moved/", recursive=False, auth=dict(auth, **own)), names[:3])
+        x.good("http: aws_sigv4, %s, webdav" % service, dict(source, url=web.url + "/d/", source_type="webdav", recursive=False, auth=dict(auth, **own)), ["p.csv"])
+        secret_set = x.put(x.creds, "awsset" + service, json.dumps({"auth": dict(auth, service=service)}))
+        x.good("http: aws_sigv4, %s, of a secret set" % service, dict(source, credentials_ref=secret_set), names)
+    t.is_([f for f in faults if f[2]], [], "http: aws_sigv4: each of %d requests was signed right" % len(faults))
+    t.ok(len(faults) > 40 and {f[0] for f in faults} == {"GET", "HEAD", "PROPFIND"}, "http: aws_sigv4: pages, heads and PROPFIND among them", faults)
+    x.bad("http: aws_sigv4, a wrong key", dict(source, auth=dict(auth, service="s3", secret_access_key="other")), "auth", "403")
+    x.bad("http: aws_sigv4, no key", dict(source, auth={k: v for k, v in auth.items() if k != "secret_access_key"}), "invalid_job", "secret_access_key")
+    x.bad("http: aws_sigv4, a region that is none", dict(source, auth=dict(auth, region="a/b")), "invalid_job", "auth.region")
+    x.bad("http: aws_sigv4, a secret set without a region", dict(source, auth={"type": "aws_sigv4"}, credentials_ref=x.put(x.creds, "awsless", json.dumps(
+        {"auth": {"access_key_id": ID, "secret_access_key": SECRET}}))), "auth", "auth.region")
+    x.good("http: aws_sigv4, to another origin", dict(source, url=web.url + "/far/", same_origin_only=False, auth=dict(auth, service="s3", session_token="to/ken==")), [])
+    t.ok(far.seen and not [k for _, _, h in far.seen for k in h if k.lower() == "authorization" or k.lower().startswith("x-amz-")], "http: aws_sigv4: nothing of it goes there", far.seen)
+    web.stop()
+    far.stop()
 
 
 def http_entries(t, x):

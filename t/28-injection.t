@@ -272,7 +272,8 @@ def main(t):
     rows = jobs_of("http", base, {"url": at + "x"})
     rows += [("http query %s" % what, dict(base, url=at + "?q=" + text), {}) for what, text in payloads()]
     rows += [("http host %s" % what, dict(base, url="http://127.0.0.1:%d%s/" % (http.port, text.replace(" ", ""))), {}) for what, text in payloads("")]
-    for kind, extra in (("bearer", {"token": "%s"}), ("header", {"token": "%s"}), ("digest", {"username": "%s", "password": "p"}), ("basic", {"username": "u", "password": "%s"})):
+    for kind, extra in (("bearer", {"token": "%s"}), ("header", {"token": "%s"}), ("digest", {"username": "%s", "password": "p"}), ("basic", {"username": "u", "password": "%s"}),
+                        ("aws_sigv4", {"region": "r", "access_key_id": "%s", "secret_access_key": "%s", "session_token": "%s"})):
         rows += [("http auth=%s %s" % (kind, what), dict(base, auth=dict({k: v % text if "%s" in v else v for k, v in extra.items()}, type=kind)), {}) for what, text in payloads()]
     rows += [("http webdav %s" % what, dict(base, source_type="webdav", path=text), {}) for what, text in payloads()]
     got = push(w, rows)

@@ -155,6 +155,8 @@ class Place:
         yield "http bearer", self.http(auth={"type": "bearer", "token": new("http token")}), True
         yield "http password_ref", self.http(auth={"type": "basic", "username": "me", "password_ref": put("web", new("http password by ref") + "\n")}), True
         yield "http set", self.http("/no/", auth={"type": "basic"}, credentials_ref=put("set", json.dumps({"auth": {"username": "me", "password": new("http password of a set")}}))), False
+        yield "http aws_sigv4", self.http(auth={"type": "aws_sigv4", "region": "r", "access_key_id": "AK", "secret_access_key": new("http aws key"), "session_token": new("http aws token")}), True
+        yield "http aws_sigv4 by ref", self.http("/no/", auth={"type": "aws_sigv4", "region": "r", "access_key_id": "AK", "secret_access_key_ref": put("aws", new("http aws key by ref") + "\n")}), False
         yield "http headers", self.http(headers={"X-Key": new("http header")}), True
         yield "http proxy", self.http(proxy={"url": "http://127.0.0.1:1", "username": "me", "password": new("proxy password")}), False
         yield "http in the address", self.http()["url"] and dict(self.http(), url="http://me:%s@127.0.0.1/" % new("password in an address")), False

@@ -35,15 +35,15 @@ def quote(b, slash=False):
     return urllib.parse.quote(b, safe="-_.~/" if slash else "-_.~")
 
 
-def sign(method, path, query, headers, payload, key_id, secret, region, date):
-    """The authorization header. headers: {lower case name: value}; query: the canonical one."""
+def sign(method, path, query, headers, payload, key_id, secret, region, date, service="s3"):
+    """The authorization header. headers: {lower case name: value}; query: the canonical one; path: as the service signs it."""
     day = date[:8]
     names = ";".join(sorted(headers))
     request = "\n".join([method, path, query, "".join("%s:%s\n" % (k, " ".join(headers[k].split())) for k in sorted(headers)), names, payload])
-    scope = "%s/%s/s3/aws4_request" % (day, region)
+    scope = "%s/%s/%s/aws4_request" % (day, region, service)
     text = "\n".join(["AWS4-HMAC-SHA256", date, scope, hashlib.sha256(request.encode()).hexdigest()])
     key = ("AWS4" + secret).encode()
-    for part in (day, region, "s3", "aws4_request"):
+    for part in (day, region, service, "aws4_request"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()
     return "AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s" % (
         key_id, scope, names, hmac.new(key, text.encode(), hashlib.sha256).hexdigest())

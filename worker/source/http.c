@@ -715,6 +715,18 @@ read_task(struct conn *c, struct run *r)
 	c->last = &c->first;
 }
 
+/* What a secret set was to bring. */
+static int
+check_auth(const struct conn *c, struct err *e)
+{
+	static const enum source_field needed[] = { SF_HTTP_AUTH_REGION, SF_HTTP_AUTH_ACCESS_KEY_ID, SF_HTTP_AUTH_SECRET_ACCESS_KEY };
+
+	for (size_t i = 0; c->auth == HTTP_AUTH_SIGV4 && i < ARRAY_LEN(needed); i++)
+		if (!*run_str(c->run, needed[i]))
+			return err_set(e, ERR_AUTH, "auth.type aws_sigv4 needs %s, and neither the job nor its secret set has it", field_rows[needed[i]].name);
+	return 0;
+}
+
 /* A secret set's headers have not been seen by the job's check. */
 static int
 check_headers(const struct run *r, struct err *e)
@@ -756,6 +768,8 @@ http_list(struct conn *c, struct run *r, struct err *e)
 	c->fresh = false;
 	if (!rc)
 		rc = check_headers(r, e);
+	if (!rc)
+		rc = check_auth(c, e);
 	if (!rc)
 		rc = probe(c, e);
 	if (!rc && !c->is_file)

@@ -6,10 +6,13 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/escape.h"
 #include "common/units.h"
+#include "common/uuid.h"
 #include "worker/source/http.h"
+#include "worker/source/http_sign.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
 
@@ -112,9 +115,33 @@ host_header(struct http_request *q)
 	buf_release(&b);
 }
 
-/* Who we are; to the job's own origin alone. */
 static void
-identify(struct http_request *q)
+add_signature(void *q, const char *line)
+{
+	if (!http_header_fault(line))
+		add_header(q, line);
+}
+
+/* u: as it is asked for. */
+static void
+sign(struct http_request *q, const struct http_url *u)
+{
+	const struct run *r = q->c->run;
+	char hash[65] = S3_EMPTY_SHA256;
+	struct http_signing g = {
+		.method = method(q), .region = run_str(r, SF_HTTP_AUTH_REGION), .service = run_str(r, SF_HTTP_AUTH_SERVICE),
+		.access_key_id = run_str(r, SF_HTTP_AUTH_ACCESS_KEY_ID), .secret_access_key = run_str(r, SF_HTTP_AUTH_SECRET_ACCESS_KEY),
+		.session_token = run_str(r, SF_HTTP_AUTH_SESSION_TOKEN), .payload_sha256 = hash, .seconds = (int64_t)time(NULL),
+	};
+
+	if (!strcmp(g.method, "PROPFIND"))
+		sha256_hex(propfind, sizeof(propfind) - 1, hash);
+	http_sign(&g, u, add_signature, q);
+}
+
+/* Who we are; to the job's own origin alone. u: as it is asked for. */
+static void
+identify(struct http_request *q, const struct http_url *u)
 {
 	const struct run *r = q->c->run;
 	const struct strlist *own = &r->task->source.v[SF_HTTP_HEADERS].l;
@@ -142,6 +169,9 @@ identify(struct http_request *q)
 		free(line);
 		break;
 	}
+	case HTTP_AUTH_SIGV4:
+		sign(q, u);
+		break;
 	default:
 		break;
 	}
@@ -398,6 +428,7 @@ http_request_send(struct http_request *q, struct err *e)
 {
 	const struct run *r = q->c->run;
 	struct buf url = BUF_INIT;
+	struct http_url u;
 	CURL *easy;
 
 	curl_session_recycle(q->c->session, q->t.easy);
@@ -411,7 +442,11 @@ http_request_send(struct http_request *q, struct err *e)
 	http_answer_init(&q->answer);
 	index_free(q->parser);
 	q->parser = NULL;
-	http_url_text(&q->url, true, &url);
+	if (q->c->auth == HTTP_AUTH_SIGV4 && !q->foreign)
+		http_sign_url(&q->url, &u);
+	else
+		http_url_copy(&u, &q->url);
+	http_url_text(&u, true, &url);
 	if (curl_session_aim(q->c->session, easy, buf_str(&url), q->url.https))
 		host_header(q);
 	SET(easy, CURLOPT_PATH_AS_IS, 1L);
@@ -428,7 +463,8 @@ http_request_send(struct http_request *q, struct err *e)
 	if (q->foreign)
 		forget_certificate(easy);
 	else
-		identify(q);
+		identify(q, &u);
+	http_url_release(&u);
 	SET(easy, CURLOPT_HTTPHEADER, q->headers);
 	buf_release(&url);
 	count(q, true);
