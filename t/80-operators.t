@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """What make install gives the service manager: the unit and how exposed it is, the user, the AppArmor profile; and that the
-daemon lives within all of it: without any privilege, and with no system call that the unit's filter refuses."""
+daemon lives within all of it, whatever the source and the egress mode: without any privilege, with no system call that the
+unit's filter refuses, and with no file that the profile does not allow."""
 import os
 import re
 import shutil
@@ -8,7 +9,11 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import ftpservers  # noqa: E402
 import poller  # noqa: E402
+import s3servers  # noqa: E402
+import sshd  # noqa: E402
+from apparmor import Profile  # noqa: E402
 from poller import ROOT, Daemon, MockBroker, Tap, World, clean_env, folder, job, need, run, wait_for  # noqa: E402
 from webservers import PythonWeb  # noqa: E402
 
@@ -79,13 +84,39 @@ class Elsewhere:
         for name in ("a.csv", "b.csv", "c.txt"):
             with open(os.path.join(self.files, name), "w") as f:
                 f.write("x")
+        self.web = PythonWeb(self.files)
+        self.ssh = sshd.Sshd(sshd.Keys())
+        self.ftp = ftpservers.PureFtpd(self.files)
+        self.s3 = s3servers.Pages([b"a.csv", b"b.csv", b"c.txt"])
+
+    def sources(self):
+        """One of each type, and how many files it has."""
+        yield "dummy", {"source_type": "dummy", "path": "./dummy_data"}, 3
+        yield "local", {"source_type": "local", "path": self.files}, 2
+        yield "http", {"source_type": "http", "url": self.web.url["list"]}, 2
+        yield "sftp", self.ssh.source(self.files), 2
+        yield "ftp", self.ftp.source(), 2
+        yield "s3", self.s3.source(), 2
+
+    def stop(self):
+        for x in (self.web, self.ssh, self.ftp, self.s3):
+            x.stop()
 
     def program(self, name):
         return os.path.join(self.dir, name)
 
-    def daemon(self, world, wrap, owner=None):
+    def installed_path(self, d, path):
+        """Where this file of a daemon of ours would be if it were installed."""
+        for ours, theirs in ((d.file, "/etc/iis-poller/iis-poller.yaml"), (d.conf["state.dir"], "/var/lib/iis-poller"), (d.socket, "/run/iis-poller/control.sock"),
+                             (self.program("iis-pollerd"), "/usr/sbin/iis-pollerd"), (self.program("iis-poller-worker"), "/usr/libexec/iis-poller/iis-poller-worker"),
+                             (self.program("iis-poller-http"), "/usr/libexec/iis-poller/iis-poller-http"), (d.dir, "/etc/iis-poller")):
+            if path.startswith(ours):
+                return theirs + path[len(ours):]
+        return path
+
+    def daemon(self, world, wrap, owner=None, **conf):
         d = Daemon(world, {"local.allowed_roots": [self.files], "dummy.data_path": os.path.join(self.dir, "dummy_data"),
-                           "egress.allow": ["127.0.0.1/32"]}, wrap=wrap, start=False)
+                           "egress.allow": ["127.0.0.1/32"], **{k.replace("__", "."): v for k, v in conf.items()}}, wrap=wrap, start=False)
         if owner is not None:
             os.chown(d.dir, owner, owner)
             for at, dirs, names in os.walk(d.dir):
@@ -95,23 +126,24 @@ class Elsewhere:
         return d
 
 
-def jobs(t, w, place, url, what):
-    """One job of each kind of worker, to its end."""
-    for kind, source, n in (("dummy", {"source_type": "dummy", "path": "./dummy_data"}, 3), ("local", {"source_type": "local", "path": place.files}, 2),
-                            ("http", {"source_type": "http", "url": url}, 2)):
+def jobs(t, w, place, what):
+    """One job of each type of source, to its end."""
+    for kind, source, n in place.sources():
         r, events, _ = w.run(source, file_pattern="*.csv", job_id="%s-%s" % (what.split()[0], kind))
         t.ok(r["event_type"] == "job.completed" and len(events) == n, "%s: a job of %s" % (what, kind), r["error"])
 
 
-def rootless(t, b, place, url):
+ROOTLESS = ["setpriv", "--reuid=%d" % NOBODY, "--regid=%d" % NOBODY, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]
+
+
+def rootless(t, b, place):
     w = World(b)
-    d = place.daemon(w, ["setpriv", "--reuid=%d" % NOBODY, "--regid=%d" % NOBODY, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all",
-                         "--no-new-privs"], NOBODY)
+    d = place.daemon(w, ROOTLESS, NOBODY)
     with open("/proc/%d/status" % d.pid) as f:
         status = dict(x.split(":\t", 1) for x in f.read().splitlines() if ":\t" in x)
     t.ok(set(status["Uid"].split()) == {str(NOBODY)} and int(status["CapPrm"], 16) == 0 and int(status["CapBnd"], 16) == 0,
          "rootless: an ordinary user with no capability", status["Uid"], status["CapPrm"])
-    jobs(t, w, place, url, "rootless")
+    jobs(t, w, place, "rootless")
     code, got, err = d.ctl("workers")
     t.ok(code == 0, "rootless: the admin tool answers", err)
     t.is_(d.stop(), 0, "rootless: it stops")
@@ -142,39 +174,88 @@ def allowed(filters):
     return names
 
 
-def within(t, b, place, url, keys):
-    """Every call of the daemon and its children, from start to stop, held against the unit's filter."""
-    trace = os.path.join(folder(), "trace")
+def calls(trace, pid):
+    """(pid, name, the whole call) from the exec of the daemon on; what strace cut in two is joined."""
+    begun, cut = False, {}
+    with open(trace, errors="replace") as f:
+        for line in f:
+            m = re.match(r"(\d+)\s+(.*)", line)
+            who, text = int(m.group(1)), m.group(2)
+            if text.endswith("<unfinished ...>"):
+                cut[who] = text[:-len("<unfinished ...>")]
+                continue
+            text = re.sub(r"^<\.\.\. \w+ resumed>", lambda _: cut.pop(who, ""), text)
+            m = re.match(r"(\w+)\(", text)
+            if not m:
+                continue
+            begun = begun or who == pid and m.group(1) == "execve" and "/iis-pollerd" in text.split(",")[0]
+            if begun:
+                yield who, m.group(1), text
+        # one that never came back: the exit
+        for who, text in cut.items():
+            yield who, text.split("(")[0], text
+
+
+def file_use(name, text):
+    """(path, permissions that it needs), or None: a file that was opened, run, mapped as code, made, removed or connected to."""
+    if re.search(r" = -1 E\w+ ", text):
+        return None
+    m = re.search(r" = \d+<(/[^>]*)>$", text)
+    if name in ("open", "openat", "openat2", "creat") and m:
+        if "O_PATH" in text:
+            return None
+        flags = re.search(r"O_(RDONLY|WRONLY|RDWR)", text)
+        return m.group(1) + ("/" if "O_DIRECTORY" in text else ""), {"RDONLY": "r", "WRONLY": "w", "RDWR": "rw"}[flags.group(1)]
+    if name == "execve":
+        return re.match(r'execve\("([^"]*)"', text).group(1), "x"
+    m = re.search(r", \d+<(/[^>]*)>", text)
+    if name == "mmap" and "PROT_EXEC" in text and m:
+        return m.group(1), "m"
+    m = re.search(r'sun_path="([^"]*)"', text)
+    if name in ("connect", "bind") and m:
+        return m.group(1), "w"
+    m = re.search(r'<(/[^>]*)>, "([^"]*)"', text) or re.search(r'()"(/[^"]*)"', text)
+    if name.startswith(("unlink", "rename", "mkdir")) and m:
+        return os.path.join(m.group(1), m.group(2)), "w"
+    return None
+
+
+def within(t, b, place, keys, profile, egress):
+    """Every call of the daemon and its children, from start to stop, held against the unit's filter; every file against the profile."""
+    trace, what = os.path.join(folder(), "trace"), "traced, egress.mode %s" % egress
     w = World(b)
-    d = place.daemon(w, ["strace", "-D", "-f", "-q", "-o", trace])
-    jobs(t, w, place, url, "traced")
+    d = place.daemon(w, ["strace", "-D", "-f", "-q", "-y", "-o", trace] + ROOTLESS, NOBODY, egress__mode=egress)
+    jobs(t, w, place, what)
     d.http("/metrics")
     d.ctl("status")
-    t.is_(d.stop(), 0, "traced: it stops")
-    seen, families, bad = set(), set(), []
+    t.is_(d.stop(), 0, "%s: it stops" % what)
 
     def whole():
         with open(trace, errors="replace") as f:
             return re.search(r"^%d +\+\+\+ exited with" % d.pid, f.read(), re.M)
     wait_for("the end of the trace", whole)
-    with open(trace, errors="replace") as f:
-        for line in f:
-            m = re.match(r"\d+\s+(?:<\.\.\. )?(\w+)(?: resumed>|\()", line)
-            if not m:
-                continue
-            seen.add(m.group(1))
-            if m.group(1) == "socket":
-                families.update(re.findall(r"socket\((AF_\w+)", line) if "EAFNOSUPPORT" not in line else [])
-            if m.group(1) in ("mmap", "mprotect") and "PROT_EXEC" in line and ("PROT_WRITE" in line or m.group(1) == "mprotect"):
-                bad.append(line.strip())
-    # strace itself begins with the exec; setuid helpers are none of ours.
+    seen, families, bad, files = set(), set(), [], {}
+    for _, name, text in calls(trace, d.pid):
+        seen.add(name)
+        if name == "socket":
+            families.update(re.findall(r"socket\((AF_\w+)", text) if "EAFNOSUPPORT" not in text else [])
+        if name in ("mmap", "mprotect") and "PROT_EXEC" in text and ("PROT_WRITE" in text or name == "mprotect"):
+            bad.append(text)
+        used = file_use(name, text)
+        if used:
+            path = place.installed_path(d, re.sub(r" \(deleted\)$", "", used[0]))
+            files.setdefault(path, set()).update(used[1])
     may = allowed(keys["SystemCallFilter"])
-    t.diag("%d kinds of system calls" % len(seen))
-    t.ok(len(seen) > 60 and {"epoll_wait", "landlock_restrict_self", "seccomp"} & seen, "the trace saw the daemon and its sandboxes", sorted(seen))
+    t.ok(len(seen) > 60 and {"epoll_wait", "landlock_restrict_self", "seccomp"} & seen, "%s: %d kinds of calls, of the daemon and its sandboxes" % (what, len(seen)), sorted(seen))
     t.is_(sorted(seen - may), [], "each call is one that the unit's filter allows")
     # getaddrinfo asks the kernel by netlink which families this machine has; a no is an answer it goes on with.
     t.is_(sorted(families - {"AF_NETLINK"} - set(keys["RestrictAddressFamilies"][0].split())), [], "each socket is of a family that the unit allows")
     t.is_(bad, [], "no memory is writable and executable (MemoryDenyWriteExecute=)")
+    # The exec of the daemon itself is not within the profile; local roots are the site's to name.
+    sites = (place.files, os.path.join(place.dir, "dummy_data"))
+    mine = {p: "".join(sorted(x)) for p, x in files.items() if not p.startswith(sites) and p != "/usr/sbin/iis-pollerd"}
+    t.ok(len(mine) > 20 and mine.get("/run/iis-poller/control.sock") == "w" and "x" in mine.get("/usr/libexec/iis-poller/iis-poller-worker", ""), "%d files were used" % len(mine), sorted(mine.items()))
+    t.is_(sorted((p, x) for p, x in mine.items() if not profile.allows(p, x)), [], "each is one that the AppArmor profile allows so")
 
 
 def main(t):
@@ -184,6 +265,8 @@ def main(t):
             t.skip_all("%s is not installed" % tool)
     if os.geteuid():
         t.skip_all("only root can become another user")
+    if not sshd.here() or not ftpservers.here():
+        t.skip_all("OpenSSH's server and an FTP server are needed")
     dest = installed(t)
     keys = unit(t, dest)
     t.part(exposure, dest)
@@ -192,10 +275,13 @@ def main(t):
     place = Elsewhere()
     b = MockBroker(t)
     poller.program = place.program
-    web = PythonWeb(place.files)
-    t.part(rootless, b, place, web.url["list"])
-    t.part(within, b, place, web.url["list"], keys)
-    web.stop()
+    t.part(rootless, b, place)
+    profile = Profile(os.path.join(dest, "etc/apparmor.d/iis-pollerd"))
+    t.is_([profile.allows(*x) for x in (("/etc/iis-poller/iis-poller.yaml", "r"), ("/etc/iis-poller/iis-poller.yaml", "w"), ("/etc/shadow", "r"), ("/proc/12/statm", "r"), ("/proc/12/mem", "r"))],
+          [True, False, False, True, False], "the profile, as it is read here")
+    for egress in ("direct", "broker"):
+        t.part(within, b, place, keys, profile, egress)
+    place.stop()
 
 
 with Tap() as tap:
