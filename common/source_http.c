@@ -202,9 +202,6 @@ check_url(struct job_parser *ps, const char *base, struct source_conf *s)
 
 	if (!*url)
 		return job_refuse(ps, ERR_INVALID_JOB, base, "url", "url is missing");
-	if (s->v[SF_HTTP_METHOD].i)
-		return job_refuse(ps, ERR_UNSUPPORTED, base, "method",
-		    "method: POST is not served: an index is asked for as often as is needed, which a POST may not be");
 	if (http_url_parse(url, strlen(url), &u, ps->e))
 		return job_refuse(ps, ERR_INVALID_JOB, base, "url", NULL);
 	if (u.user)
@@ -217,6 +214,25 @@ check_url(struct job_parser *ps, const char *base, struct source_conf *s)
 	return rc;
 }
 
+static int
+check_post(struct job_parser *ps, const char *base, const struct source_conf *s, const bool *given)
+{
+	bool post = s->v[SF_HTTP_METHOD].i;
+	char *line = xasprintf("X: %s", text_of(s, SF_HTTP_CONTENT_TYPE));
+	const char *fault = http_header_fault(line);
+
+	free(line);
+	if (fault)
+		return job_refuse(ps, ERR_INVALID_JOB, base, "content_type", "content_type %s", fault);
+	if (post && s->v[SF_HTTP_INDEX_FORMAT].i == HTTP_FORMAT_WEBDAV)
+		return job_refuse(ps, ERR_INVALID_JOB, base, "method", "method: POST: WebDAV asks by PROPFIND alone");
+	if (!post && given[SF_HTTP_BODY])
+		return job_refuse(ps, ERR_INVALID_JOB, base, "body", "body needs method: POST");
+	if (given[SF_HTTP_CONTENT_TYPE] && !s->v[SF_HTTP_BODY].set && !s->v[SF_NETWORK_CREDENTIALS_REF].set)
+		job_warn(ps, "%s/content_type has no effect without body", base);
+	return 0;
+}
+
 int
 source_check_http(struct job_parser *ps, const char *base, struct source_conf *s, const bool *given)
 {
@@ -224,5 +240,5 @@ source_check_http(struct job_parser *ps, const char *base, struct source_conf *s
 		return -1;
 	if (!given[SF_HTTP_INDEX_FORMAT] && !strcmp(text_of(s, SF_COMMON_TYPE), "webdav"))
 		s->v[SF_HTTP_INDEX_FORMAT].i = HTTP_FORMAT_WEBDAV;
-	return 0;
+	return check_post(ps, base, s, given);
 }

@@ -3,6 +3,7 @@
 import email.utils
 import json
 import os
+import re
 import sys
 import time
 import urllib.parse
@@ -388,6 +389,84 @@ def pages(t, x, s, tree):
     web.stop()
 
 
+def posts(t, x, s, tree):
+    """method POST: the first page of each directory, with a body or none; what redirects make of it."""
+    asked = []
+    other = Answers(lambda q: page("far.csv"))
+
+    def script(q):
+        asked.append((q.command, q.path, q.body, q.headers.get("Content-Type"), q.headers.get("Content-Length")))
+        u = urllib.parse.urlsplit(q.path)
+        m = re.match(r"/(30[12378])(/far)?/$", u.path)
+        if m:
+            return {"status": int(m.group(1)), "headers": {"Location": other.url + "/" if m.group(2) else "/d/"}}
+        if u.path == "/self/" and q.command == "POST":
+            return {"status": 303, "headers": {"Location": "/self/"}}
+        if u.path == "/only-get/" and q.command == "POST":
+            return {"status": 405}
+        if q.command == "HEAD":
+            return {"headers": {"Content-Length": "7", "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}} if u.path.endswith(".csv") else {"status": 405}
+        if u.path == "/api/list":
+            return {"headers": {"Content-Type": "application/json"}, "body": b'[{"name":"j.csv","type":"file","size":5,"mtime":"Tue, 02 Jan 2024 03:04:05 GMT"}]'}
+        if u.path == "/busy/" and len([a for a in asked if a[1] == "/busy/"]) < 3:
+            return {"status": 503}
+        if u.path == "/d/" and u.query == "2":
+            return page("next.csv")
+        return page("one.csv", "sub/", Link='</d/?2>; rel=next') if u.path == "/d/" else page("in.csv")
+    web = Answers(script)
+    post = {"method": "POST", "body": '{"folder": "x",\r\n "n": 1}'}
+    sent = (post["body"].encode(), "application/json", str(len(post["body"])))
+    x.good(web.url + "/d/", ["one.csv", "next.csv", "sub/in.csv"], "POST with a body", dict(post, recursive=True, head_mode="all"))
+    t.is_(sorted(asked), sorted([("POST", "/d/") + sent, ("POST", "/d/sub/") + sent, ("GET", "/d/?2", b"", None, None)] +
+                                [("HEAD", p, b"", None, None) for p in ("/d/one.csv", "/d/next.csv", "/d/sub/in.csv")]), "directories by POST, the next page by GET, files by HEAD")
+    asked.clear()
+    x.good(web.url + "/d/sub/", ["in.csv"], "POST without a body", {"method": "POST"})
+    t.is_(asked, [("POST", "/d/sub/", b"", None, "0")], "it has no type")
+    asked.clear()
+    x.good(web.url + "/d/sub/", ["in.csv"], "POST of a form", {"method": "POST", "body": "a=1&b=2", "content_type": "application/x-www-form-urlencoded"})
+    t.is_(asked, [("POST", "/d/sub/", b"a=1&b=2", "application/x-www-form-urlencoded", "7")], "with its type")
+    for status in (301, 302, 303):
+        asked.clear()
+        x.good(web.url + "/%d/" % status, ["one.csv", "next.csv"], "%d makes GET of it" % status, post)
+        t.is_([a[:3] for a in asked[:2]], [("POST", "/%d/" % status, sent[0]), ("GET", "/d/", b"")], "without the body")
+    for status in (307, 308):
+        asked.clear()
+        x.good(web.url + "/%d/" % status, ["one.csv", "next.csv"], "%d keeps it" % status, post)
+        t.is_([a[:4] for a in asked[:2]], [("POST", "/%d/" % status) + sent[:2], ("POST", "/d/") + sent[:2]], "with the body")
+        x.bad(web.url + "/%d/far/" % status, "policy", "%d to another origin" % status, "body", source=dict(post, same_origin_only=False))
+    t.is_(other.seen, [], "where no body goes")
+    x.good(web.url + "/302/far/", ["far.csv"], "302 to another origin, where that is allowed", dict(post, same_origin_only=False))
+    t.is_([(m, h.get("Content-Length")) for m, _, h in other.seen], [("GET", None)], "by GET")
+    x.good(web.url + "/self/", ["in.csv"], "303 to itself, which is another request", post)
+    x.bad(web.url + "/only-get/", "permanent", "a server that knows no POST there", "405", "method", source=post)
+    x.good(web.url + "/busy/", ["in.csv"], "503 for a moment: it is asked again", post)
+    asked.clear()
+    r, e = x.good(web.url + "/api/list", ["j.csv"], "an address without '/' at its end", post)
+    t.is_(([a[:2] for a in asked], e[0]["file_url"]), ([("POST", "/api/list")], web.url + "/api/j.csv"), "is asked for at once; files are beside it")
+    r = x.bad(web.url + "/only-get/", "permanent", "the body is a secret", "405", source=dict(post, body="canary-body"))
+    dead = x.w.reader("dlq").drain()
+    t.ok(dead and b"canary-body" not in r.raw + b"".join(y.raw for y in dead), "it is masked in dead letters")
+    for source, words in (({"body": "x"}, "POST"), ({"method": "POST", "source_type": "webdav"}, "PROPFIND"), ({"method": "POST", "body": "x", "content_type": "a\x01b"}, "content_type"),
+                          ({"method": "PUT"}, "GET|POST")):
+        r, e, _ = x.run(web.url + "/d/", source, invalid=True)
+        t.ok(r["error"]["class"] == "invalid_job" and words in r["error"]["message"], "refused: %s" % source, r.raw)
+    web.stop()
+    other.stop()
+
+
+def beside(t, x, s, tree):
+    """An index page whose address has no '/' at its end, and that is not redirected to one: its links are beside it."""
+    def script(q):
+        if q.path.endswith(".csv"):
+            return {"headers": {"Content-Length": "7", "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}} if q.path.startswith("/x/") else {"status": 404}
+        return page("a.csv", "sub/") if q.path == "/x/index.html" else page("in.csv") if q.path == "/x/sub/" else {"status": 404}
+    web = Answers(script)
+    for source in ({}, {"index_format": "html"}, {"index_format": "html", "head_mode": "none"}):
+        r, e = x.good(web.url + "/x/index.html", ["a.csv", "sub/in.csv"], "an index page with a name of its own: %s" % source, dict({"recursive": True, "head_mode": "all"}, **source))
+        t.is_(sorted(v["file_url"] for v in e), [web.url + "/x/a.csv", web.url + "/x/sub/in.csv"], "its files are where its links lead")
+    web.stop()
+
+
 def query_links(t, x, s, tree):
     """query_links: keep: files by links with a query; sort links, directories, pages of the page itself are none."""
     signed = "X-Amz-Algorithm=AWS4-HMAC-SHA256&amp;X-Amz-Credential=AKIDCANARY&amp;X-Amz-Signature=canary%d"
@@ -447,7 +526,7 @@ def wrong_jobs(t, x, s, tree):
         m = (r["error"] or {}).get("message", "")
         t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "invalid_job" and words in m and b"secret" not in r.raw,
              "refused: %s %s" % (url.encode("ascii", "backslashreplace").decode(), source or ""), r.raw)
-    for source in ({"cookies": "a=b"}, {"method": "POST"}, {"auth": {"token_url": "http://h/"}}):
+    for source in ({"cookies": "a=b"}, {"auth": {"token_url": "http://h/"}}):
         r, e, _ = x.run("http://h/", source, invalid=True)
         t.is_((r["error"] or {}).get("class"), "unsupported", "refused by name: %s" % source)
 
@@ -465,7 +544,7 @@ def main():
         d = Daemon(World(MockBroker(t), event_partitions=2), {
             "egress.allow": ["127.0.0.0/8"], "retry.max_attempts": 1, "workers.count": 2, "workers.memory_max": "256MiB"})
         x = Web(t, d.world, d)
-        for part in (real, shape, heads, credentials, redirects, refusals, pages, query_links, wrong_jobs):
+        for part in (real, shape, heads, credentials, redirects, refusals, pages, posts, beside, query_links, wrong_jobs):
             t.part(part, x, servers, tree)
         left, right = conservation(d)
         t.ok(left == right and left, "accepted = ended + in flight", (left, right))

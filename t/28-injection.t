@@ -275,10 +275,11 @@ def main(t):
     for kind, extra in (("bearer", {"token": "%s"}), ("header", {"token": "%s"}), ("digest", {"username": "%s", "password": "p"}), ("basic", {"username": "u", "password": "%s"}),
                         ("aws_sigv4", {"region": "r", "access_key_id": "%s", "secret_access_key": "%s", "session_token": "%s"})):
         rows += [("http auth=%s %s" % (kind, what), dict(base, auth=dict({k: v % text if "%s" in v else v for k, v in extra.items()}, type=kind)), {}) for what, text in payloads()]
+    rows += [("http content_type %s" % what, dict(base, method="POST", body="b", content_type=text), {}) for what, text in payloads()]
     rows += [("http webdav %s" % what, dict(base, source_type="webdav", path=text), {}) for what, text in payloads()]
     got = push(w, rows)
     judge(t, "http", http, got, 150)
-    refused_before(t, "http", got, ("url", "headers", "host", "query"))
+    refused_before(t, "http", got, ("url", "headers", "host", "query", "content_type"))
     base = {"source_type": "s3", "endpoint": "http://127.0.0.1:%d" % s3.port, "bucket": "b", "access_key_id": "AKID", "secret_access_key": "s", "recursive": True}
     got = push(w, jobs_of("s3", base, {"endpoint": "http://127.0.0.1:%d/x" % s3.port}))
     judge(t, "s3", s3, got, 150)

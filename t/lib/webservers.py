@@ -244,7 +244,7 @@ class Answers:
                 except OSError:
                     self.close_connection = True    # who asked is gone
 
-            do_GET = do_HEAD = do_PROPFIND = handle_any
+            do_GET = do_HEAD = do_POST = do_PROPFIND = handle_any
 
             def log_message(self, *args):
                 pass

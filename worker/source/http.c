@@ -172,7 +172,7 @@ page_ready(struct http_request *q)
 	return q->c->queued < QUEUE_HIGH || !q->c->heads;
 }
 
-static int page_send(struct http_listing *, const struct http_url *, struct err *);
+static int page_send(struct http_listing *, const struct http_url *, bool post, struct err *);
 static int refill(struct http_request *, struct err *);
 
 /* The server wants less, or later: fewer requests, and a pause. */
@@ -261,7 +261,7 @@ next_page(struct http_request *q, bool *more, struct err *e)
 		rc = err_set(e, ERR_LIMIT, "the directory has more than %lld pages (max_pages)",
 		    (long long)run_int(q->c->run, SF_HTTP_MAX_PAGES));
 	else
-		rc = page_send(l, &u, e);
+		rc = page_send(l, &u, false, e);
 	http_url_release(&u);
 out:
 	buf_release(&ref);
@@ -327,11 +327,12 @@ page_done(struct http_request *q, struct err *e)
 }
 
 static int
-page_send(struct http_listing *l, const struct http_url *u, struct err *e)
+page_send(struct http_listing *l, const struct http_url *u, bool post, struct err *e)
 {
 	struct http_request *q = http_request_new(l->c, HTTP_PAGE, u);
 
 	q->listing = l;
+	q->post = post;
 	q->body = on_body;
 	q->ready = page_ready;
 	q->done = refill;
@@ -358,7 +359,7 @@ list_dir(struct conn *c, struct tree_dir *d, struct err *e)
 	}
 	http_url_text(&u, true, &b);
 	http_names_add(&l->visited, b.p, b.len);
-	rc = page_send(l, &u, e);
+	rc = page_send(l, &u, run_int(c->run, SF_HTTP_METHOD) != 0, e);
 	http_url_release(&u);
 	buf_release(&b);
 	return rc;
@@ -520,6 +521,7 @@ probe_done(struct http_request *q, struct err *e)
 	/* Whatever else it says, the page itself will say better. */
 	if (a->status / 100 != 2)
 		return RUN_GO_ON;
+	q->c->beside = q->c->wanted == HTTP_FORMAT_HTML || (q->c->wanted == HTTP_FORMAT_AUTO && by_type(a) == &index_html);
 	if (q->url.path[n - 1] == '/') {
 		if (!q->foreign) {
 			free(q->c->origin.path);
@@ -586,9 +588,15 @@ probe(struct conn *c, struct err *e)
 	size_t n = strlen(c->origin.path);
 	struct http_request *q;
 
-	c->is_file = false;
+	c->is_file = c->beside = false;
 	if (c->origin.path[n - 1] == '/' || http_is_flat(c))
 		return 0;
+	c->beside = c->wanted == HTTP_FORMAT_HTML;
+	/* What a POST gets is an index, and a HEAD would tell nothing of it. */
+	if (run_int(c->run, SF_HTTP_METHOD)) {
+		c->beside = true;
+		return 0;
+	}
 	q = http_request_new(c, HTTP_PROBE, &c->origin);
 	q->done = probe_ended;
 	if (http_request_send(q, e))
@@ -634,7 +642,7 @@ list_tree(struct conn *c, struct err *e)
 	int rc = -1;
 
 	http_path_decode(c->origin.path, strlen(c->origin.path), &root);
-	if (http_is_flat(c))
+	if (http_is_flat(c) || (c->beside && c->origin.path[strlen(c->origin.path) - 1] != '/'))
 		while (root.len && root.p[root.len - 1] != '/')
 			root.len--;
 	while (root.len > 1 && root.p[root.len - 1] == '/')

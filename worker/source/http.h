@@ -65,6 +65,7 @@ struct conn {
 	enum http_query_hidden hidden;
 	uint64_t entries;               /* that indexes showed, for max_entries */
 	bool is_file;                   /* url names one file, as the first question showed */
+	bool beside;                    /* it names a page without '/' at its end: files are beside it, not below */
 };
 
 enum http_what { HTTP_PROBE, HTTP_PAGE, HTTP_HEAD };
@@ -77,6 +78,7 @@ struct http_request {
 	struct http_url url;            /* where it goes now */
 	unsigned redirects;
 	bool foreign;                   /* another origin than the job's: no credentials */
+	bool post;                      /* PAGE: by POST, until a redirect makes GET of it */
 	struct curl_slist *headers;
 	struct http_answer answer;
 	uint64_t body_n;

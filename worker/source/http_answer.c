@@ -234,7 +234,7 @@ static const struct { unsigned status; enum err_class cls; const char *words, *a
 	{ 402, ERR_PERMANENT, "Payment Required", "" },
 	{ 403, ERR_AUTH, "Forbidden", "check the rights, and that the server shows an index here" },
 	{ 404, ERR_NOT_FOUND, "Not Found", "" },
-	{ 405, ERR_PERMANENT, "Method Not Allowed", "index_format: webdav needs a server that knows PROPFIND" },
+	{ 405, ERR_PERMANENT, "Method Not Allowed", "the server does not take this method here: look at method and index_format" },
 	{ 406, ERR_PERMANENT, "Not Acceptable", "" },
 	{ 407, ERR_AUTH, "Proxy Authentication Required", "check proxy.username and proxy.password" },
 	{ 408, ERR_TRANSIENT, "Request Timeout", "" },

@@ -30,7 +30,7 @@ static const char propfind[] = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:p
 static const char *
 method(const struct http_request *q)
 {
-	return q->what != HTTP_PAGE ? "HEAD" : q->c->wanted == HTTP_FORMAT_WEBDAV ? "PROPFIND" : "GET";
+	return q->what != HTTP_PAGE ? "HEAD" : q->c->wanted == HTTP_FORMAT_WEBDAV ? "PROPFIND" : q->post ? "POST" : "GET";
 }
 
 const char *
@@ -101,6 +101,17 @@ accept_header(struct http_request *q)
 	}
 }
 
+/* libcurl would call it a form, also where there is no body. */
+static void
+type_header(struct http_request *q)
+{
+	const struct run *r = q->c->run;
+	char *line = xasprintf("Content-Type: %s", run_str(r, SF_HTTP_CONTENT_TYPE));
+
+	add_header(q, *run_str(r, SF_HTTP_BODY) ? line : "Content-Type:");
+	free(line);
+}
+
 /* libcurl would name the server as TLS does. */
 static void
 host_header(struct http_request *q)
@@ -136,6 +147,8 @@ sign(struct http_request *q, const struct http_url *u)
 
 	if (!strcmp(g.method, "PROPFIND"))
 		sha256_hex(propfind, sizeof(propfind) - 1, hash);
+	else if (q->post)
+		sha256_hex(run_str(r, SF_HTTP_BODY), strlen(run_str(r, SF_HTTP_BODY)), hash);
 	http_sign(&g, u, add_signature, q);
 }
 
@@ -259,6 +272,13 @@ is_redirect(const struct http_request *q)
 	return (s == 301 || s == 302 || s == 303 || s == 307 || s == 308) && *q->answer.location;
 }
 
+/* A POST stays one; others, as everywhere, become GET. */
+static bool
+keeps_method(const struct http_request *q)
+{
+	return q->post && (q->answer.status == 307 || q->answer.status == 308);
+}
+
 /* NULL, or why this hop may not be. *cls: its class. */
 static const char *
 hop_fault(const struct http_request *q, const struct http_url *to, enum err_class *cls)
@@ -275,9 +295,14 @@ hop_fault(const struct http_request *q, const struct http_url *to, enum err_clas
 	if (!http_url_same_origin(&q->c->origin, to) && run_int(r, SF_HTTP_SAME_ORIGIN_ONLY))
 		return "it leads to another origin (same_origin_only)";
 	*cls = ERR_PERMANENT;
-	if (http_url_same_origin(&q->url, to) && !strcmp(q->url.path, to->path) &&
+	if (q->post == keeps_method(q) && http_url_same_origin(&q->url, to) && !strcmp(q->url.path, to->path) &&
 	    !strcmp(q->url.query ? q->url.query : "", to->query ? to->query : ""))
 		return "it leads to itself";
+	/* It was written for the job's own server, and headers and secrets do not go there either. */
+	if (keeps_method(q) && !http_url_same_origin(&q->c->origin, to) && *run_str(r, SF_HTTP_BODY)) {
+		*cls = ERR_POLICY;
+		return "the body of a POST is sent to the url's own origin alone";
+	}
 	if (q->redirects >= (uint64_t)run_int(r, SF_HTTP_MAX_REDIRECTS))
 		return "one redirect too many: a loop, or max_redirects is too low";
 	return NULL;
@@ -314,6 +339,7 @@ follow(struct http_request *q, struct err *e)
 		http_url_release(&to);
 		return bad_hop(q, cls, why, e);
 	}
+	q->post = keeps_method(q);
 	http_url_release(&q->url);
 	q->url = to;
 	q->redirects++;
@@ -416,6 +442,10 @@ set_method(struct http_request *q)
 		SET(easy, CURLOPT_POSTFIELDSIZE, (long)(sizeof(propfind) - 1));
 		SET(easy, CURLOPT_POSTFIELDS, propfind);
 		SET(easy, CURLOPT_CUSTOMREQUEST, "PROPFIND");
+	} else if (q->post) {
+		SET(easy, CURLOPT_POSTFIELDSIZE, (long)strlen(run_str(q->c->run, SF_HTTP_BODY)));
+		SET(easy, CURLOPT_POSTFIELDS, run_str(q->c->run, SF_HTTP_BODY));
+		type_header(q);
 	}
 	/* A compressed manifest's end would be nobody's to vouch for; a head's length is that of the file itself. */
 	if (q->what == HTTP_PAGE && run_int(q->c->run, SF_HTTP_COMPRESSED) && q->c->wanted != HTTP_FORMAT_TEXT &&
