@@ -136,6 +136,7 @@ control_endpoints(const struct control_request *rq, struct buf *out)
 		jsonw_int(&j, "running", v[i].running);
 		jsonw_int(&j, "waiting", v[i].waiting);
 		jsonw_int(&j, "kept_connections", v[i].kept);
+		jsonw_bool(&j, "answers", v[i].answers);
 		jsonw_int(&j, "requests", (int64_t)v[i].requests);
 		jsonw_dbl(&j, "request_wait_seconds", (double)v[i].request_wait_ms / 1000, 3);
 		jsonw_int(&j, "tasks", (int64_t)v[i].tasks);

@@ -482,6 +482,8 @@ dispatch_frame(struct master *m, struct slot *s, const struct frame *f, struct e
 		ret = t->job->job->publish != PUBLISH_STREAM
 		    ? err_set(e, ERR_WORKER_PROTOCOL, "FILES on the socket of an atomic job")
 		    : files(m, t, f, true, e) < 0 ? -1 : 0;
+		if (ret == 0)
+			endpoint_answered(m, t);
 		break;
 	case MSG_ASK:
 		ret = rates_ask(m, t, f, e);
@@ -494,10 +496,14 @@ dispatch_frame(struct master *m, struct slot *s, const struct frame *f, struct e
 		if (ret == 0) {
 			s->listed = p.listed;
 			s->matched = p.matched;
+			if (p.listed)
+				endpoint_answered(m, t);
 		}
 		break;
 	case MSG_HOSTKEY:
 		ret = hostkeys_frame(m, t, f, e);
+		if (ret == 0)
+			endpoint_answered(m, t);
 		break;
 	default:
 		ret = err_set(e, ERR_WORKER_PROTOCOL, "%s is not a frame of a task", ipc_name(f->type));

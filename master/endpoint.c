@@ -5,6 +5,10 @@
  * schedule.c asks before it gives a task out, and tenants.c is asked here first; a task whose endpoint is full waits here, in order, and goes to the front of
  * its tenant's queue when one there ends, so that a slow server holds back only its own jobs. dispatch.c prefers the worker
  * that kept a connection for the same endpoint and tenant. An endpoint is scheme, host and port, as the job check wrote it.
+ *
+ * One that has not answered yet, or has let several tasks in a row time out without a word, may hold fewer workers than
+ * one that answers: a task that waits for nothing cannot be told from one that works, and its worker cannot be had back
+ * before the deadline. The first answer (entries, a host key, any end but a time-out) gives it the rest.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +23,7 @@
 #define LATELY_MS 300000                /* other work may come back so long after the last of it */
 #define SECOND_NS INT64_C(1000000000)
 #define CONNECTIONS_MAX 64              /* what one worker may say it keeps */
+#define SILENT_AFTER 3                  /* tasks in a row that timed out without an answer */
 
 struct count {                          /* tasks of one pool */
 	unsigned running, called;
@@ -34,6 +39,8 @@ struct endpoint {
 	struct count *in;               /* of both, those of each pool */
 	struct bucket requests;
 	uint64_t tasks, failed;
+	bool answers;
+	unsigned silent;                /* in a row, without an answer */
 	int64_t used_ms;                /* loop time of the last start or end */
 	UT_hash_handle hh;              /* in order of first use */
 };
@@ -165,7 +172,10 @@ most_in(const struct master *m, const struct endpoint *p, size_t pool)
 		max = rates_tasks(workers) < max ? rates_tasks(workers) : max;
 	if (workers < SHARE_WORKERS_MIN || !others_lately(m, p, pool))
 		return max;
-	share = workers * m->cfg->network_endpoint_share / 1000;
+	share = m->cfg->network_endpoint_share;
+	if (!p->answers && share > m->cfg->network_silent_share)
+		share = m->cfg->network_silent_share;
+	share = workers * share / 1000;
 	if (share < 1)
 		share = 1;
 	return share < max ? (unsigned)share : max;
@@ -292,6 +302,7 @@ park(struct master *m, struct endpoint *p, struct task *t, bool called)
 	else
 		TAILQ_INSERT_TAIL(&p->parked, t, entry);
 	p->n_parked++;
+	tenant_away(m, t);
 	t->parked = p;
 	m->endpoints->parked[t->job->job->priority]++;
 }
@@ -374,6 +385,7 @@ endpoint_unpark(struct master *m, struct task *t)
 {
 	TAILQ_REMOVE(&t->parked->parked, t, entry);
 	t->parked->n_parked--;
+	tenant_back(t);
 	t->parked = NULL;
 	m->endpoints->parked[t->job->job->priority]--;
 }
@@ -406,6 +418,57 @@ endpoint_started(struct master *m, struct task *t, struct slot *s)
 	t->endpoint->used_ms = loop_now(m->loop);
 }
 
+static void
+answered(struct master *m, struct endpoint *p)
+{
+	p->silent = 0;
+	if (p->answers)
+		return;
+	p->answers = true;
+	LOG(LOG_DEBUG, "endpoint_answers", LS("endpoint", p->name));
+	call_next(m, p);
+}
+
+static void
+not_answered(struct endpoint *p)
+{
+	if (++p->silent != SILENT_AFTER || !p->answers)
+		return;
+	p->answers = false;
+	LOG(LOG_INFO, "endpoint_silent", LS("endpoint", p->name), LI("timeouts", p->silent));
+}
+
+void
+endpoint_answered(struct master *m, const struct task *t)
+{
+	if (t->endpoint)
+		answered(m, t->endpoint);
+}
+
+/* What the end of a task says of the server: what ended on our side says nothing. */
+static void
+judge(struct master *m, struct endpoint *p, const struct task *t)
+{
+	switch (t->error.cls) {
+	case ERR_TIMEOUT:
+		if (t->done && t->done->listed)
+			answered(m, p);
+		else
+			not_answered(p);
+		break;
+	case ERR_CANCELLED:
+	case ERR_WORKER_CRASH:
+	case ERR_WORKER_LOST:
+	case ERR_WORKER_PROTOCOL:
+	case ERR_SPOOL_FULL:
+	case ERR_SYSTEM:
+	case ERR_INTERNAL:
+		break;
+	default:
+		answered(m, p);
+	}
+}
+
 void
 endpoint_ended(struct master *m, struct task *t, bool failed)
 {
@@ -422,6 +485,7 @@ endpoint_ended(struct master *m, struct task *t, bool failed)
 	p->in[t->endpoint_in].running--;
 	p->failed += failed;
 	p->used_ms = loop_now(m->loop);
+	judge(m, p, t);
 	call_next(m, p);
 }
 
@@ -478,7 +542,7 @@ endpoints_view(const struct master *m, struct endpoint_view *out, size_t max)
 		if (n == max)
 			break;
 		*v = (struct endpoint_view){ .name = p->name, .running = p->running, .waiting = p->n_parked,
-			.tasks = p->tasks, .failed = p->failed, .requests = p->requests.given, .request_wait_ms = p->requests.waited_ms, .idle_ms = loop_now(m->loop) - p->used_ms };
+			.tasks = p->tasks, .failed = p->failed, .answers = p->answers, .requests = p->requests.given, .request_wait_ms = p->requests.waited_ms, .idle_ms = loop_now(m->loop) - p->used_ms };
 		for (size_t i = 0; i < pool_size(m->pool); i++) {
 			const struct slot *s = pool_slot(m->pool, i);
 

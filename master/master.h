@@ -166,6 +166,8 @@ struct task {                       /* one source of one job */
 	struct timer timer;             /* not-before and retry */
 	TAILQ_ENTRY(task) entry;        /* schedule.c's queue, or its endpoint's */
 	TAILQ_ENTRY(task) calls;        /* its endpoint's list of those that it has called */
+	TAILQ_ENTRY(task) away;         /* its tenant's list of those that wait at their endpoints */
+	struct tenant_use *away_of;     /* is in that list; NULL: it is not */
 	struct endpoint *parked;        /* waits there; NULL: it does not */
 	struct endpoint *called;        /* waited there and is the scheduler's again; NULL: it did not, or was taken out since */
 	struct endpoint *endpoint;      /* counted there while it runs; NULL: it is not */
@@ -280,6 +282,8 @@ struct share {
 };
 #define SHARE_WORKERS_MIN 4             /* of fewer none is spared */
 bool share_allows(const struct share *, unsigned running, int64_t weight);
+/* Where share_allows does not: may it, if its tasks are brief? */
+bool share_lends(const struct share *, unsigned running, int64_t weight);
 
 /* ---- tenants.c: what each tenant has in hand, and what has to wait ----------------------------------------------------- */
 
@@ -294,6 +298,9 @@ bool tenant_admit(struct master *, struct task *);
 bool tenant_would_admit(struct master *, const struct task *);
 /* true: it waited there, and does not any more. */
 bool tenant_unpark(struct task *);
+/* It waits at its endpoint: that counts as its tenant's backlog, too, until it is back. */
+void tenant_away(struct master *, struct task *);
+void tenant_back(struct task *);
 void tenant_started(struct master *, struct task *);
 /* Its place is another's: its worker is free, or gone. Again is no harm. */
 void tenant_ended(struct master *, struct task *);
@@ -467,6 +474,8 @@ size_t endpoints_parked(const struct endpoints *, enum job_priority);
 void endpoint_started(struct master *, struct task *, struct slot *);
 /* Once or more after each start; the next that waits goes to the scheduler. */
 void endpoint_ended(struct master *, struct task *, bool failed);
+/* Its server has answered something: it may hold more than network.silent_share. */
+void endpoint_answered(struct master *, const struct task *);
 /* The frame KEPT. */
 int endpoint_kept(struct slot *, const struct frame *, struct err *);
 /* The idle worker that kept connections for this task's endpoint and tenant; else s. */
@@ -475,6 +484,7 @@ struct endpoint_view {
 	const char *name;
 	unsigned running, waiting, kept;
 	uint64_t tasks, failed, requests;       /* requests: given under network.endpoint_requests_per_second */
+	bool answers;
 	int64_t idle_ms, request_wait_ms;
 };
 size_t endpoints_view(const struct master *, struct endpoint_view *out, size_t max);

@@ -4,8 +4,8 @@
  *
  * endpoint.c asks before a task is given out, so that a task passes here first. One that may not start waits here and goes
  * to the front of its tenant's queue when it may: nothing is dropped, and no other tenant's task waits behind it. A job whose
- * token is further away than jobs.hold_max, and what a tenant has waiting beyond half of the jobs' queue, goes to the deferred
- * topic, so that no tenant's backlog keeps others' jobs from being read. Limits are those of tenant.def and count per daemon.
+ * token is further away than jobs.hold_max, and what a tenant has waiting, here or at its endpoints, beyond half of the jobs'
+ * queue, goes to the deferred topic, so that no tenant's backlog keeps others' jobs from being read. Limits are those of tenant.def and count per daemon.
  * A tenant that has nothing in hand and was not seen for a while is forgotten.
  */
 #include <stdlib.h>
@@ -23,6 +23,8 @@
 #define TICK_MS 1000                    /* shares grow when others have been away for long enough */
 #define ASKED_MAX 32                    /* tasks of a tenant that are asked in turn whether their pool has a place */
 #define BURST_PART 10                   /* of a minute's jobs, so many may start at once */
+#define BRIEF_MS 1000                   /* a worker held for no longer is back before it is missed */
+#define BRIEF_TASKS 8                   /* so many in a row, and no more that wait: its next ones will be as brief */
 #define SWEEP_MS 100                    /* so long after a task had to wait it is seen whether jobs must be deferred */
 
 static const char *const wait_names[WAIT__MAX] = { "", "tasks", "share", "jobs_per_minute", "requests_per_minute" };
@@ -85,7 +87,7 @@ tenants_free(struct tenants *all)
 static bool
 idle(const struct tenant_use *u)
 {
-	return !u->running && !u->called && !u->n_room && !u->n_rate;
+	return !u->running && !u->called && !u->n_room && !u->n_rate && !u->n_away;
 }
 
 /* One with metrics of its own stays: its counters must not move to another name. */
@@ -118,6 +120,7 @@ tenant_of(struct tenants *all, const char *name)
 	for (int p = 0; p < PRIORITY__MAX; p++) {
 		TAILQ_INIT(&u->room[p]);
 		TAILQ_INIT(&u->rate[p]);
+		TAILQ_INIT(&u->away[p]);
 	}
 	timer_init(&u->timer, token_due, u);
 	/* Long ago: it was not seen yet. */
@@ -240,6 +243,24 @@ wants_token(const struct task *t)
 	return !t->job->started_ns;
 }
 
+/* Its tasks come and go, and none is held up now. */
+static bool
+is_brief(const struct tenant_use *u, size_t pool)
+{
+	const struct tenant_part *p = &u->part[pool];
+
+	return p->brief >= BRIEF_TASKS && u->n_room <= BRIEF_TASKS && loop_now(u->all->m->loop) - p->moved_ms <= BRIEF_MS;
+}
+
+static enum wait
+share_wait(struct tenant_use *u, size_t pool, int64_t weight)
+{
+	const struct share *s = share_now(u->all, pool);
+	unsigned in = u->part[pool].in;
+
+	return share_allows(s, in, weight) || (is_brief(u, pool) && share_lends(s, in, weight)) ? WAIT_NO : WAIT_SHARE;
+}
+
 /* For one more of its tasks, beside those that run and those that were called. */
 static enum wait
 room_wait(struct tenant_use *u, const struct task *t)
@@ -252,7 +273,7 @@ room_wait(struct tenant_use *u, const struct task *t)
 	if (bucket_short(&u->requests, rate_of(c->requests_per_minute, MINUTE_NS), loop_now(u->all->m->loop)) &&
 	    u->part[t->pool].in >= rates_tasks((int64_t)pool_workers(u->all->m->pool, t->pool)))
 		return WAIT_REQUESTS;
-	return share_allows(share_now(u->all, t->pool), u->part[t->pool].in, c->weight) ? WAIT_NO : WAIT_SHARE;
+	return share_wait(u, t->pool, c->weight);
 }
 
 static enum wait
@@ -351,6 +372,14 @@ relist(struct tenant_use *u, struct task *t)
 }
 
 static void
+grew(struct tenant_use *u)
+{
+	u->grew = true;
+	if (!timer_armed(&u->all->sweep))
+		timer_set(u->all->m->loop, &u->all->sweep, SWEEP_MS);
+}
+
+static void
 park(struct tenant_use *u, struct task *t, enum wait why)
 {
 	enum job_priority p = t->job->job->priority;
@@ -363,9 +392,7 @@ park(struct tenant_use *u, struct task *t, enum wait why)
 	}
 	t->waits_rate = why == WAIT_RATE;
 	u->why = why;
-	u->grew = true;
-	if (!timer_armed(&u->all->sweep))
-		timer_set(u->all->m->loop, &u->all->sweep, SWEEP_MS);
+	grew(u);
 	relist(u, t);
 }
 
@@ -533,6 +560,37 @@ tenant_admit(struct master *m, struct task *t)
 	return false;
 }
 
+void
+tenant_away(struct master *m, struct task *t)
+{
+	struct tenant_use *u;
+
+	if (!m->tenants)
+		return;
+	u = t->away_of = tenant_of(m->tenants, t->job->org_id);
+	TAILQ_INSERT_TAIL(&u->away[t->job->job->priority], t, away);
+	u->n_away++;
+	grew(u);
+}
+
+void
+tenant_back(struct task *t)
+{
+	struct tenant_use *u = t->away_of;
+
+	if (!u)
+		return;
+	TAILQ_REMOVE(&u->away[t->job->job->priority], t, away);
+	u->n_away--;
+	t->away_of = NULL;
+}
+
+bool
+tenant_beside_others(struct tenant_use *u, size_t pool)
+{
+	return share_now(u->all, pool)->active > 1;
+}
+
 bool
 tenant_unpark(struct task *t)
 {
@@ -583,6 +641,8 @@ tenant_started(struct master *m, struct task *t)
 	t->was_called = false;
 	u->running++;
 	u->started++;
+	if (!u->part[t->pool].in)
+		u->part[t->pool].moved_ms = loop_now(m->loop);
 	count_in(u, t->pool, 1);
 	seen(u, t->pool);
 	if (moved)
@@ -597,6 +657,8 @@ tenant_ended(struct master *m, struct task *t)
 	if (!u)
 		return;
 	t->tenant = NULL;
+	u->part[t->pool].brief = loop_now(m->loop) - t->began_ms <= BRIEF_MS ? u->part[t->pool].brief + 1 : 0;
+	u->part[t->pool].moved_ms = loop_now(m->loop);
 	u->running--;
 	count_in(u, t->pool, -1);
 	seen(u, t->pool);

@@ -16,6 +16,8 @@ struct tenant_part {                    /* a tenant in one pool */
 	unsigned in;                    /* tasks that run or were called */
 	unsigned waiting;               /* that wait for a place or for their minute */
 	int64_t seen_ms;                /* loop time of the last task that came, started or ended */
+	unsigned brief;                 /* tasks in a row that held their workers for a moment */
+	int64_t moved_ms;               /* loop time when one ended, or the first of those that run began */
 };
 
 struct tenant_use {
@@ -23,7 +25,8 @@ struct tenant_use {
 	char *name;
 	struct taskq room[PRIORITY__MAX]; /* wait for a place */
 	struct taskq rate[PRIORITY__MAX]; /* wait for their minute */
-	unsigned n_room, n_rate, running;
+	struct taskq away[PRIORITY__MAX]; /* have waited here, or not at all, and wait at their endpoints */
+	unsigned n_room, n_rate, n_away, running;
 	struct tenant_part *part;       /* of each pool */
 	unsigned called;                /* taken out of here and given to the scheduler, not yet come back from it */
 	unsigned called_rate;           /* of these, those that waited for their minute */
@@ -65,6 +68,9 @@ struct tenants {
 const struct tenant_conf *tenant_use_conf(const struct tenant_use *);
 /* ns until a job may start after `before` others; 0: now. */
 int64_t tenant_token_wait(const struct tenant_use *, size_t before);
+
+/* Was work of other tenants seen there lately? */
+bool tenant_beside_others(struct tenant_use *, size_t pool);
 
 /* tenants_sweep.c */
 void tenants_sweep_due(void *tenants);

@@ -1,5 +1,5 @@
 /*
- * tenants_sweep.c - of the tasks that wait for a quota, whose jobs wait too long here, or take too much of the queue.
+ * tenants_sweep.c - of the tasks that wait for a quota or an endpoint, whose jobs wait too long here, or take too much of the queue.
  *
  * A timer that tenants.c sets when a task had to wait calls it. Such jobs go to the deferred topic by way of jobs_defer(),
  * which may refuse one: that stays. Never called from within the scheduler, since it takes tasks out of every queue.
@@ -81,44 +81,83 @@ later_part(struct tenant_use *u, const struct jobrec *rec)
 	return ((ms << doubled) + ms * (u->later_seq++ % LATER_SPREAD) / LATER_SPREAD) * 1000000;
 }
 
-struct part { size_t n, bytes, n_max, bytes_max; };
+struct part { size_t n, bytes, n_max, bytes_max; const struct jobrec *last; };
 
-/* The newest of a queue, while the tenant has more than its part. */
+/* One more to defer; false: the tenant has no more than its part now, or those are enough for this time. */
+static bool
+sweep_one(struct tenant_use *u, struct jobrec *rec, struct part *part, struct sweep *w)
+{
+	if (part->n <= part->n_max && part->bytes <= part->bytes_max)
+		return false;
+	if (rec == part->last)
+		return true;
+	part->last = rec;
+	if (!jobs_deferrable(rec))
+		return true;
+	if (!sweep_add(w, rec, later_part(u, rec)))
+		return false;
+	part->n--;
+	part->bytes -= rec->bytes;
+	return true;
+}
+
+/* The newest of a queue. */
 static bool
 sweep_newest(struct tenant_use *u, struct taskq *q, struct part *part, struct sweep *w)
 {
-	const struct jobrec *last = NULL;
 	struct task *t;
 
-	TAILQ_FOREACH_REVERSE(t, q, taskq, entry) {
-		if (part->n <= part->n_max && part->bytes <= part->bytes_max)
+	TAILQ_FOREACH_REVERSE(t, q, taskq, entry)
+		if (!sweep_one(u, t->job, part, w))
 			return false;
-		if (t->job == last)
-			continue;
-		last = t->job;
-		if (!jobs_deferrable(last))
-			continue;
-		if (!sweep_add(w, t->job, later_part(u, last)))
-			return false;
-		part->n--;
-		part->bytes -= last->bytes;
-	}
 	return true;
+}
+
+static bool
+sweep_away(struct tenant_use *u, struct taskq *q, struct part *part, struct sweep *w)
+{
+	struct task *t;
+
+	TAILQ_FOREACH_REVERSE(t, q, taskq, away)
+		if (!sweep_one(u, t->job, part, w))
+			return false;
+	return true;
+}
+
+static void
+count_job(const struct jobrec *rec, struct part *part)
+{
+	if (rec == part->last)
+		return;
+	part->last = rec;
+	part->n++;
+	part->bytes += rec->bytes;
 }
 
 static void
 count_part(struct taskq q[PRIORITY__MAX], struct part *part)
 {
-	const struct jobrec *last = NULL;
 	const struct task *t;
 
 	for (int p = 0; p < PRIORITY__MAX; p++)
 		TAILQ_FOREACH(t, &q[p], entry)
-			if (t->job != last) {
-				last = t->job;
-				part->n++;
-				part->bytes += last->bytes;
-			}
+			count_job(t->job, part);
+}
+
+/* Where it is alone nobody waits behind them, and they may be called at any moment. False: it has none there that count. */
+static bool
+count_away(struct tenant_use *u, struct part *part)
+{
+	bool beside = false;
+	struct task *t;
+
+	for (int p = 0; p < PRIORITY__MAX && !beside; p++)
+		if ((t = TAILQ_FIRST(&u->away[p])))
+			beside = tenant_beside_others(u, t->pool);
+	for (int p = 0; p < PRIORITY__MAX && beside; p++)
+		TAILQ_FOREACH(t, &u->away[p], away)
+			count_job(t->job, part);
+	return beside;
 }
 
 static void
@@ -126,11 +165,15 @@ sweep_part(struct tenant_use *u, struct sweep *w)
 {
 	const struct config *cfg = u->all->m->cfg;
 	struct part part = { .n_max = (size_t)cfg->jobs_queue_max / QUEUE_PART, .bytes_max = (size_t)cfg->jobs_queue_bytes / QUEUE_PART };
+	bool away;
 
 	count_part(u->room, &part);
 	count_part(u->rate, &part);
+	away = count_away(u, &part);
+	part.last = NULL;
 	for (int p = PRIORITY__MAX - 1; p >= 0; p--)
-		if (!sweep_newest(u, &u->rate[p], &part, w) || !sweep_newest(u, &u->room[p], &part, w))
+		if (!sweep_newest(u, &u->rate[p], &part, w) || !sweep_newest(u, &u->room[p], &part, w) ||
+		    (away && !sweep_away(u, &u->away[p], &part, w)))
 			return;
 }
 

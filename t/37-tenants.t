@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import signal
+import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
@@ -252,10 +253,30 @@ def backlog(t, b):
     t.is_(d.stop(), 0, "exit 0")
 
 
+def unanswered(t, b):
+    """A server that says nothing: few workers wait for it, and what waits for them is not in the way of others' jobs."""
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))
+    silent.listen(64)
+    w = World(b)
+    d = Daemon(w, {"workers.count": 8, "jobs.queue_max": 100, "egress.allow": ["127.0.0.0/8"], "network.allow_unknown_hosts": True})
+    w.run(generated(1), org_id="victim")
+    source = dict(sftp("127.0.0.1"), port=silent.getsockname()[1])
+    w.push(*[{"job_id": "noise-%d" % i, "org_id": "noise", "source_config": source} for i in range(200)])
+    # behind more of them than the queue holds
+    r, events, letters = w.run(generated(1), org_id="victim")
+    t.is_(r["event_type"], "job.completed", "another tenant's job behind 200 for a server that does not answer is read and ends")
+    x = wait_for("the endpoint", lambda: (lambda r: r if r and r[0]["waiting"] <= 50 and d.ctl("jobs", "--deferred")[1]["jobs"] else None)(d.ctl("endpoints")[1]["endpoints"]))
+    t.is_((x[0]["running"], x[0]["answers"]), (2, False), "two of eight workers wait for it: network.silent_share")
+    t.is_({y["org_id"] for y in d.ctl("jobs", "--deferred")[1]["jobs"]}, {"noise"}, "half of the queue waits here, the rest in the deferred topic")
+    d.kill()
+    silent.close()
+
+
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker")
     b = MockBroker(t)
-    for part in (policy, elsewhere, quotas, publishing, shares, backlog):
+    for part in (policy, elsewhere, quotas, publishing, shares, backlog, unanswered):
         if len(sys.argv) > 1 and part.__name__ not in sys.argv:
             continue
         t.part(part, b)

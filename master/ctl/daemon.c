@@ -198,7 +198,7 @@ ctl_workers(struct ctl *c)
 int
 ctl_endpoints(struct ctl *c)
 {
-	return show_list(c, "endpoints", "endpoints", "ENDPOINT=endpoint|>RUNNING=running|>WAITING=waiting|>KEPT=kept_connections|"
+	return show_list(c, "endpoints", "endpoints", "ENDPOINT=endpoint|>RUNNING=running|>WAITING=waiting|>KEPT=kept_connections|ANSWERS=answers|"
 	    ">REQUESTS=requests|>RATE WAIT=request_wait_seconds|>TASKS=tasks|>FAILED=failed|>IDLE=idle_seconds");
 }
 

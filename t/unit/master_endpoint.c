@@ -257,18 +257,24 @@ END_TEST
 /* ---- several pools ---------------------------------------------------------------------------------------------------- */
 
 static void
-two_pools(const char *tasks_per_endpoint)
+two_pools_with(const char *tasks_per_endpoint, const char *silent_share)
 {
 	struct config_args args = { .file = NULL };
 	char text[256];
 
-	snprintf(text, sizeof(text), "network: {tasks_per_endpoint: %s, endpoint_share: 0.75}\n"
-	    "pools: {big: {workers: 16, tenants: [a]}, small: {workers: 4, tenants: [b]}}\n", tasks_per_endpoint);
+	snprintf(text, sizeof(text), "network: {tasks_per_endpoint: %s, endpoint_share: 0.75, silent_share: %s}\n"
+	    "pools: {big: {workers: 16, tenants: [a]}, small: {workers: 4, tenants: [b]}}\n", tasks_per_endpoint, silent_share);
 	ck_assert_int_eq(config_load_text(&set, "t.yaml", text, strlen(text), &args), 0);
 	m.cfg = &set.c;
 	m.pool = pool_new(&m);
 	sched_free(m.sched);
 	m.sched = sched_new(&m, pool_crews(m.pool));
+}
+
+static void
+two_pools(const char *tasks_per_endpoint)
+{
+	two_pools_with(tasks_per_endpoint, "1");
 }
 
 static void
@@ -460,6 +466,64 @@ START_TEST(called_in_vain)
 }
 END_TEST
 
+/* Those that start now: so many of the pool's 16. */
+static size_t
+start_all(struct item *to[], size_t at)
+{
+	while ((to[at] = pop_in(0)))
+		at++;
+	return at;
+}
+
+static void
+times_out(struct item *i, uint64_t listed)
+{
+	static struct task_done done;
+
+	done.listed = listed;
+	i->task.done = &done;
+	i->task.error.cls = ERR_TIMEOUT;
+	endpoint_ended(&m, &i->task, true);
+}
+
+/* Until its first answer it has a part of its share, and again after time-outs in a row. */
+START_TEST(silent)
+{
+	struct item *run[40];
+	size_t n;
+
+	two_pools_with("64", "0.25");
+	others_in_both();
+	for (size_t i = 0; i < 30; i++)
+		item_in(0, "http://x:80");
+	n = start_all(run, 0);
+	ck_assert_uint_eq(n, 4);
+	/* Nothing is known by a task that was cancelled, or whose worker died. */
+	run[0]->task.error.cls = ERR_CANCELLED;
+	endpoint_ended(&m, &run[0]->task, true);
+	ck_assert_uint_eq(start_all(run, n), n + 1);
+	endpoint_answered(&m, &run[1]->task);
+	n = start_all(run, n + 1);
+	ck_assert_uint_eq(n, 13);
+	/* Two are chance, and one that has listed something was answered. */
+	times_out(run[1], 0);
+	times_out(run[2], 0);
+	ck_assert_uint_eq(start_all(run, n), n + 2);
+	times_out(run[3], 1);
+	times_out(run[4], 0);
+	times_out(run[5], 0);
+	n = start_all(run, n + 2);
+	ck_assert_uint_eq(n, 18);
+	times_out(run[6], 0);
+	ck_assert_uint_eq(start_all(run, n), n);
+	/* Any other end is an answer. */
+	run[7]->task.error.cls = ERR_AUTH;
+	endpoint_ended(&m, &run[7]->task, true);
+	ck_assert_uint_eq(start_all(run, n), n + 2);
+	no_pools();
+}
+END_TEST
+
 START_TEST(what_the_slot_remembers)
 {
 	struct item *a = item("t", "s3://x:443"), *b = item("t", "s3://x:443"), *c = item("t", "s3://x:443");
@@ -518,6 +582,7 @@ main(void)
 	tcase_add_test(t, a_steady_pool_starves_no_other);
 	tcase_add_test(t, each_pool_has_its_share);
 	tcase_add_test(t, a_pool_without_other_work_spares_none);
+	tcase_add_test(t, silent);
 	tcase_add_test(t, once_more);
 	tcase_add_test(t, called_in_vain);
 	tcase_add_test(t, what_the_slot_remembers);

@@ -274,6 +274,78 @@ START_TEST(several_leave_a_worker)
 }
 END_TEST
 
+/* So many of a's, one after the other, each of which holds its worker for this long. */
+static void
+each_took(int n, int64_t ms)
+{
+	while (n--) {
+		struct item *i;
+
+		push("a");
+		i = start();
+		ck_assert_ptr_nonnull(i);
+		i->task.began_ms = loop_now(m.loop) - ms;
+		stop(i);
+	}
+}
+
+START_TEST(the_brief_may_have_one_more)
+{
+	begin("workers: {count: 8}\n");
+	push("b");
+	stop(start());
+	each_took(7, 100);
+	for (int i = 0; i < 7; i++)
+		push("a");
+	ck_assert_int_eq(start_all(8, "a"), 4);
+	for (int i = 0; i < 4; i++)
+		stop(running("a"));
+	start_all(8, "a");
+	while (running("a"))
+		stop(running("a"));
+	/* One took long, since: what ends in the cases above began long ago. */
+	each_took(1, 1001);
+	each_took(8, 100);
+	for (int i = 0; i < 7; i++)
+		push("a");
+	ck_assert_int_eq(start_all(8, "a"), 5);
+	push("b");
+	ck_assert_int_eq(start_all(8, "b"), 1);
+	end();
+}
+END_TEST
+
+/* With many that wait it would keep what it is lent. */
+START_TEST(who_has_many_is_lent_none)
+{
+	begin("workers: {count: 8}\n");
+	push("b");
+	stop(start());
+	each_took(8, 100);
+	for (int i = 0; i < 20; i++)
+		push("a");
+	ck_assert_int_eq(start_all(8, "a"), 5);
+	stop(running("a"));
+	ck_assert_int_eq(start_all(8, "a"), 4);
+	end();
+}
+END_TEST
+
+/* The others need what is left. */
+START_TEST(none_is_lent_of_the_last)
+{
+	begin("workers: {count: 8}\n");
+	for (int i = 0; i < 3; i++)
+		push("b");
+	ck_assert_int_eq(start_all(8, "b"), 3);
+	each_took(8, 100);
+	for (int i = 0; i < 7; i++)
+		push("a");
+	ck_assert_int_eq(start_all(8, "a"), 4);
+	end();
+}
+END_TEST
+
 START_TEST(of_few_none_is_spared)
 {
 	begin("workers: {count: 3}\n");
@@ -646,6 +718,9 @@ main(void)
 	tcase_add_test(t, half_is_spared);
 	tcase_add_test(t, who_comes_finds_a_worker);
 	tcase_add_test(t, several_leave_a_worker);
+	tcase_add_test(t, the_brief_may_have_one_more);
+	tcase_add_test(t, who_has_many_is_lent_none);
+	tcase_add_test(t, none_is_lent_of_the_last);
 	tcase_add_test(t, of_few_none_is_spared);
 	tcase_add_test(t, by_weight);
 	tcase_add_test(t, jobs_a_minute);
