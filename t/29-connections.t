@@ -142,14 +142,14 @@ def kept(t, b):
     r = good(t, w, "after the server closed the idle connection", source(s))
     t.is_((s.accepted - before, r["attempt"]), (1, 1), "one silent reconnect, within the same attempt")
     t.is_(d.metric("poller_job_retries_total", reason="transient") or 0, 0, "no retry was counted")
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
     w, s = World(b), Server()
     d = Daemon(w, conf(network__keep_idle="300ms"))
     good(t, w, "network.keep_idle of 300 ms", source(s))
     wait_for("the idle connection to be closed", lambda: s.open == 0)
     t.is_(d.wait_metric("poller_pooled_connections", 0), 0, "an idle connection is closed when its time is over")
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
 
 def affinity(t, b):
@@ -159,7 +159,7 @@ def affinity(t, b):
     for i in range(6):
         good(t, w, "job %d of six" % i, source(s))
     t.is_(s.accepted, 1, "six jobs over one connection, although four workers are idle")
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
 
 def cap(t, b):
@@ -185,7 +185,7 @@ def cap(t, b):
     code, out, err = d.ctl("job", "cancel", name)
     t.is_(w.result_of(name)["event_type"], "job.cancelled", "one that waits for its endpoint can be cancelled")
     slow.hold.set()
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
     # The next in line never starts, since its secret is missing: those behind it are not forgotten.
     w, slow = World(b), Server()
@@ -199,7 +199,7 @@ def cap(t, b):
     slow.hold.set()
     t.is_(w.result_of("no-secret")["error"]["class"], "auth", "a secret that is missing fails its own job")
     t.is_(w.result_of("behind")["event_type"], "job.completed", "and who waited behind it is served")
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
 
 def secrets(t, b):
@@ -248,14 +248,14 @@ def secrets(t, b):
     answers = "".join(json.dumps(d.ctl(*v)[1]) for v in (("status",), ("workers",), ("endpoints",), ("jobs",), ("crashes",), ("config",)))
     for where, text in (("records", seen.decode("utf-8", "replace")), ("pages", pages), ("log", log), ("control answers", answers)):
         t.ok(len(text) > 100 and SECRET not in text, "no secret in %s (%d bytes)" % (where, len(text)))
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
     d = Daemon(w, dict(conf(), **{"credentials.dir": creds, "credentials.allow_inline": False}))
     r, e, dl = w.run(source(s, auth={"type": "basic", "username": "u", "password": SECRET}))
     t.ok(r["error"]["class"] == "policy" and "credentials.allow_inline" in r["error"]["message"] and SECRET not in str(r.raw),
          "inline secrets can be forbidden", r.raw)
     good(t, w, "a reference still serves", source(s, auth={"type": "basic"}, credentials_ref="acme"))
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
 
 def addresses(t, b):
@@ -267,13 +267,13 @@ def addresses(t, b):
         r, e, dl = w.run({"source_type": "http", "url": url})
         t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "policy", "%s is refused without egress.allow" % url.replace(str(s.port), "PORT"), r.raw)
     t.is_(s.accepted, 0, "nobody came to the server")
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
     d = Daemon(w, conf(egress__deny=["127.0.0.1/32"]))
     r, e, dl = w.run(source(s))
     t.ok(r["error"]["class"] == "policy" and "egress.deny" in r["error"]["message"], "egress.deny wins over egress.allow", r.raw)
     r, e, dl = w.run({"source_type": "http", "url": "http://169.254.169.254/latest/meta-data/"})
     t.is_(r["error"]["class"], "policy", "the metadata address is refused")
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
 
 def retry_after(t, b):
@@ -295,7 +295,7 @@ def retry_after(t, b):
     r, e, dl = w.run(source(s, retry_delay="10ms"))
     t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "transient" and "deferred.longest" in r["error"]["message"] and len(dl) == 1 and
          dl[0]["failure_info"]["retry_count"] == 0, "429 with Retry-After: 7300, beyond deferred.longest: dead-lettered, with the reason", r.raw)
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
 
 def main(t):

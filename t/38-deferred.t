@@ -168,7 +168,7 @@ def bounds(t, w, d):
 
 
 def stop(d):
-    d.stop()
+    Tap.current.is_(d.stop(), 0, "it stops")
     return d
 
 
@@ -373,8 +373,8 @@ def rebalanced(t, b):
     t.same_set(ids(w.reader("results").drain()), ["r-%d" % i for i in range(24)], "each is done once")
     conserved(t, first, 1, "first")
     conserved(t, second, 1, "second")
-    second.stop()
-    first.stop()
+    t.is_(second.stop(), 0, "the second one stops")
+    t.is_(first.stop(), 0, "the first one stops")
 
 
 def whole(t, b):
@@ -384,7 +384,7 @@ def whole(t, b):
         t.part(cancel, w, d)
         d = t.part(bounds, w, d)
         if d:
-            d.stop()
+            t.is_(d.stop(), 0, "it stops")
 
 
 def lanes(t, *rows):

@@ -128,7 +128,7 @@ def trap(t, b):
     for fields in (dict(file_pattern="*%s*" % OUT), dict(file_pattern="*", filters={"min_size": LARGE})):
         r, e, _ = w.run(dict(source_type="local", path=tree.outside, recursive=True), **fields)
         t.is_(len(e), 10, "the trap %r finds all 10 files outside" % fields)
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
 
 def mounted(t, b, tree, w, name, source, **fields):

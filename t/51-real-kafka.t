@@ -39,7 +39,7 @@ def broker_stops(t, b):
     t.is_(d.http("/livez")[0], 200, "the broker is stopped: the loop turns")
     b.signal(signal.SIGCONT)
     done(t, w, d, n, 5, "stopped for 8 s and continued")
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
 
 def broker_dies(t, b):
@@ -54,7 +54,7 @@ def broker_dies(t, b):
     t.is_(d.http("/readyz")[0], 503, "the broker is killed: not ready")
     b.start()
     done(t, w, d, n, 5, "killed and started again")
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
 
 def done(t, w, d, n, files, what):
@@ -177,8 +177,8 @@ def commit_in_revoke(t, b):
         rs = w.reader("results").drain()
         t.same_set([(r["origin"]["partition"], r["origin"]["offset"]) for r in rs], [x for x in places if x not in held], "%s: nothing was done twice" % how)
         t.is_(two.metric("poller_jobs_accepted_total"), gone, "%s: the second took only the jobs that wait in its partitions" % how)
-        two.stop()
-        one.stop()
+        t.is_(two.stop(), 0, "the second stops")
+        t.is_(one.stop(), 0, "the first stops")
 
 
 def main(t):

@@ -24,7 +24,7 @@ def drain(t, b):
     d = Daemon(w, keep=d)
     w.reader("results").until(lambda rs: len({r["job_id"] for r in rs}) == 4)
     t.is_(len(w.reader("results").drain()), 4, "the next one does the rest, and nothing twice")
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
     w = World(b)
     d = Daemon(w, {"timeouts.drain": "2s"})

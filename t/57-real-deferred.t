@@ -39,7 +39,7 @@ def retained(t, b):
     c.close()
     code, out, err = d.ctl("verify", "--wait", "10s")
     t.ok(code == 0 and any(x["result"] == "WARN" and x["check"] == "retention" and "16 s" in x["text"] for x in out), "verify warns of the retention", code, out, err)
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
     w = World(b, name="compacted", config={"deferred": {"cleanup.policy": "compact", "retention.bytes": "1000000"}})
     d = Daemon(w, t38.CONF, start=False)
     code, out, err = d.ctl("verify", "--wait", "10s")

@@ -354,7 +354,7 @@ def lag(t, b):
     t.ok(code == 69 and "do not answer" in err, "lag without a broker: 69", code, err)
     code, out, err = d.ctl("-o", "topics.polling_queue=not-there", "lag", "-w", WAIT)
     t.ok(code == 69 and "not-there does not exist" in err, "lag of a missing topic: 69", code, err)
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
 
 
 # ---- verify ---------------------------------------------------------------------------------------------------------------
@@ -429,7 +429,7 @@ def main(t):
         t.part(p, w, d)
     t.part(push_unanswered)
     t.part(verify_fails, b, w, d)
-    d.stop()
+    t.is_(d.stop(), 0, "it stops")
     t.part(evil, b)
     t.part(lag, b)
 
