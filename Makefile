@@ -41,25 +41,25 @@ LIBS_WORKER := libcurl libssh2 libxml-2.0
 pc = $(shell $(PKG_CONFIG) --libs $(1) 2>/dev/null)
 cflags = $(shell $(PKG_CONFIG) --cflags $(1) 2>/dev/null)
 # libxml2 keeps its headers in a folder of its own.
-$(B)/worker/%.o $(B)/t/unit/worker_%.o $(B)/t/lib/taken_over.o: CFLAGS += $(call cflags,$(LIBS_WORKER))
+$(B)/worker/%.o $(B)/t/unit/worker_%.o $(B)/t/lib/taken_over.o $(B)/t/lib/fuzz_%.o: CFLAGS += $(call cflags,$(LIBS_WORKER))
 
-# zero_free.c replaces free(): of the programs that hold secrets, not of tests.
-COMMON := $(patsubst %.c,$(B)/%.o,$(filter-out common/zero_free.c,$(wildcard common/*.c)))
+# heap.c replaces malloc() and free(): of the programs that hold secrets, not of tests.
+COMMON := $(patsubst %.c,$(B)/%.o,$(filter-out common/heap.c,$(wildcard common/*.c)))
 MASTER := $(patsubst %.c,$(B)/%.o,$(filter-out master/main.c,$(wildcard master/*.c)))
 CTL := $(patsubst %.c,$(B)/%.o,$(filter-out master/ctl/main.c,$(wildcard master/ctl/*.c)))
 HTTP := $(patsubst %.c,$(B)/%.o,$(filter-out master/http/main.c,$(wildcard master/http/*.c)))
 WORKER := $(patsubst %.c,$(B)/%.o,$(filter-out worker/main.c,$(wildcard worker/*.c worker/source/*.c)))
 PROGRAMS := $(B)/iis-pollerd $(B)/iis-poller-worker $(B)/iis-poller-http $(B)/iis-pollerctl
 UNITS := $(patsubst t/unit/%.c,$(B)/t/unit/%.t,$(wildcard t/unit/*.c))
-TOOLS := $(patsubst t/lib/%.c,$(B)/t/lib/%,$(wildcard t/lib/*.c)) $(B)/t/lib/escape
+TOOLS := $(patsubst t/lib/%.c,$(B)/t/lib/%,$(filter-out t/lib/failing.c,$(wildcard t/lib/*.c))) $(B)/t/lib/escape $(B)/t/lib/failing.so
 
 MAN := $(patsubst man/%.in,$(B)/man/%,$(wildcard man/*.in)) $(patsubst man/%,$(B)/man/%,$(wildcard man/*.[0-9]))
 
 all: $(PROGRAMS) $(MAN)
 
-$(B)/iis-pollerd: $(B)/master/main.o $(B)/common/zero_free.o $(B)/libmaster.a $(B)/libcommon.a
+$(B)/iis-pollerd: $(B)/master/main.o $(B)/common/heap.o $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_COMMON)) -lpthread -lm
-$(B)/iis-poller-worker: $(B)/worker/main.o $(B)/common/zero_free.o $(B)/libworker.a $(B)/libcommon.a
+$(B)/iis-poller-worker: $(B)/worker/main.o $(B)/common/heap.o $(B)/libworker.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_WORKER) $(LIBS_COMMON)) -lpthread -lm
 $(B)/iis-poller-http: $(B)/master/http/main.o $(B)/libhttp.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_HTTP) $(LIBS_COMMON)) -lm
@@ -103,8 +103,20 @@ $(B)/t/lib/escape: $(patsubst %.c,$(B)/%.o,$(wildcard t/escape/*.c)) $(B)/libcom
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_COMMON)) -lpthread -lm
 # The worker program itself, with one function taken over.
-$(B)/t/lib/taken_over: $(B)/t/lib/taken_over.o $(B)/worker/main.o $(B)/common/zero_free.o $(B)/libworker.a $(B)/libcommon.a
+$(B)/t/lib/taken_over: $(B)/t/lib/taken_over.o $(B)/worker/main.o $(B)/common/heap.o $(B)/libworker.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -Wl,--wrap=channel_send_data -o $@ $^ $(call pc,$(LIBS_WORKER) $(LIBS_COMMON)) -lm
+
+# The targets of t/fuzz as one program, with an allocation failing below the heap of the programs.
+NTH := $(notdir $(basename $(wildcard t/fuzz/*.c)))
+$(B)/t/lib/fuzz_%.o: t/fuzz/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "CC $<";)$(CC) $(CFLAGS_ALL) -DLLVMFuzzerTestOneInput=fuzz_$* -c -o $@ $<
+$(B)/t/lib/nth_malloc.o: CFLAGS += -D'TARGETS=$(foreach t,$(NTH),TARGET($(t)))'
+$(B)/t/lib/nth_malloc: $(B)/t/lib/nth_malloc.o $(NTH:%=$(B)/t/lib/fuzz_%.o) $(B)/common/heap.o $(B)/libworker.a $(B)/libmaster.a $(B)/libcommon.a
+	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_WORKER) $(LIBS_COMMON)) -lpthread -lm
+$(B)/t/lib/failing.so: t/lib/failing.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "LINK $@";)$(CC) $(filter-out -fPIE -fsanitize=%,$(CFLAGS_ALL)) -fPIC -shared -o $@ $<
 
 # Manuals: a page with @MARKERS@ gets the lists of the program itself.
 $(B)/man/gen: $(B)/man/gen.o $(B)/man/lists.o $(B)/libctl.a $(B)/libmaster.a $(B)/libcommon.a
@@ -152,7 +164,7 @@ FUZZ_SECONDS ?= 60
 FUZZERS := $(patsubst t/fuzz/%.c,$(B)/fuzz/%,$(wildcard t/fuzz/*.c))
 FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -DSANITIZED=1 \
 	-DVERSION='"fuzz"' -DBUILD_ID='"fuzz"' -DLIBEXECDIR='""' -MMD -MP
-FUZZED := $(patsubst %.c,$(B)/fuzz/%.o,$(filter-out common/zero_free.c,$(wildcard common/*.c)) $(filter-out worker/main.c,$(wildcard worker/*.c worker/source/*.c)))
+FUZZED := $(patsubst %.c,$(B)/fuzz/%.o,$(filter-out common/heap.c,$(wildcard common/*.c)) $(filter-out worker/main.c,$(wildcard worker/*.c worker/source/*.c)))
 $(B)/fuzz/%.o: %.c
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "FUZZ $<";)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link $(call cflags,$(LIBS_WORKER)) -c -o $@ $<

@@ -2,6 +2,7 @@
  * xalloc.c - allocation that cannot fail for its caller; see xalloc.h.
  */
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,11 +20,15 @@ xalloc_set_handler(void (*handler)(size_t wanted))
 	out_of_memory = handler;
 }
 
-static void __attribute__((noreturn))
-fail(size_t wanted)
+void
+xalloc_failed(size_t wanted)
 {
 	static const char text[] = "out of memory\n";
+	static atomic_flag failed = ATOMIC_FLAG_INIT;
 
+	/* What the handler calls to say so may want memory, too. */
+	if (atomic_flag_test_and_set(&failed))
+		_exit(EX_OSERR);
 	if (out_of_memory)
 		out_of_memory(wanted);
 	/* No handler was set (a unit test): say it without allocating. */
@@ -39,7 +44,7 @@ xmalloc(size_t n)
 	void *p = malloc(n ? n : 1);
 
 	if (!p)
-		fail(n);
+		xalloc_failed(n);
 	return p;
 }
 
@@ -49,7 +54,7 @@ xcalloc(size_t n, size_t size)
 	void *p = calloc(n ? n : 1, size ? size : 1);
 
 	if (!p)
-		fail(size);
+		xalloc_failed(size);
 	return p;
 }
 
@@ -62,7 +67,7 @@ xreallocarray(void *p, size_t n, size_t size)
 		n = size = 1;
 	q = reallocarray(p, n, size);
 	if (!q)
-		fail(size);
+		xalloc_failed(size);
 	return q;
 }
 
@@ -94,7 +99,7 @@ xasprintf(const char *fmt, ...)
 	n = vasprintf(&s, fmt, ap);
 	va_end(ap);
 	if (n < 0)
-		fail(0);
+		xalloc_failed(0);
 	return s;
 }
 

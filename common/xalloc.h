@@ -12,6 +12,9 @@
 
 void xalloc_set_handler(void (*handler)(size_t wanted));
 
+/* The end of a process that has no memory. */
+void xalloc_failed(size_t wanted) __attribute__((noreturn));
+
 void *xmalloc(size_t n) __attribute__((malloc, returns_nonnull));
 void *xcalloc(size_t n, size_t size) __attribute__((malloc, returns_nonnull));
 /* realloc with overflow check of n * size. */

@@ -1,7 +1,6 @@
 /*
  * job.c - fuzz target: any bytes as a job message.
  *
- * clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. t/fuzz/job.c common/*.c -ljson-c -lcrypto -lyaml -lseccomp
  * What is taken must be whole: masked text and metadata that the scanner takes, a source that survives its frame.
  */
 #include <stdlib.h>
