@@ -59,6 +59,19 @@ check_dirs(struct job_parser *ps, const struct source_conf *s)
 	return 0;
 }
 
+/* What names folders, or asks for whole ones, knows them by '/'. */
+static int
+check_delimiter(struct job_parser *ps, const char *base, const struct source_conf *s)
+{
+	const struct filter_spec *f = &ps->job->filter;
+	const char *asks = f->exclude_dirs.n ? "exclude_dirs" : f->exclude_if_present ? "exclude_if_present" :
+	    reports(ps, FILE_DIR) ? "dir in filters.types" : NULL;
+
+	if (s->type != SOURCE_S3 || !asks || !s->v[SF_S3_DELIMITER].s || !strcmp(s->v[SF_S3_DELIMITER].s, "/"))
+		return 0;
+	return job_refuse(ps, ERR_INVALID_JOB, base, "delimiter", "%s needs folders that end with '/': it and another delimiter exclude each other", asks);
+}
+
 /* Keys behind one, or that begin in the middle of a name, are no whole folders. */
 static int
 check_folders(struct job_parser *ps, const char *base, const struct source_conf *s)
@@ -78,5 +91,5 @@ check_folders(struct job_parser *ps, const char *base, const struct source_conf 
 int
 job_fit_check(struct job_parser *ps, const char *base, const struct source_conf *s)
 {
-	return check_links(ps, base, s) || check_dirs(ps, s) || check_folders(ps, base, s) ? -1 : 0;
+	return check_links(ps, base, s) || check_dirs(ps, s) || check_folders(ps, base, s) || check_delimiter(ps, base, s) ? -1 : 0;
 }

@@ -289,6 +289,28 @@ set_path(struct job_parser *ps, const char *base, struct source_conf *s)
 	return 0;
 }
 
+/* Another separator than that of paths: only whether a key is in a folder can be told by it. */
+static int
+check_delimiter(struct job_parser *ps, const char *base, struct source_conf *s)
+{
+	static const int depths[] = { SF_COMMON_MAX_DEPTH, SF_COMMON_MIN_DEPTH };
+	struct field_value *path = &s->v[SF_COMMON_PATH];
+	const char *delimiter = text_of(s, SF_S3_DELIMITER);
+	size_t n = strlen(delimiter), len;
+
+	if (!strcmp(delimiter, "/"))
+		return 0;
+	for (size_t i = 0; i < ARRAY_LEN(depths); i++)
+		if (s->v[depths[i]].i)
+			return job_refuse(ps, ERR_INVALID_JOB, base, field_rows[depths[i]].name, "%s counts folders that end with '/': it and another delimiter exclude each other",
+			    field_rows[depths[i]].name);
+	/* "a|b|" is the folder "a|b", as "a/b/" is "a/b" */
+	len = path->set ? strlen(path->s) : 0;
+	while (len > n && !memcmp(path->s + len - n, delimiter, n))
+		path->s[len -= n] = '\0';
+	return 0;
+}
+
 static int
 check_words(struct job_parser *ps, const char *base, const struct source_conf *s)
 {
@@ -333,7 +355,7 @@ source_check_s3(struct job_parser *ps, const char *base, struct source_conf *s, 
 	}
 	if (source_check_s3_role(ps, base, s, given))
 		return -1;
-	if (check_login(ps, base, s, given) || check_files(ps, base, s) || set_path(ps, base, s) || check_words(ps, base, s))
+	if (check_login(ps, base, s, given) || check_files(ps, base, s) || set_path(ps, base, s) || check_delimiter(ps, base, s) || check_words(ps, base, s))
 		return -1;
 	if ((s->v[SF_S3_VERSIONS].i || s->v[SF_S3_VERSION_AT].set) && s->v[SF_S3_START_AFTER].set)
 		return job_refuse(ps, ERR_INVALID_JOB, base, "start_after", "start_after and versions (or version_at) exclude each other");

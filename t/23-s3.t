@@ -79,7 +79,31 @@ def real(t, w, server, name):
     tree = ["d%02d/f%02d.csv" % (i, k) for i in range(12) for k in range(20)] + ["top.csv"]
     for k in tree:
         c.put("tree", k, b"1")
+    c.make_bucket("pipes")
+    delimiters(x, name, lambda **f: server.source("pipes", **f), lambda k: c.put("pipes", k, b"1"))
     x.check("%s: several prefixes at once" % name, server.source("tree", recursive=True, max_keys=20), [k.encode() for k in tree])
+
+
+def delimiters(x, name, source, put):
+    """Folders that end with another separator."""
+    keys = [b"logs|2024|a.csv", b"logs|2024|b|c.csv", b"logs|2024|in/d.csv", b"logs|x.csv", b"logs|in/y.csv", b"top.csv", b"with/slash.csv", b"logsX"]
+    for k in keys:
+        put(k.decode())
+    top = [k for k in keys if b"|" not in k]
+    for n in (1000, 1):
+        own = {"delimiter": "|", "max_keys": n}
+        x.check("%s: delimiter |, pages of %d" % (name, n), source(**own), top)
+        x.check("%s: delimiter |, a folder, pages of %d" % (name, n), source(path="logs", **own), [b"logs|x.csv", b"logs|in/y.csv"])
+        x.check("%s: delimiter |, recursive, pages of %d" % (name, n), source(recursive=True, **own), keys)
+        x.check("%s: delimiter |, a folder, recursive, pages of %d" % (name, n), source(path="logs|2024|", recursive=True, **own), [k for k in keys if k.startswith(b"logs|2024|")])
+    r, e = x.check("%s: delimiter |, names count by '/'" % name, source(path="logs", recursive=True, delimiter="|"), [b"logs|2024|a.csv", b"logs|2024|b|c.csv", b"logs|x.csv"], file_pattern="*.csv",
+                   filters={"exclude": ["in/*", "2024|in/*"]})
+    t = {v["source"]["key"]: (v["file_name"], v["relative_path"]) for v in e}
+    x.t.is_(t.get("logs|2024|a.csv"), ("logs|2024|a.csv", "2024|a.csv"), "%s: delimiter |: an event's name and relative path" % name)
+    x.check("%s: delimiter |, one key" % name, source(path="logs|x.csv", delimiter="|"), [b"logs|x.csv"])
+    x.check("%s: delimiter |, a pattern's head" % name, source(delimiter="|", recursive=True), [b"logs|2024|in/d.csv"], file_pattern="logs|2024|in/*.csv")
+    x.check("%s: delimiter of several bytes" % name, source(delimiter="|2024|", prefix="logs"), [b"logs|x.csv", b"logs|in/y.csv", b"logsX"])
+    x.check("%s: delimiter |, done_file" % name, source(delimiter="|", recursive=True), [b"logs|x.csv"], filters={"done_file": "logsX"}, file_pattern="logs|x.csv")
 
 
 def server(t, w, make, name):
@@ -127,6 +151,19 @@ def pages(t, w):
     """What only a server of ours can be made to do: counted requests, and each way to be wrong."""
     x = S3(t, w)
     tree = [b"d%03d/f%03d.csv" % (i, k) for i in range(40) for k in range(100)] + [b"top%d.csv" % i for i in range(3)]
+    p = Pages()
+    p.keys = {}
+
+    def put(k):
+        p.keys[k.encode()] = 1
+        p.sorted = sorted(p.keys)
+    delimiters(x, "our server", p.source, put)
+    p.stop()
+    p = Pages([k.replace(b"/", b"|") for k in tree])
+    x.check("delimiter |: several prefixes at once", p.source(recursive=True, delimiter="|"), [k.replace(b"/", b"|") for k in tree])
+    asked = [q["query"].get("prefix", b"") for q in p.requests]
+    t.ok(b"d000|" in asked and b"d039|" in asked, "each by a prefix of its own", asked[:9])
+    p.stop()
     p = Pages(tree)
     x.check("40 folders of 100", p.source(recursive=True, max_keys=100), tree)
     t.ok(len(p.requests) <= 1 + 1 + 2 * 40 and any(b"d017/" == r["query"].get("prefix") for r in p.requests), "prefixes were listed on their own: %d requests" % len(p.requests))
@@ -228,8 +265,10 @@ def jobs(t, w):
     key = {"access_key_id": ID, "secret_access_key": SECRET}
     for what, source in (("no bucket", key), ("no credentials", {"bucket": "b"}), ("half of them", {"bucket": "b", "access_key_id": ID}),
                          ("a bucket that is none", dict(key, bucket="../b")), ("a port that is none", dict(key, bucket="b", endpoint="http://h:0")),
-                         ("anonymous with a key", dict(key, bucket="b", anonymous=True)), ("path and prefix", dict(key, bucket="b", path="a", prefix="a"))):
+                         ("anonymous with a key", dict(key, bucket="b", anonymous=True)), ("path and prefix", dict(key, bucket="b", path="a", prefix="a")), ("delimiter and max_depth", dict(key, bucket="b", delimiter="|", recursive=True, max_depth=1))):
         x.fails("a job with %s" % what, dict(base, **source), "invalid_job", invalid=True)
+    for filters in ({"exclude_dirs": ["a"]}, {"exclude_if_present": "a"}, {"types": ["dir"]}):
+        x.fails("a job with delimiter and %s" % list(filters), dict(base, bucket="b", delimiter="|", **key), "invalid_job", "delimiter", invalid=True, filters=filters)
     r = x.fails("nobody listens", dict(base, bucket="b", **key), "transient", "127.0.0.1")
 
 

@@ -226,7 +226,7 @@ def fields(t, w, d):
     t.is_((r["event_type"], len(e)), ("job.completed", 2), "an alias that says the same")
     r, e, _ = w.run({"source_type": "dummy", "files": 2, "count": 3})
     t.is_((r["event_type"], r["error"]["class"]), ("job.failed", "invalid_job"), "an alias that says something else")
-    for source, name in (({"source_type": "s3", "bucket": "b", "delimiter": "|"}, "delimiter"), ({"source_type": "sftp", "host": "h", "use_agent": True}, "use_agent"),
+    for source, name in (({"source_type": "s3", "bucket": "b", "directory_bucket": True}, "directory_bucket"), ({"source_type": "sftp", "host": "h", "use_agent": True}, "use_agent"),
                          ({"source_type": "s3", "bucket": "b", "include_tags": True}, "include_tags"), ({"source_type": "ftp", "host": "h", "account": "a"}, "account")):
         r, e, dl = w.run(source, invalid=True)
         t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "unsupported" and name in r["error"]["message"],

@@ -83,7 +83,7 @@ def corpus():
         add("source_config." + k, [s(**{k: v}) for v in vs], inv | {"policy"})
     add("unknown source", [s(source_type=x) for x in ("gopher", "", "DUMMY ", "dummy\u0000")] + [j(source_config={"source_type": 1})], inv | {"unknown_source"})
     add("later", [s(source_type="sftp", host="h", use_agent=True), s(source_type="s3", bucket="b", include_tags=True),
-                  s(source_type="ftp", host="h", account="a"), s(source_type="s3", bucket="b", delimiter="|")], {"unsupported"})
+                  s(source_type="ftp", host="h", account="a"), s(source_type="s3", bucket="b", directory_bucket=True)], {"unsupported"})
     add("message too long", [j(metadata={"x": "y" * (1 << 20)}), b"x" * (1 << 20) + b"y", b'{"job_id":"' + b"z" * 1100000 + b'"}'])
     return c
 

@@ -40,6 +40,7 @@ struct tree {
 	char *root;
 	size_t root_n, rel_off;
 	bool flat;                      /* names are keys: they may hold '/' */
+	const char *delimiter;          /* flat: of their folders; NULL: '/' */
 	bool recursive, holds, marks, stopped;
 	unsigned types;
 	int follow;
@@ -232,6 +233,14 @@ tree_one_file(struct tree *t)
 	t->holds = f->done_file || f->in_progress_suffixes.n;
 }
 
+void
+tree_delimiter(struct tree *t, const char *delimiter)
+{
+	t->delimiter = delimiter;
+	/* none was between the root and what lies in it */
+	t->rel_off = t->root_n;
+}
+
 bool
 tree_holds(const struct tree *t)
 {
@@ -324,7 +333,7 @@ make_path(struct tree *t, const struct tree_dir *d, const struct entry *en)
 	buf_clear(&t->path);
 	buf_add(&t->path, d->path, d->path_n);
 	/* A key's component may be empty, so that below the root a '/' at the end is no separator. */
-	if ((t->flat && d->depth) || (d->path_n && d->path[d->path_n - 1] != '/'))
+	if ((t->flat && d->depth) || (!t->delimiter && d->path_n && d->path[d->path_n - 1] != '/'))
 		buf_putc(&t->path, '/');
 	buf_add(&t->path, en->name, en->name_n);
 }
@@ -449,6 +458,8 @@ place_fits(struct tree *t, const struct tree_dir *d)
 	size_t n = rel_n(t);
 	uint64_t depth = d->depth;
 
+	if (t->delimiter)
+		return t->recursive || !memmem(rel, n, t->delimiter, strlen(t->delimiter));
 	if (t->flat) {
 		/* rel begins at the source's root: its slashes are its depth. */
 		depth = 0;

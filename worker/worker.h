@@ -289,6 +289,9 @@ void tree_free(struct tree *);
 /* Names are keys: they may hold '/', empty components, "." and "..". A key deeper than its directory is judged by its own
  * path: recursive, max_depth, exclude_dirs. */
 void tree_keys(struct tree *);
+/* Behind tree_keys: folders end with delimiter (borrowed), not with '/'. The root's path ends so, or is "". There are no directories
+ * to be named or entered then: recursive alone counts. */
+void tree_delimiter(struct tree *, const char *delimiter);
 /* done_file, in_progress_suffixes or exclude_if_present is set: files come out at the end of their directory only. */
 bool tree_holds(const struct tree *);
 /* The path is one file, not its directory: exclude_if_present says nothing of it. */

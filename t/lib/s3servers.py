@@ -294,7 +294,7 @@ class Pages:
             if not key.startswith(prefix):
                 break
             cut = key.find(delimiter, len(prefix)) if delimiter else -1
-            name = key[:cut + 1] if cut >= 0 else key
+            name = key[:cut + len(delimiter)] if cut >= 0 else key
             if name <= after and (cut < 0 or name == after or not after.startswith(name)) or (name == seen and cut >= 0):
                 continue
             if cut >= 0 and after.startswith(name) and key <= after:

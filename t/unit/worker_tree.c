@@ -193,6 +193,32 @@ START_TEST(keys)
 }
 END_TEST
 
+static const struct { const char *root; bool recursive; const char *want, *rel; } delimited[] = {
+	{ "", false, "a/b c", "c" }, { "", true, "a/b c d||e x||", "c" }, { "x||", false, "x||a/b x||c", "c" }, { "x||", true, "x||a/b x||c x||d||e x||x||", "c" },
+};
+
+START_TEST(keys_with_another_delimiter)
+{
+	struct tree_dir *d;
+
+	mini_set(&task, SF_COMMON_RECURSIVE, delimited[_i].recursive);
+	begin(delimited[_i].root);
+	tree_keys(tree);
+	tree_delimiter(tree, "||");
+	d = tree_next(tree);
+	give(d, "a/b", ENTRY_FILE);
+	give(d, "c", ENTRY_FILE);
+	give(d, "d||e", ENTRY_FILE);
+	give(d, "x||", ENTRY_FILE);
+	give(d, "f", ENTRY_DIR);
+	finish(d);
+	ck_assert_msg(delimited[_i].recursive || !tree_next(tree), "a directory is entered");
+	end();
+	ck_assert_str_eq(paths(), delimited[_i].want);
+	ck_assert_str_eq(must_find(&got, "c")->rel, delimited[_i].rel);
+}
+END_TEST
+
 static const struct { const char *key; int64_t min, max; bool recursive; const char *exclude; bool there; } deep_keys[] = {
 	{ "a", 0, 0, false, NULL, true },
 	{ "d/a", 0, 0, false, NULL, false },
@@ -788,6 +814,7 @@ main(void)
 	tcase_add_test(t, walks_below);
 	tcase_add_test(t, roots);
 	tcase_add_test(t, keys);
+	tcase_add_loop_test(t, keys_with_another_delimiter, 0, ARRAY_LEN(delimited));
 	tcase_add_loop_test(t, keys_are_judged_by_their_own_path, 0, (int)ARRAY_LEN(deep_keys));
 	tcase_add_loop_test(t, depth, 0, (int)ARRAY_LEN(depths));
 	tcase_add_test(t, names_that_cannot_be);

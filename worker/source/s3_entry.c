@@ -148,9 +148,9 @@ set_attrs(const struct listing *l, struct entry *en, const struct s3_object *o)
 
 /* What stands for a directory, and is none of the job's files. */
 static bool
-is_dir_marker(const struct s3_object *o)
+is_dir_marker(const struct listing *l, const struct s3_object *o)
 {
-	return o->key[o->key_n - 1] == '/' && o->size <= 0;
+	return (o->key[o->key_n - 1] == '/' || s3_ends_folder(l, o->key, o->key_n)) && o->size <= 0;
 }
 
 static int
@@ -220,7 +220,7 @@ on_object(void *arg, const struct s3_object *o)
 	/* the directory of the job itself */
 	if (o->key_n == at && !u->dir->depth)
 		return 0;
-	if (is_dir_marker(o) && !run_int(l->run, SF_S3_INCLUDE_DIR_MARKERS))
+	if (is_dir_marker(l, o) && !run_int(l->run, SF_S3_INCLUDE_DIR_MARKERS))
 		type = ENTRY_OTHER;
 	/* Beside the one file that is wanted, others count only for what waits for them. */
 	if (l->only && s3_compare(o->key, o->key_n, l->only, strlen(l->only)))
@@ -243,7 +243,8 @@ prefix_wanted(const struct listing *l, const char *p, size_t n)
 	const char *rel = p + l->root->path_n;
 	size_t rel_n = n - l->root->path_n;
 
-	for (const char *s = rel; (s = memchr(s, '/', (size_t)(rel + rel_n - s))); s++)
+	/* What names folders goes with '/' alone. */
+	for (const char *s = rel; *l->delimiter == '/' && (s = memchr(s, '/', (size_t)(rel + rel_n - s))); s++)
 		if (s > rel && filter_dir(l->run->filter, rel, (size_t)(s - rel)) != FILTER_YES)
 			return false;
 	return true;
@@ -259,7 +260,7 @@ on_prefix(void *arg, const char *p, size_t n)
 	struct entry en;
 
 	l->entries++;
-	if (!begins_with(p, n, u->prefix, u->prefix_n) || n <= u->prefix_n || n <= at || p[n - 1] != '/')
+	if (!begins_with(p, n, u->prefix, u->prefix_n) || n <= u->prefix_n || n <= at || !s3_ends_folder(l, p, n))
 		return stray(l, "a common prefix");
 	/* Dropped where a page was asked for again from within it. */
 	if (u->from == FROM_KEY && u->pages && s3_compare(p, n, u->after.p, u->after.len) <= 0)
@@ -276,7 +277,7 @@ on_prefix(void *arg, const char *p, size_t n)
 		free(copy);
 		return 0;
 	}
-	entry_init(&en, p + at, n - at - 1, l->only ? ENTRY_OTHER : ENTRY_DIR);
+	entry_init(&en, p + at, n - at - l->delimiter_n, l->only ? ENTRY_OTHER : ENTRY_DIR);
 	want = tree_ask(l->tree, u->dir, &en, l->e);
 	if (want == TREE_FAILED)
 		return callback_failed(l);
@@ -301,7 +302,7 @@ survey_object(void *arg, const struct s3_object *o)
 		u->behind = true;
 	if (o->key_n < u->prefix_n)
 		return 0;
-	slash = memchr(rest, '/', o->key_n - u->prefix_n);
+	slash = memmem(rest, o->key_n - u->prefix_n, u->l->delimiter, u->l->delimiter_n);
 	/* A file in the place itself counts as a directory of its own: it does not get faster. */
 	if (slash && u->component.len == (size_t)(slash - rest) && !memcmp(u->component.p, rest, u->component.len) && u->components)
 		return 0;

@@ -150,7 +150,7 @@ head_of(const struct listing *l, const char *pattern)
 	/* A pattern for names says nothing of the folders before them. */
 	if (recursive && !glob_wants_path(g))
 		n = 0;
-	slash = recursive ? NULL : memchr(p, '/', n);
+	slash = recursive ? NULL : memmem(p, n, l->delimiter, l->delimiter_n);
 	head = xmemdup0(p, slash ? (size_t)(slash - p) : n);
 	glob_free(g);
 	return head;
@@ -233,6 +233,25 @@ width_of(const struct run *r)
 	return v->set && v->i > 0 ? (unsigned)v->i : S3_CONNECTIONS;
 }
 
+static const char *
+delimiter_of(const struct run *r)
+{
+	const char *s = run_str(r, SF_S3_DELIMITER);
+
+	return *s ? s : "/";
+}
+
+/* Bytes of the prefix up to its last delimiter and with it: the folder that it lies in. */
+static size_t
+folder_of(const struct listing *l, const char *prefix)
+{
+	size_t n = strlen(prefix);
+
+	while (n && !s3_ends_folder(l, prefix, n))
+		n--;
+	return n;
+}
+
 /* prefix: of every key. only: the one key that is wanted, or NULL. *entries: how many there were. 0, RUN_STOP or -1. */
 static int
 list_prefix(struct conn *c, struct run *r, const char *prefix, const char *only, uint64_t *entries, struct err *e)
@@ -240,16 +259,23 @@ list_prefix(struct conn *c, struct run *r, const char *prefix, const char *only,
 	const struct field_value *at = &r->task->source.v[SF_S3_VERSION_AT];
 	struct listing l = { .c = c, .run = r, .only = only, .width = width_of(r), .versions = at->set || run_int(r, SF_S3_VERSIONS),
 		.at_ns = at->set ? at->i : TIME_UNKNOWN, .v1 = run_int(r, SF_S3_LIST_TYPE) == 1 };
-	const char *slash = strrchr(prefix, '/');
+	size_t folder_n;
+	bool own;
 	int rc;
 
-	l.tree = tree_new(r, prefix, slash ? (size_t)(slash - prefix) + 1 : 0, e);
+	l.delimiter = delimiter_of(r);
+	l.delimiter_n = strlen(l.delimiter);
+	own = strcmp(l.delimiter, "/") != 0;
+	folder_n = folder_of(&l, prefix);
+	l.tree = tree_new(r, prefix, folder_n, e);
 	if (!l.tree)
 		return -1;
 	tree_keys(l.tree);
+	if (own)
+		tree_delimiter(l.tree, l.delimiter);
 	s3_page_init(&l.page);
 	s3_address_url(s3_where(c), l.endpoint, sizeof(l.endpoint));
-	l.by_dirs = !only && !prefix[slash ? slash - prefix + 1 : 0] && run_int(r, SF_COMMON_RECURSIVE) &&
+	l.by_dirs = !own && !only && !prefix[folder_n] && run_int(r, SF_COMMON_RECURSIVE) &&
 	    (tree_holds(l.tree) || r->task->filter.types & FILE_BIT(FILE_DIR) || run_int(r, SF_COMMON_MAX_DEPTH)) &&
 	    !*run_str(r, SF_S3_START_AFTER);
 	if (only)
@@ -283,7 +309,7 @@ s3_list(struct conn *c, struct run *r, struct err *e)
 		rc = list_prefix(c, r, run_str(r, SF_S3_PREFIX), NULL, &entries, e);
 		return rc == RUN_STOP ? 0 : rc;
 	}
-	folder = xasprintf("%s/", path);
+	folder = xasprintf("%s%s", path, delimiter_of(r));
 	rc = list_prefix(c, r, folder, NULL, &entries, e);
 	free(folder);
 	/* Nothing lies below it: it may be a key itself. */

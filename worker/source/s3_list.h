@@ -41,6 +41,8 @@ struct listing {
 	struct tree *tree;
 	struct tree_dir *root;      /* NULL while none, and where directories are units */
 	const char *only;           /* NULL, or the one key that is wanted */
+	const char *delimiter;
+	size_t delimiter_n;
 	struct unit *units;
 	unsigned n_units, n_active, width;
 	struct strlist pending;     /* prefixes, last first */
@@ -58,6 +60,8 @@ struct listing {
 int s3_compare(const void *a, size_t an, const void *b, size_t bn);
 void s3_set_buf(struct buf *, const void *p, size_t n);
 /* One more in l->units; freed with s3_unit_free, which takes its request back, too. */
+/* Does it end with the listing's delimiter? */
+bool s3_ends_folder(const struct listing *, const char *p, size_t n);
 struct unit *s3_unit_new(struct listing *, struct tree_dir *, const char *prefix, size_t n);
 void s3_unit_free(struct unit *);
 /* Asks for its next page. Whatever follows, happens when that ends. 0 or -1. */

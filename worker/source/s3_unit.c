@@ -42,6 +42,12 @@ s3_set_buf(struct buf *b, const void *p, size_t n)
 	buf_add(b, p, n);
 }
 
+bool
+s3_ends_folder(const struct listing *l, const char *p, size_t n)
+{
+	return n >= l->delimiter_n && !memcmp(p + n - l->delimiter_n, l->delimiter, l->delimiter_n);
+}
+
 struct unit *
 s3_unit_new(struct listing *l, struct tree_dir *dir, const char *prefix, size_t n)
 {
@@ -131,7 +137,7 @@ s3_unit_ask(struct unit *u, struct err *e)
 	if (!l->v1 && !l->versions && run_int(l->run, SF_S3_FETCH_OWNER))
 		add(v, &n, "fetch-owner", "true", 4);
 	if (u->delimited)
-		add(v, &n, "delimiter", "/", 1);
+		add(v, &n, "delimiter", l->delimiter, l->delimiter_n);
 	if (u->prefix_n)
 		add(v, &n, "prefix", u->prefix, u->prefix_n);
 	if (run_int(l->run, SF_S3_MAX_KEYS) != 1000) {
@@ -316,7 +322,7 @@ last_entry(const struct unit *u, struct buf *b)
 	const struct s3_page *p = &u->l->page;
 
 	s3_set_buf(b, p->last_key.p, p->last_key.len);
-	if (u->delimited && b->len > u->prefix_n && b->p[b->len - 1] == '/')
+	if (u->delimited && b->len > u->prefix_n && s3_ends_folder(u->l, b->p, b->len))
 		buf_puts(b, LAST_CHAR);
 }
 
