@@ -171,8 +171,9 @@ source_check_sftp(struct job_parser *ps, const char *base, struct source_conf *s
 	if (!s->v[SF_SFTP_HOST].set)
 		return job_refuse(ps, ERR_INVALID_JOB, base, "host", "host is missing");
 	if (s->v[SF_SFTP_MAX_SESSIONS].i > 1)
-		return job_refuse(ps, ERR_UNSUPPORTED, base, "max_sessions",
-		    "max_sessions: more than 1 is not served: one channel carries the requests of dozens of directories at once");
+		job_warn(ps, "%s/max_sessions has no effect above 1: one channel carries the requests of dozens of directories at once", base);
+	if (s->v[SF_NETWORK_MAX_CONNECTIONS].set && s->v[SF_NETWORK_MAX_CONNECTIONS].i > 1)
+		job_warn(ps, "%s/max_connections has no effect above 1 with sftp, for the same reason as max_sessions", base);
 	if (check_host(ps, base, &s->v[SF_SFTP_HOST]) || check_path(ps, base, &s->v[SF_COMMON_PATH]) ||
 	    check_login(ps, base, s, given) || check_host_keys(ps, base, s, given) || check_lists(ps, base, s))
 		return -1;

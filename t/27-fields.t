@@ -146,6 +146,10 @@ def sftp(t, x):
         x.bad("sftp: public_key of another than an RSA key in PEM", s.source(root, private_key=private, public_key=keys.public["rsa"]), "auth", "public_key is not that of private_key", "ssh-rsa")
     x.bad("sftp: public_key that is none", s.source(root, public_key="ssh-ed25519"), "auth", "public_key is not a public key")
     x.good("sftp: stat_mode lstat, max_sessions 1", s.source(root, stat_mode="lstat", max_sessions=1), ["a.csv"])
+    r, e, _ = x.w.run(s.source(root, max_sessions=8, max_connections=4))
+    words = " ".join(r["warnings"])
+    t.ok(r["event_type"] == "job.completed" and len(e) == 1 and "max_sessions has no effect" in words and "max_connections has no effect" in words,
+         "sftp: max_sessions and max_connections above 1 are taken, and the result says that one channel is used", r.raw)
     other = sshd.Sshd(keys)
     x.bad("sftp: known_hosts_file of another server", other.source(root, known_hosts=None, known_hosts_file=known), "permanent", "not in known_hosts")
     s.stop()
