@@ -198,4 +198,8 @@ void source_conf_encode(const struct source_conf *, struct buf *);
 int source_conf_decode(struct source_conf *, struct cursor *);
 void source_conf_release(struct source_conf *);
 
+/* job_glance.c */
+/* The tenant that the message names, as far as a glance tells: a part of the message, of *len bytes; NULL: none, or not seen. */
+const char *job_glance_tenant(const char *message, size_t n, size_t *len);
+
 #endif

@@ -2,8 +2,10 @@
  * consume.c - the consumer on the loop: reads the polling queues while there is room, commits what is done.
  *
  * Called by main.c and jobs.c; see consumer.h for its neighbours. Messages of all partitions come through one jobs
- * queue; a partition whose own window is full is paused alone. Nothing is dropped once librdkafka has handed it out:
- * a lower offset that never came would count as done. Never blocks on a broker, never exits on Kafka's trouble.
+ * queue; a partition whose own window is full is paused alone. What was read waits in the intake, a line for each tenant,
+ * until it is its turn to be made a job of: so a message waits behind others' for as long as their reading takes, and no
+ * longer. Nothing is dropped once librdkafka has handed it out: a lower offset that never came would count as done.
+ * Never blocks on a broker, never exits on Kafka's trouble.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,7 +20,9 @@
 #include "common/banned.h"
 
 #define EVENTS_A_ROUND 1000
-#define JOBS_A_ROUND 100        /* so that workers, deliveries and timers wait for no more than these */
+#define JOBS_A_ROUND 50         /* so that workers, deliveries and timers wait for no more than these */
+#define MESSAGES_A_ROUND 1000   /* nor for these, which are only read */
+#define MESSAGE_BYTES 256       /* what librdkafka keeps of each beside its text */
 #define TICK_MS 1000
 #define UNWELL_CHECK_MS 1000
 #define CLOSE_STEP_MS 2500      /* for the last commit, and for leaving the group */
@@ -29,11 +33,24 @@
 
 /* ---- reading --------------------------------------------------------------------------------------------------------------- */
 
+static bool
+is_well(const struct consumer *c)
+{
+	return c->subscribed && !c->stopped && c->closing == CLOSE_NO && c->rebalancing == REB_NONE && c->probe_good &&
+	    !c->fatal[0] && !publisher_trouble(c->m->publisher);
+}
+
 bool
 consumer_may_read(const struct consumer *c)
 {
-	return c->subscribed && !c->stopped && c->closing == CLOSE_NO && c->rebalancing == REB_NONE && c->probe_good &&
-	    !c->fatal[0] && !publisher_trouble(c->m->publisher) && jobs_room(c->m->jobs);
+	return is_well(c) && jobs_room(c->m->jobs, 0, 0);
+}
+
+/* May a message more be read, to wait for its turn? */
+static bool
+may_take_in(const struct consumer *c)
+{
+	return is_well(c) && jobs_room(c->m->jobs, intake_count(c->intake), intake_bytes(c->intake));
 }
 
 static bool
@@ -121,25 +138,62 @@ part_restart(struct consumer *c, struct part *p, int64_t offset)
 	jobs_revoke(c->m->jobs, p->id, epoch);
 }
 
-/* False: outside of the window, not taken. */
-static bool
-offer(struct consumer *c, struct part *p, const rd_kafka_message_t *msg)
+/* OFFSETS_NEW: it is to be made a job of; OFFSETS_FULL: outside of the window, not taken. */
+static enum offsets_take
+judge(struct consumer *c, struct part *p, int64_t offset)
 {
-	enum offsets_take how = offsets_take(&p->of, msg->offset);
+	enum offsets_take how = offsets_take(&p->of, offset);
 
 	if (how == OFFSETS_BELOW) {
-		part_restart(c, p, msg->offset);
-		how = offsets_take(&p->of, msg->offset);
+		part_restart(c, p, offset);
+		how = offsets_take(&p->of, offset);
 	}
+	if (how != OFFSETS_NEW && how != OFFSETS_FULL) {
+		metric_add(METRIC_KAFKA_CONSUMED, 1, p->topic, "skipped");
+		metric_add(METRIC_JOBS_SKIPPED, 1, NULL, NULL);
+	}
+	return how;
+}
+
+/* Owns msg, unless it says false: outside of the window, not taken. */
+static bool
+take_in(struct consumer *c, struct part *p, rd_kafka_message_t *msg)
+{
+	enum offsets_take how = judge(c, p, msg->offset);
+	const char *tenant;
+	size_t n;
+
 	if (how == OFFSETS_FULL)
 		return false;
-	if (how == OFFSETS_NEW) {
-		accept_message(c, p, msg);
+	if (how != OFFSETS_NEW) {
+		rd_kafka_message_destroy(msg);
 		return true;
 	}
-	metric_add(METRIC_KAFKA_CONSUMED, 1, p->topic, "skipped");
-	metric_add(METRIC_JOBS_SKIPPED, 1, NULL, NULL);
+	tenant = msg->payload ? job_glance_tenant(msg->payload, msg->len, &n) : NULL;
+	intake_put(c->intake, tenant, n, &(struct intake_item){ .msg = msg, .epoch = p->epoch }, MESSAGE_BYTES + msg->len + msg->key_len);
 	return true;
+}
+
+/* The next in turn becomes a job, unless its partition went elsewhere meanwhile. */
+static void
+accept_next(struct consumer *c)
+{
+	struct intake_item item;
+	struct part *p;
+
+	if (!intake_next(c->intake, &item))
+		return;
+	p = consumer_part(c, rd_kafka_topic_name(item.msg->rkt), item.msg->partition);
+	if (p && p->epoch == item.epoch)
+		accept_message(c, p, item.msg);
+	rd_kafka_message_destroy(item.msg);
+}
+
+static void
+accept_some(struct consumer *c)
+{
+	for (int n = 0; n < JOBS_A_ROUND && intake_count(c->intake) && consumer_may_read(c); n++)
+		accept_next(c);
 }
 
 static void
@@ -170,15 +224,12 @@ static void
 take_message(struct consumer *c, rd_kafka_message_t *msg)
 {
 	struct part *p = consumer_part(c, rd_kafka_topic_name(msg->rkt), msg->partition);
-	bool taken = true;
 
 	if (msg->err && msg->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
 		partition_error(c, msg);
-	else if (!msg->err && p && p->assigned)
-		taken = !p->n_stash && offer(c, p, msg);
-	if (taken)
+	if (msg->err || !p || !p->assigned)
 		rd_kafka_message_destroy(msg);
-	else
+	else if (p->n_stash || !take_in(c, p, msg))
 		stash(c, p, msg);
 	if (p && p->assigned && !p->paused && (p->n_stash || !offsets_room(&p->of)))
 		consumer_pause(c, p, true);
@@ -189,8 +240,8 @@ part_unstash(struct consumer *c, struct part *p)
 {
 	size_t n = 0;
 
-	while (n < p->n_stash && consumer_may_read(c) && offer(c, p, p->stash[n])) {
-		rd_kafka_message_destroy(p->stash[n++]);
+	while (n < p->n_stash && may_take_in(c) && take_in(c, p, p->stash[n])) {
+		n++;
 		c->stashed--;
 	}
 	p->n_stash -= n;
@@ -219,16 +270,17 @@ read_jobs(struct consumer *c)
 
 	if (deferred_catching_up(c->m->deferred))
 		return;
-	if (c->stashed && consumer_may_read(c))
+	if (c->stashed && may_take_in(c))
 		unstash_all(c);
-	for (; c->jobs_ready && n < JOBS_A_ROUND && consumer_may_read(c); n++) {
+	for (; c->jobs_ready && n < MESSAGES_A_ROUND && may_take_in(c); n++) {
 		msg = rd_kafka_consume_queue(c->jobs, 0);
 		if (!msg)
 			c->jobs_ready = false;
 		else
 			take_message(c, msg);
 	}
-	if (c->jobs_ready && n == JOBS_A_ROUND)
+	accept_some(c);
+	if ((c->jobs_ready && n == MESSAGES_A_ROUND) || (intake_count(c->intake) && consumer_may_read(c)))
 		timer_set(c->m->loop, &c->read, 0);
 }
 
@@ -260,7 +312,7 @@ read_deferred(void *arg)
 void
 consumer_kick(struct consumer *c)
 {
-	if ((c->jobs_ready || c->stashed) && !timer_armed(&c->read))
+	if ((c->jobs_ready || c->stashed || intake_count(c->intake)) && !timer_armed(&c->read))
 		timer_set(c->m->loop, &c->read, 0);
 }
 
@@ -346,6 +398,7 @@ static void
 on_stray(struct consumer *c, rd_kafka_event_t *ev)
 {
 	const rd_kafka_message_t *msg;
+	enum offsets_take how;
 
 	while ((msg = rd_kafka_event_message_next(ev))) {
 		struct part *p = consumer_part(c, rd_kafka_topic_name(msg->rkt), msg->partition);
@@ -354,8 +407,13 @@ on_stray(struct consumer *c, rd_kafka_event_t *ev)
 			continue;
 		if (!strcmp(rd_kafka_topic_name(msg->rkt), c->m->cfg->topic_deferred))
 			BUG("a deferred job came outside of its queue");
-		if (p && p->assigned && (p->n_stash || !offer(c, p, msg)))
+		if (!p || !p->assigned)
+			continue;
+		how = p->n_stash ? OFFSETS_FULL : judge(c, p, msg->offset);
+		if (how == OFFSETS_FULL)
 			BUG("a message came outside of the jobs queue");
+		if (how == OFFSETS_NEW)
+			accept_message(c, p, msg);
 	}
 }
 
@@ -679,6 +737,7 @@ consumer_new(struct master *m)
 	c->n_queues = kafka_queues(m->cfg, queues);
 	for (size_t i = 0; i < c->n_queues; i++)
 		c->queues[i] = xstrdup(queues[i]);
+	c->intake = intake_new();
 	c->events_fd = c->jobs_fd = c->deferred_fd = -1;
 	timer_init(&c->tick, tick_due, c);
 	timer_init(&c->read, read_due, c);
@@ -735,6 +794,10 @@ consumer_start(struct consumer *c, struct err *e)
 static void
 close_handle(struct consumer *c)
 {
+	struct intake_item item;
+
+	while (intake_next(c->intake, &item))
+		rd_kafka_message_destroy(item.msg);
 	for (size_t i = 0; i < c->n_parts; i++)
 		if (c->parts[i])
 			consumer_part_free(c, c->parts[i]);
@@ -783,6 +846,7 @@ consumer_free(struct consumer *c)
 	for (size_t i = 0; i < c->n_queues; i++)
 		free(c->queues[i]);
 	free(c->parts);
+	intake_free(c->intake);
 	free(c);
 }
 

@@ -7,6 +7,7 @@
 #ifndef MASTER_CONSUMER_H
 #define MASTER_CONSUMER_H
 
+#include "master/intake.h"
 #include "master/kafka.h"
 #include "master/master.h"
 #include "master/offsets.h"
@@ -59,6 +60,7 @@ struct consumer {
 	struct part **parts;        /* partition p of queue q: p * n_queues + q; NULL: not ours */
 	size_t n_parts;
 	size_t stashed;             /* messages in all stashes */
+	struct intake *intake;      /* read, taken of their partitions, and no jobs yet */
 	uint32_t epochs;            /* the last one given */
 
 	bool jobs_ready;            /* the jobs queue was not drained */

@@ -760,11 +760,11 @@ jobs_free(struct jobs *j)
 }
 
 bool
-jobs_room(const struct jobs *j)
+jobs_room(const struct jobs *j, size_t more, size_t bytes)
 {
 	const struct config *c = j->m->cfg;
 
-	return j->m->phase == MASTER_RUNNING && j->n < (size_t)c->jobs_queue_max && j->bytes < (size_t)c->jobs_queue_bytes;
+	return j->m->phase == MASTER_RUNNING && j->n + more < (size_t)c->jobs_queue_max && j->bytes + bytes < (size_t)c->jobs_queue_bytes;
 }
 
 size_t

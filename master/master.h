@@ -236,8 +236,9 @@ enum job_outcome { OUTCOME_COMPLETED, OUTCOME_PARTIAL, OUTCOME_FAILED, OUTCOME_C
 
 struct jobs *jobs_new(struct master *);
 void jobs_free(struct jobs *);
-/* Room for one more job of this size (jobs.queue_max, jobs.queue_bytes; false while draining)? consume.c asks before each message. */
-bool jobs_room(const struct jobs *);
+/* Room for one job more beside `more` others of these bytes (jobs.queue_max, jobs.queue_bytes; false while draining)? consume.c
+ * asks before each message. */
+bool jobs_room(const struct jobs *, size_t more, size_t bytes);
 /* Takes a message for good: it ends as its records in Kafka, whatever is wrong with it. */
 void jobs_accept(struct jobs *, const struct message *);
 /* The job in hand of this origin, NULL: none. */

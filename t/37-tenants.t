@@ -273,10 +273,25 @@ def unanswered(t, b):
     silent.close()
 
 
+def arrival(t, b):
+    """A message behind thousands of another tenant's waits until these are read, not until they are checked."""
+    w = World(b)
+    # All are there when the first is read, and in one partition.
+    w.push(*[{"job_id": "noise-%d" % i, "org_id": "noise", "source_config": generated(1)} for i in range(3000)])
+    w.push({"job_id": "late", "org_id": "late", "source_config": generated(1)})
+    d = Daemon(w)
+    d.wait_log("job_accepted", job_id="late")
+    taken = [x["org_id"] for x in d.logged("job_accepted")]
+    t.ok(taken.index("late") < 1500, "it is a job before half of these are", taken.index("late"))
+    first = [x["job_id"] for x in d.logged("job_accepted") if x["org_id"] == "noise"]
+    t.is_(first, ["noise-%d" % i for i in range(len(first))], "each tenant's in order of arrival")
+    d.kill()
+
+
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker")
     b = MockBroker(t)
-    for part in (policy, elsewhere, quotas, publishing, shares, backlog, unanswered):
+    for part in (policy, elsewhere, quotas, publishing, shares, backlog, unanswered, arrival):
         if len(sys.argv) > 1 and part.__name__ not in sys.argv:
             continue
         t.part(part, b)
