@@ -337,6 +337,11 @@ check_network(struct job_parser *ps, const char *base, struct source_conf *s, co
 		job_warn(ps, "%s/max_connections was lowered to %lld (network.connections_max)", base,
 		    (long long)ps->limits->connections_max);
 	}
+	/* Where the job does not say how many, ftp opens the most. */
+	if (!s->v[SF_NETWORK_MAX_CONNECTIONS].set && s->type == SOURCE_FTP && ps->limits->connections_max < FTP_CONNECTIONS_FAR) {
+		s->v[SF_NETWORK_MAX_CONNECTIONS].i = ps->limits->connections_max < FTP_CONNECTIONS ? ps->limits->connections_max : FTP_CONNECTIONS;
+		s->v[SF_NETWORK_MAX_CONNECTIONS].set = true;
+	}
 	return 0;
 }
 

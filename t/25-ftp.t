@@ -250,6 +250,20 @@ def connections(t, w, cert):
         s.stop()
 
 
+def far(t, w, _):
+    """Where a round trip costs 10 ms: more connections, as many as the job and the server allow."""
+    tree = trees.big(60, 2)
+    for what, args, fields, most in (("the default", (), {}, 12), ("the job allows 3", (), {"max_connections": 3}, 3), ("a server that allows 5", ("-C", "5"), {}, 5)):
+        s = PureFtpd(tree.root, address="127.0.0.3", both=("127.0.0.4",), args=args)
+        with Proxy(("127.0.0.3", s.port), "127.0.0.4:0", rtt_ms=10, map="127.0.0.4:%d-%d=127.0.0.3" % (s.passive, s.passive + 199)) as x:
+            for again in ("", ", again"):
+                r, e, _ = w.run(s.source("/", host=x.host, port=x.port, recursive=True, **fields), timeout=60)
+                t.is_((r["event_type"], len(e), r["attempt"]), ("job.completed", 120, 1), "10 ms away, %s%s: all is listed" % (what, again))
+                wait_for("no more than %d sessions" % most, lambda: len(s.sessions()) <= most)
+                t.is_(len(s.sessions()), most, "10 ms away, %s%s: %d connections" % (what, again, most))
+        s.stop()
+
+
 def cuts(t, w, cert):
     """Something between server and poller ends data connections in good order at every 50th byte: never a short listing."""
     root = folder()
@@ -318,6 +332,23 @@ def answers(t, w, _):
         got = (r["error"] and r["error"]["class"], len(e))
         t.is_(got, (cls, 0 if cls or "No files" in str(replies) else 2), "%s: %s" % (what, cls or "completed"))
         f.stop()
+    listed, refused = ("job.completed", None, 2), ("job.failed", "protocol", 0)
+    for what, replies, hasty, want in (
+            ("commands that are lost where they come at once", ls(GOOD), True, listed),
+            ("EPSV that nobody understands", dict(ls(GOOD), EPSV="229 somewhere", PASV="listen"), False, refused),
+            ("a port where nobody listens", dict(ls(GOOD), EPSV="229 ok (|||1|)", PASV="listen"), False, listed),
+            ("a reply to TYPE A that is none", dict(ls(GOOD), TYPE="150 wait"), False, refused),
+            ("EPSV refused", dict(ls(GOOD), EPSV="500 what", PASV="listen"), False, listed),
+    ):
+        f = Fake(replies, hasty=hasty)
+        r, e, _ = w.run(f.source("/"), timeout=60)
+        t.is_((r["event_type"], r["error"] and r["error"]["class"], len(e)), want, "%s: as libcurl has it" % what)
+        f.stop()
+    tree = {"/": b"drwxr-xr-x 1 0 0 0 Nov 23  2023 a\r\ndrwxr-xr-x 1 0 0 0 Nov 23  2023 b\r\n"}
+    f = Fake({"LIST": ["150 here", lambda at: tree.get(at, GOOD), "226 ok\r\n226 once more"]})
+    r, e, _ = w.run(f.source("/", recursive=True, max_connections=1), timeout=30)
+    t.is_((r["event_type"], len(e), f.logins), ("job.completed", 4, 3), "a reply too many: the connection is left, and no directory gets another one's replies")
+    f.stop()
     rows = b"".join(b"drwxr-xr-x 1 0 0 0 Nov 23  2023 d%d\r\n" % i for i in range(20))
     f = Fake(ls(rows + GOOD), only=3)
     r, e, _ = w.run(f.source("/", recursive=True, max_depth=1), timeout=30)
@@ -344,7 +375,7 @@ def main(t):
     cert = ftpservers.certificate()
     w = World(MockBroker(t), event_partitions=4)
     d = Daemon(w, {"egress.allow": ["127.0.0.0/8"]})
-    for part in (names, links, places, refusals, unreadable, zones, charsets, connections, cuts, answers):
+    for part in (names, links, places, refusals, unreadable, zones, charsets, connections, far, cuts, answers):
         t.part(part, w, cert)
     left, right = conservation(d)
     t.ok(left == right, "accepted = ended + in flight", (left, right))

@@ -189,10 +189,13 @@ ALL = (Vsftpd, PureFtpd, ProFtpd)
 # ---- a server that is ours: what no real one says on demand ------------------------------------------------------------------
 
 class Fake:
-    """Answers by a table {verb: reply, [reply, data, reply] or None for none}; data goes over the data connection. Each login is
-    counted. only: further connections at once are closed without a word."""
+    """Answers by a table {verb: reply, [reply, data, reply] or None for none}; data (or what a function
+    of the current directory gives) goes over the data connection. Each login is
+    counted. only: further connections at once are closed without a word. hasty: of commands that come at once it reads the
+    first alone."""
 
-    def __init__(self, replies, only=None):
+    def __init__(self, replies, only=None, hasty=False):
+        self.hasty = hasty
         self.replies = dict({"USER": "331 pw", "PASS": "230 in", "PWD": '257 "/"', "SYST": "215 UNIX Type: L8", "FEAT": "502 no", "TYPE": "200 ok", "CWD": "250 ok", "OPTS": "200 ok",
                              "QUIT": "221 bye", "MLSD": "500 what"}, **replies)
         self.commands, self.logins, self.only, self.open, self.turned_away = [], 0, only, 0, 0
@@ -213,15 +216,24 @@ class Fake:
             self.open += 1
             threading.Thread(target=self.serve, args=(c,), daemon=True).start()
 
+    def lines(self, c, f):
+        while self.hasty:
+            got = c.recv(65536)
+            if not got:
+                return
+            yield got.splitlines(True)[0]
+        yield from f
+
     def serve(self, c):
         f = c.makefile("rwb", buffering=0)
-        data = None
+        data, at = None, "/"
         f.write(b"220 fake\r\n")
         try:
-            for line in f:
+            for line in self.lines(c, f):
                 verb = line.split()[0].decode().upper()
                 self.commands.append(line.decode("latin-1").rstrip("\r\n"))
                 self.logins += verb == "USER"
+                at = self.commands[-1][4:] if verb == "CWD" else at
                 reply = self.replies.get(verb, "502 no")
                 if verb == "EPSV" and verb not in self.replies:
                     data = socket.create_server(("127.0.0.1", 0))
@@ -238,7 +250,7 @@ class Fake:
                 else:
                     f.write(reply[0].encode() + b"\r\n")
                     d, _ = data.accept()
-                    d.sendall(reply[1])
+                    d.sendall(reply[1](at) if callable(reply[1]) else reply[1])
                     d.close()
                     data.close()
                     if reply[2] is None:

@@ -343,6 +343,97 @@ START_TEST(other_replies)
 }
 END_TEST
 
+/* Lines of a control connection, and of each reply "code text". */
+static const struct { const char *lines, *want; } dialogues[] = {
+	{ "220 hello\r\n", "220 hello;" },
+	{ "220\r\n331 \r\n", "220 ;331 ;" },
+	{ "250 a\n229 ok (|||21|)\r\n", "250 a;229 ok (|||21|);" },
+	{ "211-Features\r\n MLST\r\n211 no end\r\n226 x\r\n", "211 Features\n MLST\nno end;226 x;" },
+	{ "230-a\r\n230-b\r\n226 c\r\n2300 d\r\n230 e\r\n", "230 a\nb\n226 c\n2300 d\ne;" },
+	{ "hello\r\n\r\n12 x\r\n+50 x\r\n250 at last\r\n", "250 at last;" },
+	{ "250-never\r\n", "" },
+	{ "226-\r\n226\r\n", "226 ;" },
+};
+
+START_TEST(reply_lines)
+{
+	struct ftp_reply r = { .code = 0 };
+	struct buf got = BUF_INIT;
+	const char *p = dialogues[_i].lines;
+
+	while (*p) {
+		size_t n = strcspn(p, "\n") + 1;
+		/* of its own, so that a sanitizer sees a read past its end */
+		char *line = memcpy(xmalloc(n), p, n);
+
+		if (ftp_reply_line(&r, line, n)) {
+			buf_printf(&got, "%u %s;", r.code, r.text);
+			ck_assert_uint_eq(r.multi, 0);
+			r = (struct ftp_reply){ .code = 0 };
+		} else {
+			ck_assert_uint_eq(r.code, 0);
+		}
+		free(line);
+		p += n;
+	}
+	ck_assert_msg(!strcmp(buf_str(&got), dialogues[_i].want), "%s", buf_str(&got));
+	buf_release(&got);
+}
+END_TEST
+
+/* More lines than are kept: the reply still ends where it ends. */
+START_TEST(reply_long)
+{
+	struct ftp_reply r = { .code = 0 };
+
+	ck_assert(!ftp_reply_line(&r, "230-x", 5));
+	for (int i = 0; i < 1000; i++)
+		ck_assert(!ftp_reply_line(&r, "a line of some length", 21));
+	ck_assert(ftp_reply_line(&r, "230 end", 7));
+	ck_assert_uint_eq(r.code, 230);
+	ck_assert_uint_eq(strlen(r.text), FTP_TEXT - 1);
+}
+END_TEST
+
+static const struct { const char *text; int epsv, pasv; } ports[] = {    /* -1: none */
+	{ "Entering Extended Passive Mode (|||6446|)", 6446, -1 }, { "ok (!!!1!)", 1, -1 }, { "(|||65535|)", 65535, -1 },
+	{ "(|||65536|)", -1, -1 }, { "(|||0|)", -1, -1 }, { "(|||123456|)", -1, -1 }, { "(||6446|)", -1, -1 },
+	{ "(|||6446)", -1, -1 }, { "|||6446|", -1, -1 }, { "(1116446 1)", -1, -1 }, { "(|||-5|)", -1, -1 }, { "(||| 5|)", -1, -1 },
+	{ "(|2|::1|6446|)", -1, -1 }, { "(", -1, -1 }, { "(|", -1, -1 }, { "(||", -1, -1 }, { "(|||", -1, -1 }, { "(|||6", -1, -1 }, { "", -1, -1 },
+	{ "Entering Passive Mode (192,0,2,1,25,46).", -1, 6446 }, { "=192,0,2,1,0,21", -1, 21 }, { "(192,0,2,1,255,255)", -1, 65535 },
+	{ "(192,0,2,1,0,0)", -1, -1 }, { "(192,0,2,1,256,1)", -1, -1 }, { "(192,0,2,1,25)", -1, -1 }, { "(192,0,2,1,25,)", -1, -1 },
+	{ "(999,0,2,1,2,5)", -1, -1 }, { "192,0,2, 1,25,46", -1, -1 },
+};
+
+START_TEST(data_ports)
+{
+	uint16_t port = 0;
+
+	ck_assert_int_eq(ftp_epsv_port(ports[_i].text, &port) ? -1 : port, ports[_i].epsv);
+	ck_assert_int_eq(ftp_pasv_port(ports[_i].text, &port) ? -1 : port, ports[_i].pasv);
+}
+END_TEST
+
+/* However the bytes come. */
+START_TEST(line_ends)
+{
+	static const char text[] = "a\r\nb\nc\rd\r\r\ne\r\n\r\n\nf\r", want[] = "a\nb\nc\nd\n\ne\n\n\nf\n";
+
+	for (size_t k = 0; k < sizeof(text); k++) {
+		char a[sizeof(text)], b[sizeof(text)];
+		bool cr = false;
+		size_t n;
+
+		memcpy(a, text, k);
+		memcpy(b, text + k, sizeof(text) - 1 - k);
+		n = ftp_line_ends(a, k, &cr);
+		n += ftp_line_ends(memcpy(a + n, b, sizeof(text) - 1 - k), sizeof(text) - 1 - k, &cr);
+		ck_assert_uint_eq(n, sizeof(want) - 1);
+		ck_assert_mem_eq(a, want, n);
+	}
+}
+END_TEST
+
 /* Every byte goes to a character and back. */
 START_TEST(charsets)
 {
@@ -415,6 +506,10 @@ main(void)
 	tcase_add_loop_test(tc, reply_table, 0, (int)ARRAY_LEN(replies));
 	tcase_add_loop_test(tc, final_replies, 0, (int)ARRAY_LEN(finals));
 	tcase_add_test(tc, other_replies);
+	tcase_add_loop_test(tc, reply_lines, 0, (int)ARRAY_LEN(dialogues));
+	tcase_add_test(tc, reply_long);
+	tcase_add_loop_test(tc, data_ports, 0, (int)ARRAY_LEN(ports));
+	tcase_add_test(tc, line_ends);
 	tcase_add_loop_test(tc, charsets, 0, 3);
 	tcase_add_loop_test(tc, characters, 0, (int)ARRAY_LEN(chars));
 	tcase_add_test(tc, sendable);

@@ -26,31 +26,6 @@
 #define TURN_NS INT64_C(1000000000)
 #define BUFFER_BYTES 65536L
 
-struct curl_session {
-	struct run *run;
-	CURLM *multi;
-	char *schemes, *host;
-	uint16_t port;
-	unsigned connections;
-	struct curl_handle *handles;
-	unsigned active, pooled;
-	int *fds;                       /* open sockets */
-	unsigned sockets, fds_room;
-	unsigned going;                 /* of the active ones, those that libcurl has; the others wait for their turn */
-	struct curl_handle *queue, **queue_end;
-	bool running;
-	struct strlist hosts;           /* "host:port" of what was resolved for this run */
-	struct strlist direct;          /* those of them that are reached without the proxy */
-	struct curl_slist *resolve, *connect_to;
-	struct curl_slist *renamed;     /* connect_to of handles that go to the endpoint under tls.server_name */
-	bool literals;                  /* libcurl may "resolve" addresses: those it was given itself */
-	struct proxy proxy;             /* url NULL: none */
-	struct net_target target;       /* of the endpoint */
-	bool peer_told;
-	struct curl_limits limits;
-	int64_t clock, turned_ns;       /* clock: ns this session has watched its transfers for */
-};
-
 /* A refused option is a bug; a lack of memory ends the worker, as everywhere. */
 static void
 set_ok(CURLcode code)
@@ -66,88 +41,7 @@ curl_session_limits(const struct curl_session *s)
 	return &s->limits;
 }
 
-/* --- sockets --- */
-
-/* FTP's data connections: the same address, a port that the server names. Through a proxy none is seen here. */
-static bool
-is_data(const struct curl_handle *h, const struct sockaddr *sa)
-{
-	const struct curl_session *s = h->session;
-
-	return strstr(s->schemes, "ftp") && !h->proxied && ntohs(((const struct sockaddr_in *)(const void *)sa)->sin_port) != s->port;
-}
-
-static bool
-same_place(const struct net_addr *a, const struct curl_sockaddr *b)
-{
-	struct broker_addr x, y;
-
-	broker_addr_from(&x, (const struct sockaddr *)&a->sa);
-	broker_addr_from(&y, &b->addr);
-	return a->sa.ss_family == b->addr.sa_family && !memcmp(&x, &y, sizeof(x));
-}
-
-/* From the connector, and connected: of the endpoint's addresses to the first that answers, else to this one. */
-static int
-brokered_socket(const struct curl_handle *h, struct curl_sockaddr *a, struct err *e)
-{
-	struct curl_session *s = h->session;
-	struct net_target one = { .n = 1 };
-	struct sockaddr_storage reached;
-	const struct net_target *t = &one;
-	int fd;
-
-	memcpy(&one.addr[0].sa, &a->addr, a->addrlen < sizeof(reached) ? a->addrlen : sizeof(reached));
-	one.port = ntohs(((const struct sockaddr_in *)(const void *)&a->addr)->sin_port);
-	if (!h->proxied && s->target.n && one.port == s->target.port && same_place(&s->target.addr[0], a))
-		t = &s->target;
-	fd = broker_connect(s->run, t, is_data(h, &a->addr), s->limits.connect_ms, &reached, e);
-	if (fd < 0)
-		return -1;
-	/* libcurl's own room behind it takes any address */
-	a->family = reached.ss_family;
-	a->addrlen = reached.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-	memcpy((void *)&a->addr, &reached, a->addrlen);
-	return fd;
-}
-
-static void
-note_open(struct curl_session *s, int fd)
-{
-	if (s->sockets == s->fds_room) {
-		s->fds_room = s->fds_room * 2 + 4;
-		s->fds = xreallocarray(s->fds, s->fds_room, sizeof(*s->fds));
-	}
-	s->fds[s->sockets++] = fd;
-}
-
-static curl_socket_t
-open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
-{
-	struct curl_handle *h = arg;
-	struct err why = ERR_INIT;
-	int fd = -1;
-
-	h->refused = purpose != CURLSOCKTYPE_IPCXN || net_allowed(&a->addr, is_data(h, &a->addr), &why);
-	if (a->addrlen <= sizeof(h->tried))
-		memcpy(&h->tried, &a->addr, a->addrlen);
-	if (!h->refused && broker_on()) {
-		fd = brokered_socket(h, a, &why);
-		h->refused = fd < 0;
-	}
-	if (h->refused) {
-		h->refusal_cls = why.cls ? why.cls : ERR_POLICY;
-		snprintf(h->refusal, sizeof(h->refusal), "%s", why.text);
-		return CURL_SOCKET_BAD;
-	}
-	if (fd < 0)
-		fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
-	if (fd < 0)
-		return CURL_SOCKET_BAD;
-	note_open(h->session, fd);
-	return fd;
-}
-
+/* The connector's are. */
 static int
 socket_is_connected(void *arg, curl_socket_t fd, curlsocktype purpose)
 {
@@ -155,19 +49,6 @@ socket_is_connected(void *arg, curl_socket_t fd, curlsocktype purpose)
 	(void)fd;
 	(void)purpose;
 	return CURL_SOCKOPT_ALREADY_CONNECTED;
-}
-
-static int
-close_socket(void *arg, curl_socket_t fd)
-{
-	struct curl_session *s = arg;
-
-	for (unsigned i = 0; i < s->sockets; i++)
-		if (s->fds[i] == fd) {
-			s->fds[i] = s->fds[--s->sockets];
-			return close(fd);
-		}
-	BUG("libcurl closes a socket that it did not open");
 }
 
 /* Called where libcurl would resolve, numeric addresses included. Names are all in its cache, so that none is left. */
@@ -311,11 +192,11 @@ set_common(struct curl_session *s, struct curl_handle *h)
 	SET(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
 	SET(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
 	SET(easy, CURLOPT_NOSIGNAL, 1L);
-	SET(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	SET(easy, CURLOPT_OPENSOCKETFUNCTION, curl_open_socket);
 	SET(easy, CURLOPT_OPENSOCKETDATA, h);
 	if (broker_on())
 		SET(easy, CURLOPT_SOCKOPTFUNCTION, socket_is_connected);
-	SET(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+	SET(easy, CURLOPT_CLOSESOCKETFUNCTION, curl_close_socket);
 	SET(easy, CURLOPT_CLOSESOCKETDATA, s);
 	SET(easy, CURLOPT_RESOLVER_START_FUNCTION, resolver_start);
 	SET(easy, CURLOPT_RESOLVER_START_DATA, s);
@@ -592,6 +473,13 @@ dequeue(struct curl_handle *h)
 static int
 hand_over(struct curl_handle *h, struct err *e)
 {
+	if (h->t->lane) {
+		h->in_lane = h->ready = true;
+		curl_session_asked(h->t, false);
+		h->session->going++;
+		return 0;
+	}
+	curl_sockets_release(h->session, h);
 	if (curl_multi_add_handle(h->session->multi, h->easy))
 		return err_set(e, ERR_SYSTEM, "libcurl takes no further transfer");
 	h->in_multi = true;
@@ -629,11 +517,13 @@ take_out(struct curl_handle *h)
 		dequeue(h);
 	if (h->in_multi)
 		curl_multi_remove_handle(h->session->multi, h->easy);
-	if (h->t && h->in_multi)
+	if (h->in_lane)
+		h->t->lane->drop(h->t);
+	if (h->t && (h->in_multi || h->in_lane))
 		h->session->going--;
 	if (h->t)
 		h->session->active--;
-	h->in_multi = h->keep = false;
+	h->in_multi = h->in_lane = h->keep = false;
 	h->t = NULL;
 }
 
@@ -641,6 +531,7 @@ static void
 handle_free(struct curl_handle *h)
 {
 	take_out(h);
+	curl_sockets_disown(h->session, h);
 	curl_easy_cleanup(h->easy);
 	free(h);
 }
@@ -653,7 +544,7 @@ static void
 stop_listening(const struct curl_session *s)
 {
 	for (unsigned i = 0; i < s->sockets; i++)
-		shutdown(s->fds[i], SHUT_RD);
+		shutdown(s->socket[i].fd, SHUT_RD);
 }
 
 void
@@ -678,7 +569,8 @@ curl_session_free(struct curl_session *s)
 	free(s->proxy.url);
 	free(s->schemes);
 	free(s->host);
-	free(s->fds);
+	free(s->socket);
+	free(s->waits);
 	free(s);
 }
 
@@ -785,12 +677,12 @@ curl_session_start(struct curl_session *s, struct transfer *t, struct err *e)
 {
 	struct curl_handle *h = *find(s, t->easy);
 
-	if (h->in_multi || h->queued)
+	if (h->in_multi || h->in_lane || h->queued)
 		BUG("a transfer is started twice");
 	if (!h->aimed)
 		BUG("a transfer goes nowhere");
 	h->t = t;
-	h->refused = h->waiting = false;
+	h->refused = h->waiting = h->connecting = h->received = false;
 	h->requests = 0;
 	h->expiry = EXPIRY_NONE;
 	h->asked = h->heard = -1;
@@ -862,6 +754,15 @@ end_transfer(struct curl_handle *h, CURLcode code, struct err *e)
 	return t->ended(t, code, e);
 }
 
+/* It has given back what it had. */
+static int
+end_lane(struct curl_handle *h, CURLcode code, struct err *e)
+{
+	h->in_lane = false;
+	h->session->going--;
+	return end_transfer(h, code, e);
+}
+
 static int
 finished(struct curl_session *s, struct err *e)
 {
@@ -887,8 +788,11 @@ expiry_of(const struct curl_handle *h, int64_t *left)
 	const struct curl_session *s = h->session;
 
 	if (h->t && h->waiting) {
-		*left = h->asked + s->limits.response_ms * 1000000 - s->clock;
-		return EXPIRY_RESPONSE;
+		int64_t patience = h->t->patience_ms, ms = h->connecting ? s->limits.connect_ms : s->limits.response_ms;
+
+		ms = h->in_lane && patience && patience < ms ? patience : ms;
+		*left = h->asked + ms * 1000000 - s->clock;
+		return h->connecting ? EXPIRY_DATA : EXPIRY_RESPONSE;
 	}
 	if (h->t && h->heard >= 0) {
 		*left = h->heard + s->limits.idle_ms * 1000000 - s->clock;
@@ -937,17 +841,84 @@ advance(struct curl_session *s)
 	s->turned_ns = now;
 }
 
+/* What is to be waited for beside libcurl's sockets: the master, and the lanes. */
+static unsigned
+collect_waits(struct curl_session *s)
+{
+	unsigned n = 1, most = 1 + s->going * LANE_SOCKETS;
+
+	if (s->waits_room < most) {
+		s->waits = xreallocarray(s->waits, most, sizeof(*s->waits));
+		s->waits_room = most;
+	}
+	s->waits[0] = (struct curl_waitfd){ .fd = s->run->ch->fd, .events = CURL_WAIT_POLLIN };
+	for (const struct curl_handle *h = s->handles; h; h = h->next)
+		for (unsigned k = 0; h->in_lane && k < LANE_SOCKETS; k++)
+			if (h->t->watch[k].fd >= 0)
+				s->waits[n++] = h->t->watch[k];
+	return n;
+}
+
+/* The same order as collect_waits. False: nothing came. */
+static void
+spread_waits(struct curl_session *s)
+{
+	unsigned n = 1;
+
+	for (struct curl_handle *h = s->handles; h; h = h->next)
+		for (unsigned k = 0; h->in_lane && k < LANE_SOCKETS; k++)
+			if (h->t->watch[k].fd >= 0)
+				h->ready |= s->waits[n++].revents != 0;
+}
+
+static bool
+lane_is_ready(const struct curl_session *s)
+{
+	for (const struct curl_handle *h = s->handles; h; h = h->next)
+		if (h->in_lane && h->ready)
+			return true;
+	return false;
+}
+
 static int
 wait_for_traffic(struct curl_session *s, int64_t ns, struct err *e)
 {
-	struct curl_waitfd w = { .fd = s->run->ch->fd, .events = CURL_WAIT_POLLIN };
-	int ms = (int)((ns + 999999) / 1000000);
+	int ms = lane_is_ready(s) ? 0 : (int)((ns + 999999) / 1000000);
+	unsigned n = collect_waits(s);
 
-	if (curl_multi_poll(s->multi, &w, 1, ms, NULL))
+	if (curl_multi_poll(s->multi, s->waits, n, ms, NULL))
 		return err_set(e, ERR_SYSTEM, "libcurl cannot wait for its sockets");
-	if (w.revents && channel_poll(s->run->ch, 0, e))
+	spread_waits(s);
+	if (s->waits[0].revents && channel_poll(s->run->ch, 0, e))
 		return -1;
 	return run_look(s->run, e);
+}
+
+static int
+work_lanes(struct curl_session *s, struct err *e)
+{
+	struct curl_handle *h = s->handles;
+	CURLcode code;
+	int rc;
+
+	while (h) {
+		if (!h->in_lane || !h->ready) {
+			h = h->next;
+			continue;
+		}
+		h->ready = false;
+		code = CURLE_OK;
+		if (!h->t->lane->work(h->t, &code)) {
+			h = h->next;
+			continue;
+		}
+		rc = end_lane(h, code, e);
+		if (rc)
+			return rc;
+		/* the list may be another one now */
+		h = s->handles;
+	}
+	return RUN_GO_ON;
 }
 
 static int
@@ -957,6 +928,10 @@ turn(struct curl_session *s, struct err *e)
 	int64_t next, turn_ns;
 	int running, rc;
 
+	/* before libcurl, which looks over idle connections when it needs another one */
+	rc = work_lanes(s, e);
+	if (rc)
+		return rc;
 	m = curl_multi_perform(s->multi, &running);
 	if (m)
 		return err_set(e, ERR_INTERNAL, "libcurl: %s", curl_multi_strerror(m));

@@ -29,12 +29,29 @@ int curl_session_host(struct curl_session *, const char *host, uint16_t port, st
 /* Sockets open now; beside them the session itself holds two descriptors (libcurl's wake-up pair). */
 unsigned curl_session_connections(const struct curl_session *);
 
+struct transfer;
+
+/*
+ * A transfer without libcurl: a source that speaks itself over the connection that an easy handle left (curl_session_lend).
+ * Its turn, its timeouts and its end are those of every transfer.
+ */
+struct lane {
+	/* Does what can be done without waiting. False: watch says what it waits for; true: it has ended, with *code. */
+	bool (*work)(struct transfer *, CURLcode *code);
+	/* It is taken out before its end: its sockets go back. */
+	void (*drop)(struct transfer *);
+};
+#define LANE_SOCKETS 2
+
 struct transfer {                   /* one request under way; the source's own struct begins with it */
 	CURL *easy;                 /* from curl_session_easy; given back by curl_session_recycle */
 	/* Called once from curl_session_run when it has ended. 0 go on, 1 (RUN_STOP) end the whole run, -1 with err. It may add transfers. */
 	int (*ended)(struct transfer *, CURLcode, struct err *);
 	/* Sees what goes and comes (CURLOPT_DEBUGFUNCTION): commands, headers, libcurl's words. May hold secrets. NULL: nobody does. */
 	void (*told)(struct transfer *, curl_infotype, const char *p, size_t n);
+	const struct lane *lane;    /* NULL: libcurl's */
+	struct curl_waitfd watch[LANE_SOCKETS]; /* a lane's: fd -1 none; CURL_WAIT_POLLIN, _POLLOUT */
+	int64_t patience_ms;        /* a lane's own response timeout, if it is less; 0: none */
 	void *arg;
 	char error[CURL_ERROR_SIZE];
 	struct curl_handle *handle; /* curl.c's own, from curl_session_start until the easy handle is recycled */
@@ -64,5 +81,24 @@ bool curl_session_refused(const struct transfer *);
 int curl_session_error(const struct transfer *, CURLcode, const char *what, struct err *);
 /* A connected socket to the session's endpoint, through the proxy if any; libcurl keeps owning it (with its easy handle). -1 with err. */
 int curl_session_socket(struct curl_session *, CURL **owner, struct err *);
+
+
+/* curl_socket.c: for lanes, from work and drop alone but for curl_session_lend */
+
+/* The easy handle has an open connection of FTP left. */
+bool curl_session_has(const struct curl_session *, const struct transfer *);
+/* The idle control connection that the transfer's easy handle left behind, direct and in clear; -1: there is none, or
+ * something came over it that nobody asked for. It is the lane's until curl_session_lend_over. */
+int curl_session_lend(struct curl_session *, const struct transfer *);
+/* whole: nothing is under way on it, libcurl may go on. Otherwise it is cut. */
+void curl_session_lend_over(struct curl_session *, int fd, bool whole);
+/* A socket to the host that control is connected to, checked like any; *connected, or it will be writable then. -1: none
+ * (curl_session_refused, else errno). Closed by curl_session_close. */
+int curl_session_data_socket(const struct transfer *, int control, uint16_t port, bool *connected);
+void curl_session_close(struct curl_session *, int fd);
+/* The timeouts begin: something was sent, or a connection is being made (under connect_timeout). */
+void curl_session_asked(const struct transfer *, bool connecting);
+/* Something came; content: of what was asked for. */
+void curl_session_heard(const struct transfer *, bool content);
 
 #endif

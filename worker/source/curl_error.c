@@ -184,6 +184,8 @@ timeout_meaning(const struct curl_handle *h, CURL *easy, const char *error, char
 		snprintf(words, n, "no answer within %g s (response_timeout)", (double)l->response_ms / 1000);
 	else if (h->expiry == EXPIRY_IDLE)
 		snprintf(words, n, "the answer stopped: nothing for %g s (idle_timeout)", (double)l->idle_ms / 1000);
+	else if (h->expiry == EXPIRY_DATA)
+		snprintf(words, n, "no data connection within %g s (connect_timeout)", (double)l->connect_ms / 1000);
 	else if (!info_off(easy, CURLINFO_CONNECT_TIME_T) && !strstr(error, "SSL"))
 		snprintf(words, n, "no connection within %g s (connect_timeout)", (double)l->connect_ms / 1000);
 	else
@@ -209,7 +211,7 @@ meaning_of(const struct transfer *t, CURLcode code, char *words, size_t n)
 		snprintf(words, n, "%s (it answered %ld)", m.words, status);
 		m.words = words;
 	}
-	if (code == CURLE_RECV_ERROR && info_off(t->easy, CURLINFO_SIZE_DOWNLOAD_T) > 0)
+	if (code == CURLE_RECV_ERROR && (t->lane ? h->received : info_off(t->easy, CURLINFO_SIZE_DOWNLOAD_T) > 0))
 		return (struct meaning){ 0, ERR_TRUNCATED, "the connection broke in the middle of the answer" };
 	if ((code == CURLE_RECV_ERROR || code == CURLE_SSL_CONNECT_ERROR) && client_was_refused(t->error))
 		return (struct meaning){ 0, ERR_AUTH, "the server refuses the client certificate (tls.cert_pem, tls.key_pem)" };

@@ -1,12 +1,12 @@
 /*
- * curl_priv.h - what curl.c, curl_route.c and curl_error.c share of a session; no source includes it.
+ * curl_priv.h - what curl.c, curl_socket.c, curl_route.c and curl_error.c share of a session; no source includes it.
  */
 #ifndef WORKER_SOURCE_CURL_PRIV_H
 #define WORKER_SOURCE_CURL_PRIV_H
 
 #include "worker/source/curl.h"
 
-enum curl_expiry { EXPIRY_NONE, EXPIRY_RESPONSE, EXPIRY_IDLE };
+enum curl_expiry { EXPIRY_NONE, EXPIRY_RESPONSE, EXPIRY_IDLE, EXPIRY_DATA };
 
 struct curl_handle {                /* one easy handle */
 	struct curl_handle *next;
@@ -17,6 +17,8 @@ struct curl_handle {                /* one easy handle */
 	bool queued;                /* under way for its source, but its turn has not come (pace.c) */
 	struct curl_handle *next_queued;
 	bool in_multi;
+	bool in_lane;               /* under way without libcurl: its transfer's lane */
+	bool ready;                 /* a lane that has something to do */
 	unsigned requests;          /* that it sent, of HTTP */
 	bool aimed;                 /* it has a URL, and by that: */
 	bool proxied;               /* it goes through the proxy */
@@ -27,8 +29,19 @@ struct curl_handle {                /* one easy handle */
 	char refusal[256];
 	struct sockaddr_storage tried; /* where its last socket was to lead; family 0: none was opened */
 	bool waiting;               /* something was asked and nothing came since */
+	bool connecting;            /* a lane: what it waits for is its data connection */
+	bool received;              /* a lane: of what was asked for something came */
 	int64_t asked, heard;       /* by the session's clock; -1: never */
 	enum curl_expiry expiry;    /* which of our own timeouts ended it */
+};
+
+struct curl_socket {                /* one open socket of a session */
+	int fd;
+	const struct curl_handle *owner; /* who had it opened; NULL: is gone */
+	bool data;                  /* a data connection of FTP */
+	bool lent;                  /* a lane speaks over it: libcurl must not close it */
+	bool orphan;                /* libcurl would have closed it: ours alone now */
+	bool broken;                /* not to be lent any more */
 };
 
 struct curl_limits { int64_t connect_ms, response_ms, idle_ms; };
@@ -45,5 +58,42 @@ bool route_passes_by(const struct strlist *no_proxy, const struct net_target *);
 void route_place(const char *url, char host[256], uint16_t *port);
 /* The URL with another host; the port is written. */
 void route_rename(const char *url, const char *host, uint16_t port, struct buf *out);
+
+struct curl_session {
+	struct run *run;
+	CURLM *multi;
+	char *schemes, *host;
+	uint16_t port;
+	unsigned connections;
+	struct curl_handle *handles;
+	unsigned active, pooled;
+	struct curl_socket *socket;     /* open ones */
+	unsigned sockets, sockets_room;
+	unsigned going;                 /* of the active ones, those that have begun; the others wait for their turn */
+	struct curl_waitfd *waits;      /* room for what the lanes wait for */
+	unsigned waits_room;
+	struct curl_handle *queue, **queue_end;
+	bool running;
+	struct strlist hosts;           /* "host:port" of what was resolved for this run */
+	struct strlist direct;          /* those of them that are reached without the proxy */
+	struct curl_slist *resolve, *connect_to;
+	struct curl_slist *renamed;     /* connect_to of handles that go to the endpoint under tls.server_name */
+	bool literals;                  /* libcurl may "resolve" addresses: those it was given itself */
+	struct proxy proxy;             /* url NULL: none */
+	struct net_target target;       /* of the endpoint */
+	bool peer_told;
+	struct curl_limits limits;
+	int64_t clock, turned_ns;       /* clock: ns this session has watched its transfers for */
+};
+
+/* curl_socket.c: the sockets of a session, libcurl's and the lanes' */
+
+/* CURLOPT_OPENSOCKETFUNCTION with the handle, CURLOPT_CLOSESOCKETFUNCTION with the session. */
+curl_socket_t curl_open_socket(void *handle, curlsocktype, struct curl_sockaddr *);
+int curl_close_socket(void *session, curl_socket_t);
+/* The handle begins a transfer of libcurl's, or ends: a socket that libcurl has given up is closed. */
+void curl_sockets_release(struct curl_session *, const struct curl_handle *);
+/* The handle is freed; its sockets stay for libcurl to close. */
+void curl_sockets_disown(struct curl_session *, const struct curl_handle *);
 
 #endif

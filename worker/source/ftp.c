@@ -1,7 +1,7 @@
 /*
  * ftp.c - the source ftp: what is listed when, and over which of its control connections.
  *
- * table.c binds it; the handshake and the login happen in open, everything else in list. Directories go to whatever
+ * table.c binds it; the first handshake and login happen in open, everything else in list. Directories go to whatever
  * control connection is free; a further one is opened as directories come, so that a small tree costs one login. MLSD
  * where the server has it, else LIST; a command that the server turns out not to have is replaced once, before anything
  * was reported. Never waits but in curl_session_run.
@@ -16,7 +16,7 @@
 #include "worker/source/ftp_conn.h"
 #include "common/banned.h"
 
-#define CONTROLS_DEFAULT 8      /* as many as rclone opens, and as pure-ftpd takes of one address */
+#define FAR_NS INT64_C(3000000) /* a long way: round trips cost more than what is listed */
 
 enum { LIST_AUTO, LIST_MLSD, LIST_LIST, LIST_HIDDEN };  /* in the order of the field list_command */
 
@@ -46,7 +46,13 @@ controls_wanted(const struct run *r)
 {
 	const struct field_value *v = &r->task->source.v[SF_NETWORK_MAX_CONNECTIONS];
 
-	return v->set && v->i > 0 && v->i <= FTP_CONTROLS ? (unsigned)v->i : CONTROLS_DEFAULT;
+	return v->set && v->i > 0 && v->i <= FTP_CONTROLS ? (unsigned)v->i : FTP_CONNECTIONS;
+}
+
+static bool
+is_far(const struct conn *c)
+{
+	return c->rtt_ns >= FAR_NS;
 }
 
 static struct ftp_control *
@@ -109,7 +115,9 @@ ftp_open(struct run *r, struct err *e)
 	make_url(c);
 	c->session = curl_session_new(r, "ftp,ftps", run_str(r, SF_FTP_HOST), (uint16_t)run_int(r, SF_FTP_PORT),
 	    FTP_CONTROLS, e);
-	if (!c->session || ftp_hello(control(c, 0), e) || curl_session_run(c->session, e)) {
+	c->cap = FTP_CONTROLS;
+	/* Each transfer takes a turn of a rate; where there is none, what follows the login need not be waited for here. */
+	if (!c->session || (pace_on(r) ? ftp_hello : ftp_log_in)(control(c, 0), e) || curl_session_run(c->session, e)) {
 		ftp_close(c);
 		return NULL;
 	}
@@ -189,13 +197,28 @@ choose_root(struct conn *c, struct err *e)
 
 /* ---- one directory ---- */
 
-/* Gives the next directories to free connections: at most one of them is new. */
+/* Begins ctl->dir. 0, 1: it cannot be listed and was refused, so that ctl is free; -1. */
+static int
+start_listing(struct ftp_control *ctl, struct err *e)
+{
+	struct tree_dir *d = ctl->dir;
+	struct err why = ERR_INIT;
+	int rc = ftp_list_start(ctl, &why);
+
+	if (rc < 0)
+		*e = why;
+	if (rc <= 0)
+		return rc;
+	ctl->dir = NULL;
+	return tree_dir_refused(ctl->c->tree, d, why.cls, why.text, e) ? -1 : 1;
+}
+
+/* Gives the next directories to free connections. */
 static int
 fill(struct conn *c, struct err *e)
 {
 	for (unsigned i = 0; i < c->allowed; i++) {
 		struct ftp_control *ctl = control(c, i);
-		struct err why = ERR_INIT;
 		int rc;
 
 		if (ctl->step != FTP_IDLE)
@@ -203,25 +226,20 @@ fill(struct conn *c, struct err *e)
 		ctl->dir = tree_next(c->tree);
 		if (!ctl->dir)
 			return 0;
-		rc = ftp_list_start(ctl, &why);
-		if (rc > 0) {
-			struct tree_dir *d = ctl->dir;
-
-			ctl->dir = NULL;
-			i--;
-			if (tree_dir_refused(c->tree, d, why.cls, why.text, e))
-				return -1;
-		} else if (rc) {
-			*e = why;
+		c->used = i + 1 > c->used ? i + 1 : c->used;
+		rc = start_listing(ctl, e);
+		if (rc < 0)
 			return -1;
-		}
+		if (rc)
+			i--;
 	}
 	return 0;
 }
 
 /*
  * A login costs as many round trips as two or three directories: one more for each directory that was read, at once as
- * many as there are pairs of them that wait. Until LIST's zone is known, the first one must do.
+ * many as there are pairs of them that wait. Until LIST's zone is known, the first one must do. Where each round trip
+ * counts and the job does not say how many, there may be more than on short ways.
  */
 static void
 allow_more(struct conn *c)
@@ -230,6 +248,8 @@ allow_more(struct conn *c)
 
 	if (c->zone_wanted && !c->mlsd)
 		return;
+	if (is_far(c) && pairs >= FTP_CONNECTIONS_FAR && c->limit == FTP_CONNECTIONS && !c->run->task->source.v[SF_NETWORK_MAX_CONNECTIONS].set)
+		c->limit = FTP_CONNECTIONS_FAR < c->cap ? FTP_CONNECTIONS_FAR : c->cap;
 	c->allowed = pairs > c->allowed ? (pairs < c->limit ? (unsigned)pairs : c->limit) : c->allowed + 1;
 	if (c->allowed > c->limit)
 		c->allowed = c->limit;
@@ -355,6 +375,16 @@ root_answered(struct ftp_control *ctl, struct err *e)
 	return rc ? -1 : dir_done(ctl, e);
 }
 
+/* The plan needs what the server told of itself. */
+static int
+begin(struct conn *c, struct err *e)
+{
+	if (choose_command(c, e) || choose_root(c, e))
+		return -1;
+	c->tree = tree_new(c->run, c->root, strlen(c->root), e);
+	return c->tree ? fill(c, e) : -1;
+}
+
 /* ---- the ends of transfers ---- */
 
 static bool
@@ -370,7 +400,7 @@ other_command(struct ftp_control *ctl)
 	struct conn *c = ctl->c;
 	int64_t wanted = run_int(c->run, SF_FTP_LIST_COMMAND);
 
-	if (!is_listing_verb(ctl) || tree_dir_begun(ctl->dir) || c->proved || !ftp_reply_unknown_command(ctl->code))
+	if (!is_listing_verb(ctl) || tree_dir_begun(ctl->dir) || c->proved || !ftp_reply_unknown_command(ctl->reply.code))
 		return false;
 	if (c->mlsd && wanted == LIST_AUTO) {
 		c->mlsd = false;
@@ -390,7 +420,7 @@ other_command(struct ftp_control *ctl)
 static bool
 one_too_many(const struct ftp_control *ctl, CURLcode code, const struct err *why)
 {
-	if (ctl == ctl->c->ctl[0] || tree_dir_begun(ctl->dir) || ftp_verb_phase(ctl->verb) != FTP_LOGIN)
+	if (ctl == ctl->c->ctl[0] || ctl->asks_hello || (ctl->dir && tree_dir_begun(ctl->dir)) || ftp_verb_phase(ctl->verb) != FTP_LOGIN)
 		return false;
 	return why->cls == ERR_TRANSIENT || (ftp_replied(ctl, code) ? why->cls == ERR_AUTH : why->cls == ERR_TIMEOUT);
 }
@@ -409,15 +439,16 @@ fewer_controls(struct ftp_control *ctl, struct err *e)
 		i++;
 	ctl->dir = NULL;
 	ctl->step = FTP_IDLE;
-	tree_dir_again(c->tree, d);
+	if (d)
+		tree_dir_again(c->tree, d);
 	if (i < n) {
 		c->ctl[i] = c->ctl[n - 1];
 		c->ctl[n - 1] = ctl;
-		c->limit = n - 1;
+		c->limit = c->cap = n - 1;
 	}
 	if (c->allowed > c->limit)
 		c->allowed = c->limit;
-	return fill(c, e);
+	return c->tree ? fill(c, e) : 0;
 }
 
 /* The server closed a connection that had nothing to do for a while, or is about to: another one will do, once. */
@@ -427,7 +458,7 @@ was_idle_too_long(const struct ftp_control *ctl, CURLcode code)
 	if (!*ctl->verb || tree_dir_begun(ctl->dir) || ctl->dir->tries)
 		return false;
 	if (ftp_replied(ctl, code))
-		return ctl->code == 421 || (ctl->code == 500 && strstr(ctl->text, "OOPS"));
+		return ctl->reply.code == 421 || (ctl->reply.code == 500 && strstr(ctl->reply.text, "OOPS"));
 	return !ctl->logged_in && !ctl->lines &&
 	    (code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_GOT_NOTHING);
 }
@@ -439,7 +470,7 @@ listing_failed(struct ftp_control *ctl, CURLcode code, struct err *e)
 	struct err why = ERR_INIT;
 	bool below = ctl->dir->depth > 0;
 
-	if (ftp_reply_no_files(ctl->code, ctl->text) && is_listing_verb(ctl))
+	if (ftp_reply_no_files(ctl->reply.code, ctl->reply.text) && is_listing_verb(ctl))
 		return dir_done(ctl, e);
 	if (was_idle_too_long(ctl, code) || (ftp_replied(ctl, code) && other_command(ctl)))
 		return dir_again(ctl, e);
@@ -474,6 +505,10 @@ listing_ended(struct ftp_control *ctl, CURLcode code, struct err *e)
 	struct conn *c = ctl->c;
 	struct err why = ERR_INIT;
 
+	if (ctl->t.lane && ctl->lane.odd && !tree_dir_begun(ctl->dir)) {
+		c->lane_off = true;
+		return dir_again(ctl, e);
+	}
 	if (ctl->again)
 		return dir_again(ctl, e);
 	if (ctl->overflow) {
@@ -487,9 +522,9 @@ listing_ended(struct ftp_control *ctl, CURLcode code, struct err *e)
 	}
 	if (ctl->stop || ctl->why.cls != ERR_OK)
 		return stopped(ctl, e);
-	if (code || ctl->code >= 400)
+	if (code || ctl->reply.code >= 400)
 		return listing_failed(ctl, code, e);
-	if (failed_to_open(ctl->text)) {
+	if (failed_to_open(ctl->reply.text)) {
 		err_set(&why, ERR_AUTH, "LIST: the server failed to open the directory");
 		return dir_refused(ctl, &why, e);
 	}
@@ -530,6 +565,38 @@ asking_ended(struct ftp_control *ctl, CURLcode code, struct err *e)
 	}
 }
 
+/*
+ * The first connection, when it is opened, and when it has been asked for system and features; a further one, ahead of the
+ * directories it is for or before its first one.
+ */
+static int
+logged_in(struct ftp_control *ctl, CURLcode code, struct err *e)
+{
+	struct conn *c = ctl->c;
+	struct err why = ERR_INIT;
+
+	if (code)
+		ftp_error(ctl, code, false, &why);
+	if (code && one_too_many(ctl, code, &why))
+		return fewer_controls(ctl, e);
+	if (code && ctl->dir)
+		return listing_failed(ctl, code, e);
+	*e = why;
+	if (code)
+		return -1;
+	if (ctl->dir) {
+		int rc = start_listing(ctl, e);
+
+		if (rc <= 0)
+			return rc;
+	}
+	ctl->step = FTP_IDLE;
+	c->greeted |= ctl->asks_hello;
+	if (c->tree)
+		return fill(c, e);
+	return ctl->asks_hello && !c->fresh ? begin(c, e) : 0;
+}
+
 static int
 ended(struct transfer *t, CURLcode code, struct err *e)
 {
@@ -539,11 +606,28 @@ ended(struct transfer *t, CURLcode code, struct err *e)
 		return listing_ended(ctl, code, e);
 	if (ctl->step == FTP_ASKING)
 		return asking_ended(ctl, code, e);
-	ctl->step = FTP_IDLE;
-	return code ? ftp_error(ctl, code, false, e) : 0;
+	return logged_in(ctl, code, e);
 }
 
 /* ---- one task ---- */
+
+/*
+ * A recursive job over a long way: what further logins take passes while the first directory is listed. Not more of them
+ * than a short way has; on a kept connection as many as its last task had use for.
+ */
+static int
+log_in_ahead(struct conn *c, unsigned n, struct err *e)
+{
+	if (!is_far(c) || !run_int(c->run, SF_COMMON_RECURSIVE) || pace_on(c->run))
+		return 0;
+	for (unsigned i = 1; i < n && i < c->limit; i++) {
+		struct ftp_control *ctl = control(c, i);
+
+		if (ctl->step == FTP_IDLE && !curl_session_has(c->session, &ctl->t) && ftp_log_in(ctl, e))
+			return -1;
+	}
+	return 0;
+}
 
 /* What a run that ended early left open. */
 static void
@@ -559,7 +643,7 @@ clear(struct conn *c)
 		if (ctl->dir)
 			tree_dir_refused(c->tree, ctl->dir, ERR_NOT_FOUND, "", &ignored);
 		ctl->dir = NULL;
-		ctl->setup = false;
+		ctl->setup = ctl->entered = false;
 		ftp_control_clear(ctl);
 	}
 	tree_free(c->tree);
@@ -569,19 +653,25 @@ clear(struct conn *c)
 static int
 ftp_list(struct conn *c, struct run *r, struct err *e)
 {
+	unsigned ahead;
 	int rc;
 
 	c->run = r;
 	if (!c->fresh && curl_session_use(c->session, r, e))
 		return -1;
+	/* What the server refused once it may take now: one more each time. */
+	c->cap += !c->fresh && c->cap < FTP_CONTROLS;
+	ahead = !c->fresh && c->used < FTP_CONNECTIONS ? c->used : FTP_CONNECTIONS;
 	c->fresh = false;
 	c->limit = controls_wanted(r);
+	if (c->limit > c->cap)
+		c->limit = c->cap;
 	c->allowed = 1;
 	choose_zone(c);
-	if (choose_command(c, e) || choose_root(c, e))
-		return -1;
-	c->tree = tree_new(r, c->root, strlen(c->root), e);
-	rc = c->tree ? fill(c, e) : -1;
+	c->used = 0;
+	rc = c->greeted ? begin(c, e) : ftp_hello(control(c, 0), e);
+	if (!rc)
+		rc = log_in_ahead(c, ahead, e);
 	if (!rc)
 		rc = curl_session_run(c->session, e);
 	if (!rc && (tree_open_dirs(c->tree) || !tree_stopped(c->tree)) && tree_next(c->tree))

@@ -59,6 +59,20 @@ int ftp_civil_ns(int year, int month, int day, int hour, int minute, int second,
 
 /* ftp_reply.c */
 
+#define FTP_TEXT 400            /* bytes of a reply that are kept */
+
+struct ftp_reply {              /* zeroed before the first line */
+	unsigned code;          /* 0: not whole yet */
+	unsigned multi;         /* code of the reply that goes on in further lines; 0: none */
+	char text[FTP_TEXT];    /* of all lines */
+};
+
+/* One more line, with or without its end: RFC 959 section 4.2. True: the reply is whole; the next line begins another one. */
+bool ftp_reply_line(struct ftp_reply *, const char *p, size_t n);
+/* The port in the text of 229 (RFC 2428 section 3) or 227 (RFC 959 section 4.1.2), whose address nobody reads. 0 or -1. */
+int ftp_epsv_port(const char *text, uint16_t *port);
+int ftp_pasv_port(const char *text, uint16_t *port);
+
 enum ftp_phase { FTP_LOGIN, FTP_PATH, FTP_DATA, FTP_PHASE__MAX };  /* which commands: identity and TLS; paths; listings and their data */
 
 /* The phase a command belongs to, by its verb. */
@@ -84,6 +98,9 @@ void ftp_decode(struct buf *, enum ftp_encoding, const char *p, size_t n);
 int ftp_encode(struct buf *, enum ftp_encoding, const char *p, size_t n);
 /* Can a command carry it? CR, LF and NUL end a command. */
 bool ftp_sendable(const char *p, size_t n);
+/* The line ends of a listing in type A to LF, in place, as libcurl makes them: CR LF is one, a lone CR is one. cr: what the bytes
+ * before ended with; false at first. Returns the bytes left. */
+size_t ftp_line_ends(char *p, size_t n, bool *cr);
 /* For a URL: everything but letters, digits, '-', '.', '_', '~' and '/' as %XX. */
 void ftp_url_path(struct buf *, const char *p, size_t n);
 

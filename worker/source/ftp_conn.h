@@ -14,7 +14,7 @@
 #define FTP_CONTROLS 64         /* control connections of one task: the most that max_connections allows */
 #define FTP_BATCH 16            /* entries asked about in one go */
 #define FTP_ASKS (FTP_BATCH * 4 + 4)
-#define FTP_TEXT 400            /* bytes of a reply that are kept */
+#define FTP_FLIGHT 6            /* commands that a lane sends at once */
 
 enum ftp_step { FTP_IDLE, FTP_HELLO, FTP_LISTING, FTP_ASKING };
 enum ftp_about { FTP_ABOUT_NONE, FTP_ABOUT_ZONE, FTP_ABOUT_ENTRIES, FTP_ABOUT_ROOT };
@@ -32,13 +32,39 @@ struct ftp_ask { enum ftp_ask_kind kind; unsigned k; };
 
 struct ftp_slot { struct buf line; struct ftp_entry en; };
 
+enum ftp_lane_at { FTP_LANE_OUT, FTP_LANE_FLIGHT, FTP_LANE_CONNECT, FTP_LANE_LIST };
+
+struct ftp_lane {               /* a listing without libcurl: ftp_lane.c */
+	enum ftp_lane_at at;
+	int control, data;      /* sockets; -1 none */
+	struct buf out;         /* commands that are not sent yet, from out_at on */
+	size_t out_at;
+	struct buf in;          /* of the control connection: less than a line */
+	size_t reply_bytes;     /* of the reply that comes */
+	struct ftp_reply reply;
+	char due[FTP_FLIGHT][8]; /* verbs of the commands whose replies are to come */
+	unsigned n_due, due_at;
+	uint16_t port;          /* of the data connection */
+	bool refused;           /* CWD was; its reply is kept */
+	bool begun, ended, eof; /* the listing: 1xx came, its last reply came, its data ended */
+	bool spoilt;            /* replies came that nothing had asked for */
+	bool cr;                /* the data ended with a CR so far */
+	bool odd;               /* the server does not go along: libcurl is to do it */
+};
+
 struct ftp_control {            /* one control connection: one easy handle for its whole life */
 	struct transfer t;      /* first */
 	struct conn *c;
 	enum ftp_step step;
 	struct tree_dir *dir;   /* being listed; NULL: none */
 	bool setup;             /* the OPTS of this server were sent on this connection, or go with this transfer */
+	bool setup_goes;        /* they go with this transfer */
+	bool asks_hello;        /* this transfer asks for system and features */
+	bool entered;           /* this task has logged in on it ahead of a listing */
 	bool logged_in;         /* this transfer had to log in */
+	bool typed;             /* a lane has set type A on this connection */
+	bool strayed;           /* a lane has led the server to another directory than libcurl believes */
+	struct ftp_lane lane;
 
 	/* the dialogue */
 	struct curl_slist *quote;
@@ -46,9 +72,8 @@ struct ftp_control {            /* one control connection: one easy handle for i
 	size_t n_asks, next_ask;
 	int ask_now;            /* the one whose reply is due; -1 none */
 	char verb[8];           /* of the last command; "": the greeting is due */
-	unsigned code;          /* of the last reply; 0: none since the command */
-	unsigned multi;         /* code of the reply that goes on in further lines; 0: none */
-	char text[FTP_TEXT];    /* of the last reply, all lines */
+	struct ftp_reply reply; /* the last one; code 0: none since the command */
+	int64_t asked_ns;       /* run_clock, when the command was sent */
 	bool told_end;          /* TLS told the end of what it carried (close_notify) */
 	bool leaving;           /* QUIT was sent: what follows is of no use */
 
@@ -80,9 +105,16 @@ struct conn {
 	struct ftp_control *ctl[FTP_CONTROLS];
 	unsigned limit;         /* controls that may be */
 	unsigned allowed;       /* controls that may be now: it grows as directories come */
+	unsigned used;          /* controls that this task, or the last one, had use for */
+	unsigned cap;           /* the most that the server let in; FTP_CONTROLS while it refused none */
 	bool proved;            /* a listing came whole: the command is right */
+	int64_t rtt_ns;         /* the least that a command has waited for its reply; 0: not known */
+	bool lane_off;          /* a lane did not work with this server */
+	bool lane_proved;       /* it did */
+	bool pasv;              /* EPSV was refused */
 
 	/* what the server told */
+	bool greeted;           /* it was asked */
 	bool has_feat, has_mlst, has_utf8;
 	char mlst_facts[200];   /* what OPTS MLST should say; "": nothing to say */
 	char system[100];
@@ -106,8 +138,12 @@ struct ftp_control *ftp_control_new(struct conn *);
 void ftp_control_free(struct ftp_control *);
 /* Forgets what a listing left. */
 void ftp_control_clear(struct ftp_control *);
-/* Connects, logs in, asks for system and features. */
+/* Asks for system and features. */
 int ftp_hello(struct ftp_control *, struct err *);
+/* Connects and logs in, no more. */
+int ftp_log_in(struct ftp_control *, struct err *);
+/* The k-th option (OPTS) that this server is to be given, as a command. False: there is none. */
+bool ftp_setup(const struct conn *, unsigned k, char *text, size_t n);
 /* Lists ctl->dir. 0, 1: its name cannot be sent (the reason in e), -1. */
 int ftp_list_start(struct ftp_control *, struct err *);
 /* Begins a set of commands about names; add what is to be asked, then start it. dir: bytes where the server is left. */
@@ -122,6 +158,15 @@ int ftp_error(const struct ftp_control *, CURLcode, bool below, struct err *);
 /* The bytes that name a path of a record at the server, in c->path. -1: the charset lacks a character. */
 int ftp_bytes(struct conn *, const char *path, size_t n);
 const char *ftp_list_verb(const struct conn *);
+
+/* ftp_lane.c */
+
+/* May listings of this task go by a lane? */
+bool ftp_lane_may(const struct ftp_control *);
+/* Can the next one? True: the connection is the lane's, and it must be started. */
+bool ftp_lane_ready(struct ftp_control *);
+/* Lists ctl->dir, whose bytes are in c->path, as ftp_list_start. Where it has ended with lane.odd, libcurl is to list it. */
+int ftp_lane_start(struct ftp_control *, struct err *);
 
 /* ftp_lines.c */
 

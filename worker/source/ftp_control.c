@@ -84,21 +84,21 @@ static void
 answer(struct ftp_control *ctl, const struct ftp_ask *ask)
 {
 	struct ftp_found *f = &ctl->found[ask->k];
-	size_t n = strcspn(ctl->text, " \r\n");
+	size_t n = strcspn(ctl->reply.text, " \r\n");
 
 	if (ask->kind == FTP_ASK_CWD) {
-		f->dir = ctl->code / 100 == 2;
-	} else if (ask->kind == FTP_ASK_PWD && ctl->code == 257 && f->dir && !f->pwd) {
-		f->pwd = quoted_path(ctl->text);
-	} else if (ask->kind == FTP_ASK_SIZE && ctl->code == 213) {
+		f->dir = ctl->reply.code / 100 == 2;
+	} else if (ask->kind == FTP_ASK_PWD && ctl->reply.code == 257 && f->dir && !f->pwd) {
+		f->pwd = quoted_path(ctl->reply.text);
+	} else if (ask->kind == FTP_ASK_SIZE && ctl->reply.code == 213) {
 		char number[24];
 
-		snprintf(number, sizeof(number), "%.*s", n < 20 ? (int)n : 0, ctl->text);
+		snprintf(number, sizeof(number), "%.*s", n < 20 ? (int)n : 0, ctl->reply.text);
 		if (units_int(number, &f->size) || f->size < 0)
 			f->size = -1;
-	} else if (ask->kind == FTP_ASK_MDTM && ctl->code == 213) {
-		if (!ftp_time_val(ctl->text, n, &f->mtime_ns))
-			snprintf(f->modify, sizeof(f->modify), "%.*s", (int)n, ctl->text);
+	} else if (ask->kind == FTP_ASK_MDTM && ctl->reply.code == 213) {
+		if (!ftp_time_val(ctl->reply.text, n, &f->mtime_ns))
+			snprintf(f->modify, sizeof(f->modify), "%.*s", (int)n, ctl->reply.text);
 	}
 }
 
@@ -107,46 +107,30 @@ reply_ended(struct ftp_control *ctl)
 {
 	struct conn *c = ctl->c;
 
-	if (ctl->ask_now >= 0 && ctl->code >= 200) {
+	int64_t took = run_clock() - ctl->asked_ns;
+
+	/* The least of them is the round trip. */
+	if (!c->rtt_ns || took < c->rtt_ns)
+		c->rtt_ns = took;
+	if (ctl->ask_now >= 0 && ctl->reply.code >= 200) {
 		answer(ctl, &ctl->asks[ctl->ask_now]);
 		ctl->ask_now = -1;
 	}
-	if (ctl->step == FTP_HELLO && !strcmp(ctl->verb, "SYST") && ctl->code == 215)
-		snprintf(c->system, sizeof(c->system), "%s", ctl->text);
-	if (!strcmp(ctl->verb, "FEAT") && ctl->code == 211)
+	if (ctl->step == FTP_HELLO && !strcmp(ctl->verb, "SYST") && ctl->reply.code == 215)
+		snprintf(c->system, sizeof(c->system), "%s", ctl->reply.text);
+	if (!strcmp(ctl->verb, "FEAT") && ctl->reply.code == 211)
 		c->has_feat = true;
 }
 
-/* RFC 959 section 4.2: "ddd-" begins several lines, "ddd " ends them, whatever stands between. */
 static void
 reply_line(struct ftp_control *ctl, const char *p, size_t n)
 {
-	unsigned code = 0;
-	size_t len;
-	bool last;
+	bool goes_on = ctl->reply.multi != 0;
 
-	while (n && (p[n - 1] == '\n' || p[n - 1] == '\r'))
-		n--;
-	if (n >= 3 && strspn(p, "0123456789") == 3)
-		code = (unsigned)((p[0] - '0') * 100 + (p[1] - '0') * 10 + (p[2] - '0'));
-	if (!ctl->multi) {
-		ctl->text[0] = '\0';
-		ctl->multi = code;
-	} else if (!strcmp(ctl->verb, "FEAT") && ctl->step == FTP_HELLO) {
-		feature(ctl->c, p, n);
-	}
-	last = code && code == ctl->multi && (n == 3 || p[3] != '-');
-	len = strlen(ctl->text);
-	if (code && code == ctl->multi) {
-		p += n > 3 ? 4 : 3;
-		n -= n > 3 ? 4 : 3;
-	}
-	snprintf(ctl->text + len, sizeof(ctl->text) - len, "%s%.*s", len ? "\n" : "", (int)(n < FTP_TEXT ? n : FTP_TEXT), p);
-	if (!last)
-		return;
-	ctl->code = code;
-	ctl->multi = 0;
-	reply_ended(ctl);
+	if (goes_on && !strcmp(ctl->verb, "FEAT") && ctl->step == FTP_HELLO)
+		feature(ctl->c, p, strcspn(p, "\r\n"));
+	if (ftp_reply_line(&ctl->reply, p, n))
+		reply_ended(ctl);
 }
 
 static void
@@ -166,9 +150,15 @@ command_sent(struct ftp_control *ctl, const char *p, size_t n)
 		return;
 	memcpy(ctl->verb, p, verb);
 	ctl->verb[verb] = '\0';
-	ctl->code = ctl->multi = 0;
-	ctl->text[0] = '\0';
-	ctl->logged_in |= !strcmp(ctl->verb, "USER");
+	ctl->reply.code = ctl->reply.multi = 0;
+	ctl->reply.text[0] = '\0';
+	ctl->asked_ns = run_clock();
+	if (!strcmp(ctl->verb, "USER")) {
+		ctl->logged_in = true;
+		/* A new connection: nothing was set up on it, and libcurl knows where the server is. */
+		ctl->setup = ctl->setup_goes;
+		ctl->typed = ctl->strayed = false;
+	}
 	/* Is it the next one of ours? libcurl sends its own before and after them. */
 	for (size_t i = 0; i < ctl->next_ask && l; i++)
 		l = l->next;
@@ -221,6 +211,29 @@ told(struct transfer *t, curl_infotype type, const char *p, size_t n)
 
 /* ---- handles ---- */
 
+bool
+ftp_setup(const struct conn *c, unsigned k, char *text, size_t n)
+{
+	int64_t utf8 = run_int(c->run, SF_FTP_UTF8);
+
+	if ((utf8 == 1 || (!utf8 && c->has_utf8 && c->encoding == FTP_UTF8)) && k-- == 0) {
+		snprintf(text, n, "OPTS UTF8 ON");
+		return true;
+	}
+	if (!c->mlst_facts[0] || k)
+		return false;
+	snprintf(text, n, "OPTS MLST %s", c->mlst_facts);
+	return true;
+}
+
+static bool
+needs_setup(const struct conn *c)
+{
+	char text[256];
+
+	return ftp_setup(c, 0, text, sizeof(text));
+}
+
 static size_t
 received(char *p, size_t size, size_t n, void *arg)
 {
@@ -229,7 +242,7 @@ received(char *p, size_t size, size_t n, void *arg)
 	if (ctl->step != FTP_LISTING)
 		return size * n;
 	/* libcurl had to log in anew, and the options that names depend on were not sent: nothing of this counts. */
-	if (ctl->logged_in && !ctl->setup) {
+	if (ctl->logged_in && !ctl->setup && needs_setup(ctl->c)) {
 		ctl->again = true;
 		return 0;
 	}
@@ -252,6 +265,7 @@ ftp_control_new(struct conn *c)
 	ctl->t.told = told;
 	ctl->held = 2;
 	ctl->ask_now = -1;
+	ctl->lane.control = ctl->lane.data = -1;
 	SET(easy, CURLOPT_USERNAME, *user ? user : "anonymous");
 	SET(easy, CURLOPT_PASSWORD, *password || (*user && strcmp(user, "anonymous")) ? password : "iis-poller@");
 	if (tls) {
@@ -307,6 +321,8 @@ ftp_control_free(struct ftp_control *ctl)
 		return;
 	ftp_control_clear(ctl);
 	curl_session_recycle(ctl->c->session, ctl->t.easy);
+	buf_release(&ctl->lane.out);
+	buf_release(&ctl->lane.in);
 	buf_release(&ctl->line);
 	buf_release(&ctl->deferred);
 	buf_release(&ctl->pending);
@@ -338,9 +354,9 @@ ftp_ask_begin(struct ftp_control *ctl)
 	ctl->quote = NULL;
 	ctl->n_asks = ctl->next_ask = 0;
 	ctl->ask_now = -1;
-	ctl->verb[0] = ctl->text[0] = '\0';
-	ctl->code = ctl->multi = 0;
-	ctl->logged_in = ctl->leaving = ctl->told_end = false;
+	ctl->verb[0] = ctl->reply.text[0] = '\0';
+	ctl->reply.code = ctl->reply.multi = 0;
+	ctl->logged_in = ctl->leaving = ctl->told_end = ctl->setup_goes = ctl->asks_hello = false;
 }
 
 void
@@ -363,19 +379,15 @@ ftp_ask(struct ftp_control *ctl, enum ftp_ask_kind kind, unsigned k, const char 
 static void
 add_setup(struct ftp_control *ctl)
 {
-	const struct conn *c = ctl->c;
-	int64_t utf8 = run_int(c->run, SF_FTP_UTF8);
 	char text[256];
 
 	if (ctl->setup)
 		return;
-	if (utf8 == 1 || (!utf8 && c->has_utf8 && c->encoding == FTP_UTF8))
-		ftp_ask(ctl, FTP_ASK_OTHER, 0, "*OPTS UTF8 ON", NULL, 0);
-	if (c->mlst_facts[0]) {
-		snprintf(text, sizeof(text), "*OPTS MLST %s", c->mlst_facts);
+	for (unsigned k = 0; ftp_setup(ctl->c, k, text + 1, sizeof(text) - 1); k++) {
+		text[0] = '*';
 		ftp_ask(ctl, FTP_ASK_OTHER, 0, text, NULL, 0);
 	}
-	ctl->setup = true;
+	ctl->setup = ctl->setup_goes = true;
 }
 
 static void
@@ -402,6 +414,7 @@ static int
 start(struct ftp_control *ctl, enum ftp_step step, bool body, const char *command, struct err *e)
 {
 	ctl->step = step;
+	ctl->t.lane = NULL;
 	SET(ctl->t.easy, CURLOPT_NOBODY, body ? 0L : 1L);
 	SET(ctl->t.easy, CURLOPT_CUSTOMREQUEST, command);
 	SET(ctl->t.easy, CURLOPT_QUOTE, ctl->quote);
@@ -414,6 +427,15 @@ ftp_hello(struct ftp_control *ctl, struct err *e)
 	ftp_ask_begin(ctl);
 	ftp_ask(ctl, FTP_ASK_OTHER, 0, "*SYST", NULL, 0);
 	ftp_ask(ctl, FTP_ASK_OTHER, 0, "*FEAT", NULL, 0);
+	ctl->asks_hello = true;
+	aim(ctl, ctl->c->url);
+	return start(ctl, FTP_HELLO, false, NULL, e);
+}
+
+int
+ftp_log_in(struct ftp_control *ctl, struct err *e)
+{
+	ftp_ask_begin(ctl);
 	aim(ctl, ctl->c->url);
 	return start(ctl, FTP_HELLO, false, NULL, e);
 }
@@ -481,9 +503,19 @@ ftp_list_start(struct ftp_control *ctl, struct err *e)
 	ctl->deferring = !c->mlsd && c->zone_wanted;
 	ctl->format = (enum ftp_format)run_int(c->run, SF_FTP_LIST_FORMAT);
 	ftp_ask_begin(ctl);
+	if (ftp_lane_ready(ctl))
+		return ftp_lane_start(ctl, e);
+	/* Logged in on, the connection can be a lane's. */
+	if (ftp_lane_may(ctl) && !pace_on(c->run) && !ctl->entered && !curl_session_has(c->session, &ctl->t)) {
+		ctl->entered = true;
+		return ftp_log_in(ctl, e);
+	}
 	add_setup(ctl);
 	if (has_control(c->path.p, c->path.len))
 		return list_odd(ctl, c->path.p, c->path.len, e);
+	/* libcurl believes that the server is where its own last transfer was, and sends no CWD there. */
+	if (ctl->strayed)
+		ftp_ask(ctl, FTP_ASK_OTHER, 0, "CWD", c->path.p, c->path.len);
 	set_url(ctl, c->path.p, c->path.len);
 	return start(ctl, FTP_LISTING, true, ftp_list_verb(c), e);
 }
@@ -505,7 +537,7 @@ ftp_ask_start(struct ftp_control *ctl, enum ftp_about about, const char *dir, si
 bool
 ftp_replied(const struct ftp_control *ctl, CURLcode code)
 {
-	bool negative = ctl->code >= 400 || ctl->code == 120 || ctl->code == 331 || ctl->code == 332;
+	bool negative = ctl->reply.code >= 400 || ctl->reply.code == 120 || ctl->reply.code == 331 || ctl->reply.code == 332;
 
 	switch (code) {
 	case CURLE_OK:
@@ -527,7 +559,7 @@ ftp_replied(const struct ftp_control *ctl, CURLcode code)
 	case CURLE_GOT_NOTHING:
 	/* This is what libcurl makes of 421. */
 	case CURLE_OPERATION_TIMEDOUT:
-		return ctl->code == 421;
+		return ctl->reply.code == 421;
 	default:
 		return false;
 	}
@@ -575,7 +607,7 @@ ftp_error(const struct ftp_control *ctl, CURLcode code, bool below, struct err *
 		buf_release(&b);
 		return -1;
 	}
-	cls = ftp_reply_class(ftp_verb_phase(ctl->verb), ctl->code, ctl->text, &what);
+	cls = ftp_reply_class(ftp_verb_phase(ctl->verb), ctl->reply.code, ctl->reply.text, &what);
 	/* ACCT came of our pin: ftp_control_new. */
 	if (!strcmp(ctl->verb, "ACCT")) {
 		cls = ERR_AUTH;
@@ -589,10 +621,10 @@ ftp_error(const struct ftp_control *ctl, CURLcode code, bool below, struct err *
 	 * Below the job's path an absent directory is one that vanished meanwhile, and passed over. So it must be sure:
 	 * many servers have one reply for no access and for not there, and read byte 255 as a sign of telnet.
 	 */
-	if (below && cls == ERR_NOT_FOUND && (!surely_absent(ctl->text) || memchr(ctl->dir->path, '\xff', ctl->dir->path_n)))
+	if (below && cls == ERR_NOT_FOUND && (!surely_absent(ctl->reply.text) || memchr(ctl->dir->path, '\xff', ctl->dir->path_n)))
 		cls = ERR_AUTH;
-	buf_printf(&b, ": %s: %u ", what, ctl->code);
-	escape_term(&b, ctl->text, strlen(ctl->text));
+	buf_printf(&b, ": %s: %u ", what, ctl->reply.code);
+	escape_term(&b, ctl->reply.text, strlen(ctl->reply.text));
 	err_set(e, cls, "%s", buf_str(&b));
 	buf_release(&b);
 	return -1;

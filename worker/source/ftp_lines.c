@@ -368,17 +368,17 @@ data_is_tls(const struct run *r)
 int
 ftp_lines_end(struct ftp_control *ctl)
 {
-	int64_t matches = ftp_reply_matches(ctl->text);
+	int64_t matches = ftp_reply_matches(ctl->reply.text);
 
 	if (ctl->line.len)
 		return fail(ctl, ERR_TRUNCATED, "the last line has no end", ctl->line.p, ctl->line.len);
 	/* libcurl 7.88 takes any end of a TLS connection for a good one. */
 	if (data_is_tls(ctl->c->run) && !ctl->told_end && run_int(ctl->c->run, SF_FTP_REQUIRE_CLOSE_NOTIFY))
 		return fail(ctl, ERR_TRUNCATED, "the data connection ended without TLS's close_notify; see require_close_notify", NULL, 0);
-	if (ftp_reply_cut(ctl->text))
-		return fail(ctl, ERR_TRUNCATED, "the server says that it cut the listing", ctl->text, strlen(ctl->text));
+	if (ftp_reply_cut(ctl->reply.text))
+		return fail(ctl, ERR_TRUNCATED, "the server says that it cut the listing", ctl->reply.text, strlen(ctl->reply.text));
 	if (matches >= 0 && (uint64_t)matches > ctl->lines)
-		return fail(ctl, ERR_TRUNCATED, "fewer lines came than the server says it sent", ctl->text, strlen(ctl->text));
+		return fail(ctl, ERR_TRUNCATED, "fewer lines came than the server says it sent", ctl->reply.text, strlen(ctl->reply.text));
 	return release(ctl);
 }
 

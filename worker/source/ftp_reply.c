@@ -5,6 +5,7 @@
  * section 12 and, where said, from what servers do. A code without a row goes by its first digit. Called by ftp.c with
  * the last reply before libcurl gave up; keeps nothing.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -147,4 +148,86 @@ ftp_reply_matches(const char *text)
 	while (p > text && p[-1] >= '0' && p[-1] <= '9')
 		p--;
 	return p == at || at - p > 15 ? -1 : (int64_t)strtoll(p, NULL, 10);
+}
+
+bool
+ftp_reply_line(struct ftp_reply *r, const char *p, size_t n)
+{
+	unsigned code = 0;
+	size_t len;
+	bool last;
+
+	while (n && (p[n - 1] == '\n' || p[n - 1] == '\r'))
+		n--;
+	if (n >= 3 && p[0] >= '0' && p[0] <= '9' && p[1] >= '0' && p[1] <= '9' && p[2] >= '0' && p[2] <= '9' &&
+	    (n == 3 || p[3] == ' ' || p[3] == '-'))
+		code = (unsigned)((p[0] - '0') * 100 + (p[1] - '0') * 10 + (p[2] - '0'));
+	if (!r->multi) {
+		r->code = 0;
+		r->text[0] = '\0';
+		r->multi = code;
+	}
+	/* "ddd-" begins several lines, "ddd " ends them, whatever stands between */
+	last = code && code == r->multi && (n == 3 || p[3] != '-');
+	len = strlen(r->text);
+	if (code && code == r->multi) {
+		p += n > 3 ? 4 : 3;
+		n -= n > 3 ? 4 : 3;
+	}
+	snprintf(r->text + len, sizeof(r->text) - len, "%s%.*s", len ? "\n" : "", (int)(n < FTP_TEXT ? n : FTP_TEXT), p);
+	if (!last)
+		return false;
+	r->code = code;
+	r->multi = 0;
+	return true;
+}
+
+/* A decimal number of at most 5 digits from p on; where it ends, or NULL. */
+static const char *
+read_number(const char *p, unsigned *v)
+{
+	size_t n = strspn(p, "0123456789");
+
+	if (!n || n > 5)
+		return NULL;
+	*v = (unsigned)strtoul(p, NULL, 10);
+	return p + n;
+}
+
+int
+ftp_epsv_port(const char *text, uint16_t *port)
+{
+	const char *p = strchr(text, '(');
+	char sep = p ? p[1] : '\0';
+	unsigned v;
+
+	if (!sep || (sep >= '0' && sep <= '9') || p[2] != sep || p[3] != sep)
+		return -1;
+	p = read_number(p + 4, &v);
+	if (!p || *p != sep || !v || v > 65535)
+		return -1;
+	*port = (uint16_t)v;
+	return 0;
+}
+
+int
+ftp_pasv_port(const char *text, uint16_t *port)
+{
+	/* Some write no parentheses, so the first six numbers with commas are it. */
+	for (bool digit = false, before = false; *text; text++, before = digit) {
+		const char *p = text;
+		unsigned v[6] = { 0 };
+		size_t k = 0;
+
+		digit = *text >= '0' && *text <= '9';
+		while (k < 6 && !before && (p = read_number(p, &v[k])) && v[k] <= 255 && *p == (k < 5 ? ',' : *p)) {
+			p += k < 5;
+			k++;
+		}
+		if (k < 6)
+			continue;
+		*port = (uint16_t)(v[4] << 8 | v[5]);
+		return *port ? 0 : -1;
+	}
+	return -1;
 }

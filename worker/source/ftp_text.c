@@ -103,3 +103,20 @@ ftp_url_path(struct buf *b, const char *p, size_t n)
 			buf_printf(b, "%%%02X", (unsigned)(unsigned char)p[i]);
 	}
 }
+
+size_t
+ftp_line_ends(char *p, size_t n, bool *cr)
+{
+	size_t to = 0;
+
+	if (!*cr && !memchr(p, '\r', n))
+		return n;
+	for (size_t i = 0; i < n; i++) {
+		bool second = *cr && p[i] == '\n';
+
+		*cr = p[i] == '\r';
+		if (!second)
+			p[to++] = *cr ? '\n' : p[i];
+	}
+	return to;
+}
