@@ -131,7 +131,7 @@ pool_confine(const struct slot *s, const struct task *t, struct task_spec *spec)
 	const struct crew *c = s->crew;
 	const char *org_id = t->job->org_id;
 
-	spec->last = crew_single(c, org_id);
+	spec->last = t->alone || crew_single(c, org_id);
 	if (task_role(t) != ROLE_LOCAL)
 		return;
 	if (spec->last) {

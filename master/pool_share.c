@@ -516,5 +516,6 @@ pool_bind(struct slot *s, const struct task *t)
 		return;
 	s->key = sched_key_hold(s->m->sched, t);
 	s->bound_ms = loop_now(s->m->loop);
-	s->single = crew_single(s->crew, t->job->org_id);
+	/* What a task did that crashed a worker before is nobody else's to live with. */
+	s->single = t->alone || crew_single(s->crew, t->job->org_id);
 }

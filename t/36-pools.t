@@ -22,6 +22,19 @@ def served(d, since=0):
     return got
 
 
+def attempts(d):
+    """{pid: [(job_id, attempt)]} of all that ran, as a log of level debug tells"""
+    busy, got = None, {}
+    with d.log.cond:
+        lines = list(d.log.lines)
+    for x in lines:
+        if x.get("event") == "worker_state" and x["to"] == "busy":
+            busy = x["pid"]
+        elif x.get("event") == "task_state" and x["to"] == "running":
+            got.setdefault(busy, []).append((x["job_id"], x["attempt"]))
+    return got
+
+
 def by_pid(rows):
     pids = {}
     for pid, org, _ in rows:
@@ -178,6 +191,26 @@ def demanded(t, b):
     t.is_(d.stop(), 0, "exit 0")
 
 
+def crash_shared(t, b):
+    """Processes that two tenants share: the task that killed one has its second attempt in one that has served nobody, and serves nobody after it."""
+    w = World(b, partitions=1)
+    d = WholeLog(w, {"workers.count": 2, "log.level": "debug", **{"tenants.%s" % x: {"isolation": "shared", "group": "one"} for x in "ab"}})
+    crashing = ["crash-%d" % i for i in range(6)]
+    for i, name in enumerate(crashing):
+        w.push(*[job("by-%d-%d" % (i, k), generated(1), org_id="ab"[k % 2]) for k in range(10)],
+               job(name, generated(1, crash=("segv", "abrt")[i % 2], fault_attempts=1), org_id="a"),
+               *[job("after-%d-%d" % (i, k), generated(1), org_id="ab"[k % 2]) for k in range(10)])
+    done = w.results(6 * 21, timeout=90)
+    t.is_(sorted((r["job_id"], r["attempt"]) for r in done if r["attempt"] != 1 or r["event_type"] != "job.completed"), [(x, 2) for x in crashing], "six tasks crash a worker, all 126 complete")
+    ran = attempts(d)
+    t.is_(sorted((pid, x) for pid, x in ran.items() if any(n == 2 for _, n in x)), sorted((pid, [(x, 2)]) for x in crashing for pid in ran if (x, 2) in ran[pid]),
+          "each second attempt is the first and the last task of its process")
+    t.is_(sum(len(x) for x in ran.values()), 6 * 21 + 6, "132 attempts in all")
+    rows = served(d)
+    t.ok(frozenset("ab") in {frozenset(x) for x in by_pid(rows).values()}, "while the others share theirs", by_pid(rows))
+    t.is_(d.stop(), 0, "exit 0")
+
+
 def urgent(t, b):
     w = World(b, partitions=1)
     d = WholeLog(w, {"workers.count": 1})
@@ -198,7 +231,7 @@ def urgent(t, b):
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-pollerctl")
     b = MockBroker(t)
-    for part in (tenants, one_tenant, by_type, isolation_job, demanded, urgent):
+    for part in (tenants, one_tenant, by_type, isolation_job, demanded, crash_shared, urgent):
         t.part(part, b)
 
 
