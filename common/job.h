@@ -110,6 +110,9 @@ struct field_value {
 	struct strlist l;             /* STRS; owned */
 };
 
+#define CONNECTIONS_MAX 64          /* of one task */
+#define CONNECTIONS_DEFAULT 8       /* of s3 and http without max_connections; ftp's are in source_ftp.h */
+
 struct source_conf {
 	enum source_type type;
 	char *source_id;              /* the job's name for it, or type + "-" + 12 hex digits of the canonical address' SHA-256 */
@@ -194,6 +197,8 @@ const char *path_under(const struct strlist *l, const char *path, const char **r
 char *path_normalise(const char *path, const char *base, struct err *);
 
 /* The part of a JOB frame that describes the source: type and the fields that are set (not FIELD_MASTER). */
+/* So many connections at once the source asks for; 1..CONNECTIONS_MAX. scarce: without those that it asks for but seldom uses. */
+unsigned source_connections(const struct source_conf *, bool scarce);
 void source_conf_encode(const struct source_conf *, struct buf *);
 int source_conf_decode(struct source_conf *, struct cursor *);
 void source_conf_release(struct source_conf *);

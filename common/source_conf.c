@@ -11,6 +11,7 @@
 
 #include "common/field.h"
 #include "common/job.h"
+#include "common/source_ftp.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
 
@@ -85,6 +86,21 @@ value_encode(const struct field_row *r, const struct field_value *v, struct buf 
 	} else {
 		buf_i64(b, v->i);
 	}
+}
+
+unsigned
+source_connections(const struct source_conf *s, bool scarce)
+{
+	const struct field_value *v = &s->v[SF_NETWORK_MAX_CONNECTIONS];
+
+	/* An SFTP session is one, whatever is asked for. */
+	if (s->type == SOURCE_SFTP)
+		return 1;
+	if (v->set && v->i > 0 && v->i <= CONNECTIONS_MAX)
+		return (unsigned)v->i;
+	if (s->type == SOURCE_FTP)
+		return scarce ? FTP_CONNECTIONS : FTP_CONNECTIONS_FAR;
+	return CONNECTIONS_DEFAULT;
 }
 
 void

@@ -161,6 +161,7 @@ void
 task_spec_init(struct task_spec *t)
 {
 	memset(t, 0, sizeof(*t));
+	t->connections = 1;
 	filter_spec_init(&t->filter);
 }
 
@@ -183,6 +184,7 @@ task_spec_encode(const struct task_spec *t, struct buf *b)
 	buf_i64(b, t->deadline_ms);
 	buf_i64(b, t->now_ns);
 	buf_i64(b, t->entries_max);
+	buf_u32(b, t->connections);
 	put_fixed(b, t->tenant, sizeof(t->tenant));
 	put_fixed(b, t->endpoint, sizeof(t->endpoint));
 	put_fixed(b, t->host_key, sizeof(t->host_key));
@@ -226,6 +228,7 @@ task_spec_decode(struct task_spec *t, const void *p, size_t n, struct err *e)
 	t->deadline_ms = cursor_i64(&c);
 	t->now_ns = cursor_i64(&c);
 	t->entries_max = cursor_i64(&c);
+	t->connections = cursor_u32(&c);
 	cursor_str(&c, t->tenant, sizeof(t->tenant));
 	cursor_str(&c, t->endpoint, sizeof(t->endpoint));
 	cursor_str(&c, t->host_key, sizeof(t->host_key));
@@ -241,7 +244,7 @@ task_spec_decode(struct task_spec *t, const void *p, size_t n, struct err *e)
 	t->asks = ends & 8;
 	egress_lists_decode(&t->egress, &c);
 	get_list(&t->hosts, HOSTS_TEXT - 1, &c);
-	if (publish > PUBLISH_STREAM || !t->attempt || t->deadline_ms < 0 || t->entries_max < 0)
+	if (publish > PUBLISH_STREAM || !t->attempt || t->deadline_ms < 0 || t->entries_max < 0 || !t->connections || t->connections > CONNECTIONS_MAX)
 		cursor_fail(&c);
 	t->publish = (enum job_publish)publish;
 	if ((t->root[0] && t->root[0] != '/') || (t->below[0] && !below_ok(t->below)))

@@ -48,6 +48,7 @@ struct task_spec {                  /* JOB: what one worker does for one source 
 	int64_t entries_max;            /* limit of listed entries; 0 none */
 	char tenant[129];               /* org_id: kept connections serve this tenant alone */
 	char endpoint[512];             /* network: scheme, host and port; and they serve this endpoint alone */
+	uint32_t connections;           /* network: so many at once at most, 1..CONNECTIONS_MAX */
 	char host_key[TASK_HOST_KEY];   /* sftp with accept-new: what was accepted of this server before, "type base64"; "" nothing */
 	char root[4097];                /* local, dummy: the configured root (absolute) */
 	char below[4097];               /* local, dummy: path below it, "." for the root itself */

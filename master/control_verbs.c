@@ -129,13 +129,21 @@ control_endpoints(const struct control_request *rq, struct buf *out)
 	jsonw_object(&j, NULL);
 	jsonw_int(&j, "tasks_per_endpoint", rq->m->cfg->network_tasks);
 	jsonw_int(&j, "requests_per_second", rq->m->cfg->network_endpoint_requests);
+	jsonw_int(&j, "endpoint_connections", rq->m->cfg->network_endpoint_connections);
 	jsonw_array(&j, "endpoints");
 	for (size_t i = 0; i < n; i++) {
 		jsonw_object(&j, NULL);
 		jsonw_str(&j, "endpoint", v[i].name);
 		jsonw_int(&j, "running", v[i].running);
 		jsonw_int(&j, "waiting", v[i].waiting);
+		jsonw_str(&j, "waits_for", v[i].waits_for);
+		jsonw_int(&j, "connections", v[i].held);
+		if (rq->m->cfg->network_endpoint_connections)
+			jsonw_int(&j, "connections_max", rq->m->cfg->network_endpoint_connections);
+		else
+			jsonw_null(&j, "connections_max");
 		jsonw_int(&j, "kept_connections", v[i].kept);
+		jsonw_dbl(&j, "connection_wait_seconds", (double)v[i].connection_wait_ms / 1000, 3);
 		jsonw_bool(&j, "answers", v[i].answers);
 		jsonw_int(&j, "requests", (int64_t)v[i].requests);
 		jsonw_dbl(&j, "request_wait_seconds", (double)v[i].request_wait_ms / 1000, 3);
@@ -224,6 +232,23 @@ job_state(const struct jobrec *rec)
 	return "ending";
 }
 
+/* The first of its sources that waits for more than a worker: the setting, or what it is. */
+static const char *
+job_waits_for(const struct jobrec *rec)
+{
+	for (size_t i = 0; i < rec->n_tasks; i++) {
+		const struct task *t = &rec->tasks[i];
+
+		if (t->parked)
+			return endpoint_waits_for(t);
+		if (t->waits_at)
+			return tenant_waits_for(t);
+		if (t->awaits)
+			return "credentials";
+	}
+	return NULL;
+}
+
 static void
 put_job(struct jsonw *j, const struct jobrec *rec)
 {
@@ -244,6 +269,7 @@ put_job(struct jsonw *j, const struct jobrec *rec)
 	jsonw_str(j, "job_id", rec->job_id);
 	jsonw_str(j, "org_id", rec->org_id);
 	jsonw_str(j, "state", job_state(rec));
+	jsonw_str(j, "waits_for", job_waits_for(rec));
 	jsonw_dbl(j, "age_seconds", seconds_since(rec->m, rec->received_ms), 3);
 	jsonw_str(j, "priority", rec->job ? job_priority_name(rec->job->priority) : NULL);
 	jsonw_str(j, "source", rec->job ? job_source_label(rec->job) : NULL);

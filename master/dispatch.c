@@ -151,6 +151,7 @@ encode_job(struct master *m, struct task *t, const struct slot *s, struct buf *b
 	spec.egress = tenant_egress(m, t);
 	if (leads_elsewhere(&spec.source))
 		spec.hosts = tenants_get(m->cfg, t->job->org_id)->hosts;
+	spec.connections = t->connections;
 	spec.asks = t->asks = s->role == ROLE_NETWORK && rates_hold(m, t);
 	snprintf(spec.tenant, sizeof(spec.tenant), "%s", t->job->org_id);
 	snprintf(spec.endpoint, sizeof(spec.endpoint), "%s", spec.source.endpoint ? spec.source.endpoint : "");
@@ -239,6 +240,11 @@ start(struct master *m, struct task *t, struct slot *s)
 		endpoint_left(m, t);
 		t->needs_keys = true;
 		sched_push_first(m->sched, t);
+		return;
+	}
+	t->connections = endpoint_grant(m, t, s);
+	if (!t->connections) {
+		endpoint_wait(m, t);
 		return;
 	}
 	t->attempt++;
@@ -441,6 +447,7 @@ done(struct master *m, struct slot *s, const struct frame *f, struct err *e)
 		return err_set(e, ERR_WORKER_PROTOCOL, "DONE cancelled, but nobody had cancelled");
 	t->done_ms = loop_now(m->loop);
 	rates_left(m, t);
+	endpoint_task_done(s);
 	task_account_trim(t);
 	slot_obeyed(s);
 	account(t);

@@ -1,10 +1,9 @@
 /*
- * endpoint.c - the servers that tasks go to: how many tasks each has now, how many it may have, which workers keep
- * connections to it.
+ * endpoint.c - the servers that tasks go to: how many tasks each has now, how many it may have, who waits.
  *
  * schedule.c asks before it gives a task out, and tenants.c is asked here first; a task whose endpoint is full waits here, in order, and goes to the front of
- * its tenant's queue when one there ends, so that a slow server holds back only its own jobs. dispatch.c prefers the worker
- * that kept a connection for the same endpoint and tenant. An endpoint is scheme, host and port, as the job check wrote it.
+ * its tenant's queue when one there ends, so that a slow server holds back only its own jobs. What of it concerns connections
+ * is endpoint_conns.c's. An endpoint is scheme, host and port, as the job check wrote it.
  *
  * One that has not answered yet, or has let several tasks in a row time out without a word, may hold fewer workers than
  * one that answers: a task that waits for nothing cannot be told from one that works, and its worker cannot be had back
@@ -16,34 +15,13 @@
 #include <uthash.h>
 
 #include "common/xalloc.h"
-#include "master/master.h"
+#include "master/endpoint_priv.h"
 #include "common/banned.h"
 
 #define ENDPOINTS_KEPT 1024             /* idle ones beyond so many are forgotten, the longest idle first */
 #define LATELY_MS 300000                /* other work may come back so long after the last of it */
 #define SECOND_NS INT64_C(1000000000)
-#define CONNECTIONS_MAX 64              /* what one worker may say it keeps */
 #define SILENT_AFTER 3                  /* tasks in a row that timed out without an answer */
-
-struct count {                          /* tasks of one pool */
-	unsigned running, called;
-	unsigned room;                  /* call_next's */
-};
-
-struct endpoint {
-	char *name;
-	struct taskq parked;
-	unsigned n_parked, running;
-	unsigned called;                /* taken out of here and given to the scheduler, not yet come back from it */
-	struct taskq calls;             /* these */
-	struct count *in;               /* of both, those of each pool */
-	struct bucket requests;
-	uint64_t tasks, failed;
-	bool answers;
-	unsigned silent;                /* in a row, without an answer */
-	int64_t used_ms;                /* loop time of the last start or end */
-	UT_hash_handle hh;              /* in order of first use */
-};
 
 struct begun {                          /* in one pool */
 	const struct endpoint *last;    /* of the task that was begun last; NULL: one without; never followed */
@@ -85,8 +63,8 @@ endpoints_free(struct endpoints *all)
 	free(all);
 }
 
-static const char *
-name_of(const struct task *t)
+const char *
+endpoint_name(const struct task *t)
 {
 	const struct job *j = t->job->job;
 
@@ -103,7 +81,7 @@ forget_one(struct endpoints *all)
 	struct endpoint *p, *next, *oldest = NULL;
 
 	HASH_ITER(hh, all->by_name, p, next)
-		if (!p->running && !p->n_parked && !p->called && (!oldest || p->used_ms < oldest->used_ms))
+		if (!p->running && !p->n_parked && !p->called && !p->workers && (!oldest || p->used_ms < oldest->used_ms))
 			oldest = p;
 	if (oldest)
 		endpoint_free(all, oldest);
@@ -123,13 +101,22 @@ begun_in(const struct master *m, size_t pool)
 	return &all->begun[pool];
 }
 
+struct endpoint *
+endpoint_find(const struct master *m, const char *name)
+{
+	struct endpoint *p = NULL;
+
+	if (name)
+		HASH_FIND_STR(m->endpoints->by_name, name, p);
+	return p;
+}
+
 static struct endpoint *
 endpoint_of(struct master *m, const char *name)
 {
 	struct endpoints *all = m->endpoints;
-	struct endpoint *p;
+	struct endpoint *p = endpoint_find(m, name);
 
-	HASH_FIND_STR(all->by_name, name, p);
 	if (p)
 		return p;
 	if (HASH_COUNT(all->by_name) >= ENDPOINTS_KEPT)
@@ -206,7 +193,8 @@ has_room(const struct master *m, const struct endpoint *p, const struct task *t)
 				before++;
 				before_in += c->endpoint_in == t->pool;
 			}
-	return p->running + before < (unsigned)m->cfg->network_tasks && in->running + before_in < most_in(m, p, t->pool);
+	return p->running + before < (unsigned)m->cfg->network_tasks && in->running + before_in < most_in(m, p, t->pool) &&
+	    conns_room(m, p, t, before);
 }
 
 /* Of a task without an endpoint, p is NULL. */
@@ -219,6 +207,26 @@ began(struct master *m, const struct endpoint *p, size_t pool)
 		b->before_ms = b->last_ms;
 	b->last = p;
 	b->last_ms = loop_now(m->loop);
+}
+
+/* Out of where it waits. */
+static void
+unpark(struct master *m, struct task *t)
+{
+	struct endpoint *p = t->parked;
+
+	TAILQ_REMOVE(&p->parked, t, entry);
+	p->n_parked--;
+	tenant_back(t);
+	if (t->lacks_ms) {
+		int64_t ms = loop_now(m->loop) - t->lacks_ms;
+
+		p->lacked_ms += ms;
+		metric_add(METRIC_CONNECTION_WAIT, (double)ms / 1000, NULL, NULL);
+	}
+	t->lacks_ms = 0;
+	t->parked = NULL;
+	m->endpoints->parked[t->job->job->priority]--;
 }
 
 static void
@@ -249,33 +257,53 @@ rooms(const struct master *m, struct endpoint *p)
 	return sum < max - used ? sum : max - used;
 }
 
-/*
- * As many as have room now go to the scheduler; one whose pool has none holds up no other pool's. Called whenever there may
- * be more room than before, which is not only at a task's end: one that was called may be cancelled, or fail without a
- * worker, and then nothing here would ever end.
- */
 static void
-call_next(struct master *m, struct endpoint *p)
+lacks_connection(const struct master *m, struct task *t)
 {
-	struct task *t = TAILQ_FIRST(&p->parked), *last = NULL, *before;
-	unsigned room = t ? rooms(m, p) : 0;
+	if (!t->lacks_ms)
+		t->lacks_ms = loop_now(m->loop) > 0 ? loop_now(m->loop) : 1;
+}
 
+/*
+ * As many as have room now go to the scheduler; one whose pool has none holds up no other pool's, one that lacks a
+ * connection all behind it. Called whenever there may be more room than before, which is not only at a task's end: one that
+ * was called may be cancelled, or fail without a worker, and then nothing here would ever end.
+ */
+void
+endpoint_call_next(struct master *m, struct endpoint *p)
+{
+	struct task *t = TAILQ_FIRST(&p->parked), *last = NULL, *before, *next = NULL;
+	unsigned room, lacking = 0;
+
+	/* Nothing starts any more. */
+	if (m->phase > MASTER_RUNNING)
+		return;
+	room = t ? rooms(m, p) : 0;
+	p->lacking = false;
 	for (; t && room; t = TAILQ_NEXT(t, entry)) {
 		if (!p->in[t->pool].room)
 			continue;
 		p->in[t->pool].room--;
 		room--;
+		if (lacking || !conns_room(m, p, t, p->called)) {
+			next = next ? next : t;
+			lacking++;
+			lacks_connection(m, t);
+			continue;
+		}
 		call(p, t);
 		last = t;
 	}
+	p->lacking = lacking;
 	/* The last one first, since each goes to the front. */
 	for (t = last; t; t = before) {
 		before = TAILQ_PREV(t, taskq, entry);
 		if (!t->called)
 			continue;
-		endpoint_unpark(m, t);
+		unpark(m, t);
 		sched_push_first(m->sched, t);
 	}
+	conns_ask(m, p, lacking, next);
 }
 
 static void
@@ -310,14 +338,14 @@ park(struct master *m, struct endpoint *p, struct task *t, bool called)
 void
 endpoint_left(struct master *m, struct task *t)
 {
-	const char *name = name_of(t);
+	const char *name = endpoint_name(t);
 	struct endpoint *p = NULL;
 
 	came_back(t);
 	if (name)
 		HASH_FIND_STR(m->endpoints->by_name, name, p);
 	if (p)
-		call_next(m, p);
+		endpoint_call_next(m, p);
 	if (!t->waits_at)
 		tenant_passed(m, t);
 }
@@ -328,13 +356,13 @@ endpoints_reloaded(struct master *m)
 	struct endpoint *p, *next;
 
 	HASH_ITER(hh, m->endpoints->by_name, p, next)
-		call_next(m, p);
+		endpoint_call_next(m, p);
 }
 
 bool
 endpoint_would_admit(struct master *m, const struct task *t)
 {
-	const char *name = name_of(t);
+	const char *name = endpoint_name(t);
 	const struct endpoint *p = NULL;
 
 	if (name)
@@ -345,7 +373,7 @@ endpoint_would_admit(struct master *m, const struct task *t)
 bool
 endpoint_admit(struct master *m, struct task *t)
 {
-	const char *name = name_of(t);
+	const char *name = endpoint_name(t);
 	bool called = t->called, room;
 	struct endpoint *p;
 
@@ -363,17 +391,30 @@ endpoint_admit(struct master *m, struct task *t)
 	if (room)
 		return true;
 	park(m, p, t, called || t->was_called);
-	/* Its place may be another pool's. */
-	if (called)
-		call_next(m, p);
+	/* Its place may be another pool's, and a connection that somebody keeps may be closed for it. */
+	if (called || m->cfg->network_endpoint_connections)
+		endpoint_call_next(m, p);
 	tenant_passed(m, t);
 	return false;
 }
 
 void
+endpoint_wait(struct master *m, struct task *t)
+{
+	struct endpoint *p = endpoint_of(m, endpoint_name(t));
+
+	park(m, p, t, true);
+	p->lacking = true;
+	lacks_connection(m, t);
+	/* Not called again at once: what it was called for was not there. */
+	conns_ask(m, p, 1, t);
+	tenant_passed(m, t);
+}
+
+void
 endpoint_again(struct master *m, struct task *t)
 {
-	const char *name = name_of(t);
+	const char *name = endpoint_name(t);
 
 	if (name)
 		call(endpoint_of(m, name), t);
@@ -383,11 +424,30 @@ endpoint_again(struct master *m, struct task *t)
 void
 endpoint_unpark(struct master *m, struct task *t)
 {
-	TAILQ_REMOVE(&t->parked->parked, t, entry);
-	t->parked->n_parked--;
-	tenant_back(t);
-	t->parked = NULL;
-	m->endpoints->parked[t->job->job->priority]--;
+	struct endpoint *p = t->parked;
+
+	unpark(m, t);
+	/* Those behind it may do with what it could not. */
+	if (p->lacking)
+		endpoint_call_next(m, p);
+}
+
+static const char *
+waits_for(const struct master *m, const struct endpoint *p)
+{
+	if (p->lacking)
+		return "endpoint_connections";
+	if (p->running + p->called >= (unsigned)m->cfg->network_tasks)
+		return "tasks_per_endpoint";
+	if (bucket_short(&p->requests, rate_now(m), loop_now(m->loop)))
+		return "endpoint_requests_per_second";
+	return p->answers ? "endpoint_share" : "silent_share";
+}
+
+const char *
+endpoint_waits_for(const struct task *t)
+{
+	return waits_for(t->job->m, t->parked);
 }
 
 size_t
@@ -399,10 +459,8 @@ endpoints_parked(const struct endpoints *all, enum job_priority p)
 void
 endpoint_started(struct master *m, struct task *t, struct slot *s)
 {
-	const char *name = name_of(t);
+	const char *name = endpoint_name(t);
 
-	free(s->endpoint);
-	s->endpoint = name ? xstrdup(name) : NULL;
 	snprintf(s->tenant, sizeof(s->tenant), "%s", t->job->org_id);
 	tenant_started(m, t);
 	if (!name) {
@@ -415,6 +473,7 @@ endpoint_started(struct master *m, struct task *t, struct slot *s)
 	t->endpoint->running++;
 	t->endpoint->in[t->pool].running++;
 	t->endpoint->tasks++;
+	conns_granted(s, t->endpoint, t->connections);
 	t->endpoint->used_ms = loop_now(m->loop);
 }
 
@@ -426,7 +485,7 @@ answered(struct master *m, struct endpoint *p)
 		return;
 	p->answers = true;
 	LOG(LOG_DEBUG, "endpoint_answers", LS("endpoint", p->name));
-	call_next(m, p);
+	endpoint_call_next(m, p);
 }
 
 static void
@@ -486,48 +545,17 @@ endpoint_ended(struct master *m, struct task *t, bool failed)
 	p->failed += failed;
 	p->used_ms = loop_now(m->loop);
 	judge(m, p, t);
-	call_next(m, p);
+	endpoint_call_next(m, p);
 }
 
 struct bucket *
 endpoint_bucket(struct master *m, const struct task *t, struct rate *r)
 {
 	static struct bucket none;
-	const char *name = name_of(t);
+	const char *name = endpoint_name(t);
 
 	*r = name ? rate_now(m) : (struct rate){ 0, 0 };
 	return name ? &endpoint_of(m, name)->requests : &none;
-}
-
-int
-endpoint_kept(struct slot *s, const struct frame *f, struct err *e)
-{
-	struct cursor c;
-	uint32_t n;
-
-	cursor_init(&c, f->payload, f->n);
-	n = cursor_u32(&c);
-	if (!cursor_end(&c) || n > CONNECTIONS_MAX)
-		return err_set(e, ERR_WORKER_PROTOCOL, "KEPT of %u connections", n);
-	if (n && !s->endpoint)
-		return err_set(e, ERR_WORKER_PROTOCOL, "KEPT without a task of a network source");
-	s->kept = n;
-	return 0;
-}
-
-struct slot *
-endpoint_worker(struct master *m, const struct task *t, struct slot *s)
-{
-	const char *name = name_of(t);
-
-	for (size_t i = 0; name && i < pool_size(m->pool); i++) {
-		struct slot *other = pool_slot(m->pool, i);
-
-		if (other->state == WORKER_IDLE && other->key == s->key && !other->task && other->kept && other->setup == m->setup_generation &&
-		    other->endpoint && !strcmp(other->endpoint, name) && !strcmp(other->tenant, t->job->org_id))
-			return other;
-	}
-	return s;
 }
 
 size_t
@@ -542,11 +570,11 @@ endpoints_view(const struct master *m, struct endpoint_view *out, size_t max)
 		if (n == max)
 			break;
 		*v = (struct endpoint_view){ .name = p->name, .running = p->running, .waiting = p->n_parked,
-			.tasks = p->tasks, .failed = p->failed, .answers = p->answers, .requests = p->requests.given, .request_wait_ms = p->requests.waited_ms, .idle_ms = loop_now(m->loop) - p->used_ms };
+			.held = p->held, .waits_for = p->n_parked ? waits_for(m, p) : NULL, .connection_wait_ms = p->lacked_ms, .tasks = p->tasks, .failed = p->failed, .answers = p->answers, .requests = p->requests.given, .request_wait_ms = p->requests.waited_ms, .idle_ms = loop_now(m->loop) - p->used_ms };
 		for (size_t i = 0; i < pool_size(m->pool); i++) {
 			const struct slot *s = pool_slot(m->pool, i);
 
-			if (s->endpoint && !strcmp(s->endpoint, p->name))
+			if (s->kept_at == p)
 				v->kept += s->kept;
 		}
 		n++;

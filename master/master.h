@@ -172,6 +172,8 @@ struct task {                       /* one source of one job */
 	struct endpoint *called;        /* waited there and is the scheduler's again; NULL: it did not, or was taken out since */
 	struct endpoint *endpoint;      /* counted there while it runs; NULL: it is not */
 	size_t endpoint_in;             /* the pool for which it counts there, called or running: a reload may give it another */
+	unsigned connections;           /* to its endpoint, that its attempt may have open at once */
+	int64_t lacks_ms;               /* parked: loop time since when it lacks nothing but a connection; 0: something else */
 	/* rates.c's */
 	bool asks;                      /* RUNNING: its worker asks before it makes requests */
 	struct ask *ask;                /* that waits; NULL: none */
@@ -297,6 +299,8 @@ int64_t tenant_weight(const struct master *, const char *org_id);
 bool tenant_admit(struct master *, struct task *);
 /* Would it be admitted now? Changes nothing. */
 bool tenant_would_admit(struct master *, const struct task *);
+/* What a task that waits there (t->waits_at) waits for: the setting. */
+const char *tenant_waits_for(const struct task *);
 /* true: it waited there, and does not any more. */
 bool tenant_unpark(struct task *);
 /* It waits at its endpoint: that counts as its tenant's backlog, too, until it is back. */
@@ -442,6 +446,8 @@ bool sched_wants_fresh(struct sched *, size_t pool, enum worker_role);
 size_t sched_waiting(const struct sched *, size_t pool, enum worker_role);
 /* Of these, those of one priority that need no fresh one. */
 size_t sched_queued(const struct sched *, size_t pool, enum worker_role, enum job_priority);
+/* May workers of this key (NULL: none) serve the task? */
+bool sched_key_serves(const struct sched *, const struct sched_key *, const struct task *);
 /* A worker is bound to the task's key from now on, or is not any more (NULL: it was not). */
 struct sched_key *sched_key_hold(struct sched *, const struct task *);
 void sched_key_release(struct sched *, size_t pool, enum worker_role, struct sched_key *);
@@ -463,8 +469,10 @@ void endpoints_free(struct endpoints *);
 bool endpoint_admit(struct master *, struct task *);
 /* Would it be admitted now, by its tenant and here? Changes nothing. */
 bool endpoint_would_admit(struct master *, const struct task *);
-/* A task that waits here is taken out. */
+/* A task that waits here is taken out, and does not start: who waits behind it may. */
 void endpoint_unpark(struct master *, struct task *);
+/* What a task that waits here (t->parked) waits for: the setting. */
+const char *endpoint_waits_for(const struct task *);
 /* The task left the scheduler and does not start: who waits for the same endpoint may. */
 void endpoint_left(struct master *, struct task *);
 /* It was admitted, and its worker was gone: it is its tenant's next, and keeps its place. */
@@ -477,18 +485,34 @@ void endpoint_started(struct master *, struct task *, struct slot *);
 void endpoint_ended(struct master *, struct task *, bool failed);
 /* Its server has answered something: it may hold more than network.silent_share. */
 void endpoint_answered(struct master *, const struct task *);
-/* The frame KEPT. */
-int endpoint_kept(struct slot *, const struct frame *, struct err *);
-/* The idle worker that kept connections for this task's endpoint and tenant; else s. */
-struct slot *endpoint_worker(struct master *, const struct task *, struct slot *s);
+/* It was admitted, and its worker finds no connection left for it: it keeps its turn. */
+void endpoint_wait(struct master *, struct task *);
 struct endpoint_view {
 	const char *name;
-	unsigned running, waiting, kept;
+	unsigned running, waiting, kept, held;  /* held: connections that are open or may be opened, kept ones too */
+	const char *waits_for;                  /* the setting; NULL: none waits */
 	uint64_t tasks, failed, requests;       /* requests: given under network.endpoint_requests_per_second */
 	bool answers;
-	int64_t idle_ms, request_wait_ms;
+	int64_t idle_ms, request_wait_ms, connection_wait_ms;
 };
 size_t endpoints_view(const struct master *, struct endpoint_view *out, size_t max);
+
+/* ---- endpoint_conns.c: connections to them ----------------------------------------------------------------------------- */
+
+/* So many connections the task may have open if this worker lists it now; 0: not one is left for it. */
+unsigned endpoint_grant(struct master *, const struct task *, const struct slot *);
+/* DONE came: what the worker has open is what it says that it keeps. */
+void endpoint_task_done(struct slot *);
+/* It may be given another task. */
+void endpoint_worker_free(struct slot *);
+/* The worker is gone, and with it all that it had open. */
+void endpoint_worker_gone(struct slot *);
+/* The frame KEPT. */
+int endpoint_kept(struct slot *, const struct frame *, struct err *);
+/* A worker was asked to close what it keeps, and has not told that it did. */
+void endpoint_not_dropped(void *slot);
+/* The idle worker that kept connections for this task's endpoint and tenant; else s. */
+struct slot *endpoint_worker(struct master *, const struct task *, struct slot *s);
 
 /* ---- hostkeys.c: keys of SSH servers that were accepted as new ----------------------------------------------------------- */
 
@@ -650,9 +674,13 @@ struct slot {
 	uint32_t spool_generation;      /* of the worker that wrote it */
 	uint64_t spool_files;           /* records read in this pass */
 	bool spool_checked;             /* the first pass is over: now it is published */
-	char *endpoint;                 /* of its last task, NULL where that was none of a network source; owned */
+	/* endpoint_conns.c's */
+	struct endpoint *granted_at, *kept_at; /* NULL: none */
+	unsigned granted;               /* connections that its running task may have open */
+	unsigned kept;                  /* that it says it keeps open, between tasks and into its next one */
+	bool dropping;                  /* it was asked to close these */
+	struct timer drop_timer;        /* until when it must have */
 	char tenant[129];               /* of its last task */
-	unsigned kept;                  /* connections it says it keeps there */
 	char sandbox[512];              /* "" until READY */
 	struct sandbox_active confined; /* as it says; while sandbox is not "" */
 	char err_tail[512];

@@ -397,6 +397,7 @@ claim(struct crew *c, enum worker_role role, struct slot **out)
 		if (!*out && !(k && k->met) && (k = f.more))
 			*out = worker_for(c, role, k);
 		if (*out && (t = sched_pop(sched, c->index, role, k->name))) {
+			*out = endpoint_worker(c->p->m, t, *out);
 			count_passed(c, role, p);
 			return t;
 		}

@@ -128,6 +128,16 @@ key_count(struct lane *l, struct sched_key *k, enum job_priority p, int by)
 	l->n_keys += k->total > 0;
 }
 
+bool
+sched_key_serves(const struct sched *s, const struct sched_key *k, const struct task *t)
+{
+	const char *name = t->key ? t->key : "";
+	struct sched_key *theirs;
+
+	HASH_FIND_STR(lane_of(s, t->pool, task_role(t))->keys, name, theirs);
+	return k && k == theirs;
+}
+
 struct sched_key *
 sched_key_hold(struct sched *s, const struct task *t)
 {

@@ -60,9 +60,7 @@ slot_forget(struct slot *s)
 	s->killed_for = DEATH_CLEAN;
 	s->kill_step = 0;
 	s->listed = s->matched = 0;
-	free(s->endpoint);
-	s->endpoint = NULL;
-	s->kept = 0;
+	endpoint_worker_gone(s);
 	sched_key_release(s->m->sched, s->crew->index, s->role, s->key);
 	s->key = NULL;
 }
@@ -392,6 +390,7 @@ slot_init(struct slot *s, struct master *m, int index, struct crew *crew)
 	s->spool_end = -1;
 	timer_init(&s->timer, on_timer, s);
 	timer_init(&s->deadline, on_deadline, s);
+	timer_init(&s->drop_timer, endpoint_not_dropped, s);
 }
 
 /* ---- the end of a task ------------------------------------------------------------------------------------------- */
@@ -442,4 +441,5 @@ slot_release(struct slot *s)
 		slot_exchange(s);
 	else if (slot_due(s))
 		pool_exchange(s->m->pool, s);
+	endpoint_worker_free(s);
 }

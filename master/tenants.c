@@ -560,6 +560,14 @@ tenant_admit(struct master *m, struct task *t)
 	return false;
 }
 
+const char *
+tenant_waits_for(const struct task *t)
+{
+	const char *why = wait_names[t->waits_rate ? WAIT_RATE : room_wait(t->waits_at, t)];
+
+	return *why ? why : NULL;
+}
+
 void
 tenant_away(struct master *m, struct task *t)
 {

@@ -76,6 +76,11 @@ handle(struct channel *ch, const struct frame *f, struct err *e)
 	}
 	if (f->type == MSG_TURNS)
 		return turns(ch, f, e);
+	/* It came before we were back to wait for the next task. */
+	if (f->type == MSG_DROP) {
+		ch->drop = true;
+		return 0;
+	}
 	ch->broken = true;
 	return err_set(e, ERR_SYSTEM, "the master sent %s out of turn", ipc_name(f->type));
 }

@@ -3,7 +3,8 @@
  *
  * run.c takes and gives back, main.c waits through it. Whether a kept connection fits is decided by a hash over the type,
  * the tenant, the endpoint and every field that is a secret, a login or decides the connection (sources.def), so that a connection
- * never serves what it was not opened for.
+ * never serves what it was not opened for. One with more connections than the task may have is closed, too: the master counts
+ * what is open at an endpoint, and hears of what was closed before anything else is opened.
  */
 #include <openssl/evp.h>
 #include <stdlib.h>
@@ -108,7 +109,7 @@ make_key(const struct task_spec *t, unsigned char key[KEY_BYTES])
 	EVP_MD_CTX_free(md);
 }
 
-/* The master shows it and prefers this worker for the endpoint; only changes are told. */
+/* The master counts it and prefers this worker for the endpoint; only changes are told. */
 static int
 tell(struct conns *c, struct err *e)
 {
@@ -127,7 +128,6 @@ conns_open(struct conns *c, struct run *r, bool *reused, struct err *e)
 	const struct source *s = source_find(r->task->source.type);
 	unsigned char key[KEY_BYTES];
 	struct conn *conn = NULL;
-	struct err late = ERR_INIT;
 
 	*reused = false;
 	if (!s) {
@@ -136,20 +136,17 @@ conns_open(struct conns *c, struct run *r, bool *reused, struct err *e)
 		return NULL;
 	}
 	make_key(r->task, key);
-	if (c->conn && c->source == s && !memcmp(c->key, key, KEY_BYTES)) {
+	if (c->conn && c->source == s && !memcmp(c->key, key, KEY_BYTES) && s->connections(c->conn) <= r->task->connections) {
 		conn = c->conn;
 		c->conn = NULL;
 		*reused = true;
 	} else {
 		drop(c);
-		conn = s->open(r, e);
+		conn = tell(c, e) ? NULL : s->open(r, e);
 	}
 	c->source = conn ? s : NULL;
 	memcpy(c->key, key, KEY_BYTES);
 	explicit_bzero(key, sizeof(key));
-	/* The old one went for nothing: the master must not count it, nor prefer this worker for it. */
-	if (!conn && !c->ch->gone && !c->ch->broken)
-		tell(c, &late);
 	return conn;
 }
 
@@ -159,7 +156,8 @@ conns_put(struct conns *c, struct run *r, struct conn *conn, bool failed)
 	const struct source *s = c->source;
 	struct err e = ERR_INIT;
 
-	if (!failed && c->keep_ms && s->keepable && run_int(r, SF_NETWORK_KEEPALIVE) && s->keepable(conn)) {
+	if (!failed && c->keep_ms && s->keepable && run_int(r, SF_NETWORK_KEEPALIVE) && s->keepable(conn) &&
+	    s->connections(conn) <= r->task->connections) {
 		c->conn = conn;
 		c->idle_since = run_clock();
 	} else {
@@ -184,13 +182,16 @@ conns_wait(struct conns *c, struct frame *f, struct err *e)
 		int64_t left = c->keep_ms - (run_clock() - c->idle_since) / 1000000;
 		int r;
 
-		if (c->conn && left <= 0) {
+		if (c->conn && (left <= 0 || c->ch->drop)) {
 			drop(c);
 			if (tell(c, e))
 				return c->ch->gone ? 0 : -1;
 		}
+		c->ch->drop = false;
 		r = channel_recv_for(c->ch, c->conn ? (int)left : -1, f, e);
-		if (r != CHANNEL_TIMEOUT)
+		if (r == 1 && f->type == MSG_DROP)
+			c->ch->drop = true;
+		else if (r != CHANNEL_TIMEOUT)
 			return r;
 	}
 }

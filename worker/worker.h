@@ -37,6 +37,7 @@ struct channel {
 	bool asked;             /* ASK was sent, and is not answered */
 	int64_t turns;          /* requests that the master allowed and that were not made; < 0: made unasked */
 	bool stop;              /* STOP came: end when the task is done */
+	bool drop;              /* DROP came: what is kept open is to be closed */
 	bool last;              /* no task comes after the one that was given */
 	bool gone;              /* the master closed, or reading failed: nobody is there to answer */
 	bool broken;            /* the master sent what it must not send */
@@ -173,7 +174,7 @@ struct source {
 	/* 0: complete, or cut by max_files; else -1 with err. Nothing of the last run may be left in a kept conn. */
 	int (*list)(struct conn *, struct run *, struct err *);
 	void (*close)(struct conn *);
-	/* Open sockets of it, for `iis-pollerctl endpoints`. NULL where it is never kept. */
+	/* Open sockets of it: no more than the task's connections when a task has ended. NULL where it is never kept. */
 	unsigned (*connections)(const struct conn *);
 };
 
@@ -198,11 +199,11 @@ int stable_look(struct stable *, const struct record *, struct err *);
 struct conns;
 struct conns *conns_new(struct channel *, int64_t keep_ms);
 void conns_free(struct conns *);
-/* The kept connection where it fits the task (then *reused), else the old one is closed and a new one opened. */
+/* The kept connection where it fits the task (then *reused), else the old one is closed, the master told so, and a new one opened. */
 struct conn *conns_open(struct conns *, struct run *, bool *reused, struct err *);
 /* After the task; kept where keepable and keepalive, else closed. failed: it is closed in any case. */
 void conns_put(struct conns *, struct run *, struct conn *, bool failed);
-/* Waits for the next frame and closes what has been idle for too long meanwhile. As channel_recv. */
+/* Waits for the next frame; closes what has been idle for too long meanwhile, or what the master wants closed. As channel_recv. */
 int conns_wait(struct conns *, struct frame *, struct err *);
 /* Descriptors that the kept connection holds, for the check that a task left none open. */
 unsigned conns_fds(const struct conns *);

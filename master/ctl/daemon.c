@@ -198,7 +198,7 @@ ctl_workers(struct ctl *c)
 int
 ctl_endpoints(struct ctl *c)
 {
-	return show_list(c, "endpoints", "endpoints", "ENDPOINT=endpoint|>RUNNING=running|>WAITING=waiting|>KEPT=kept_connections|ANSWERS=answers|"
+	return show_list(c, "endpoints", "endpoints", "ENDPOINT=endpoint|>RUNNING=running|>WAITING=waiting|WAITS FOR=waits_for|>CONNECTIONS=connections|>MOST=connections_max|>KEPT=kept_connections|ANSWERS=answers|"
 	    ">REQUESTS=requests|>RATE WAIT=request_wait_seconds|>TASKS=tasks|>FAILED=failed|>IDLE=idle_seconds");
 }
 
@@ -233,7 +233,7 @@ ctl_jobs(struct ctl *c)
 	if (state && strpbrk(state, " \n"))
 		return ctl_fail(c, EX_USAGE, "no such state: %s", state);
 	line = xasprintf("jobs --limit=%lld%s%s%s", (long long)limit, state ? " --state=" : "", state ? state : "", deferred ? " --deferred" : "");
-	rc = show_list(c, line, "jobs", deferred ? waiting : "JOB=job_id|STATE=state|>AGE=age_seconds|TENANT=org_id|PRIORITY=priority|SOURCE=source|"
+	rc = show_list(c, line, "jobs", deferred ? waiting : "JOB=job_id|STATE=state|WAITS FOR=waits_for|>AGE=age_seconds|TENANT=org_id|PRIORITY=priority|SOURCE=source|"
 	    ">TRY=attempt|>SLOT=slot|>LISTED=listed|>PART=partition|>OFFSET=offset");
 	free(line);
 	return rc;

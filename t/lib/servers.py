@@ -6,8 +6,10 @@ server and how a job names it there; the servers themselves are in sshd.py, ftps
 import importlib
 import json
 import os
+import select
 import socket
 import subprocess
+import threading
 
 import poller
 from poller import Lines, clean_env, program
@@ -64,6 +66,77 @@ class Proxy:
     def __exit__(self, *why):
         if self.process.poll() is None:
             self.stop()
+
+
+class Front:
+    """Stands before a server on loopback and counts the connections that are open at once: one whose client has closed it
+    is none any more, whoever has noticed. While .gate is unset what is accepted goes nowhere."""
+
+    def __init__(self, port):
+        self.to, self.lock = port, threading.Lock()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.accepted, self.peak, self.clients = 0, 0, []
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=200)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _open(self):
+        p = select.poll()
+        for s in self.clients:
+            p.register(s, select.POLLRDHUP)
+        gone = {fd for fd, _ in p.poll(0)}
+        return [s for s in self.clients if s.fileno() not in gone]
+
+    def open(self):
+        """How many are open now."""
+        with self.lock:
+            return len(self._open())
+
+    def _accept(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+            except OSError:
+                return
+            with self.lock:
+                self.clients.append(s)
+                self.accepted += 1
+                self.peak = max(self.peak, len(self._open()))
+            threading.Thread(target=self._serve, args=(s,), daemon=True).start()
+
+    def _serve(self, client):
+        try:
+            self.gate.wait()
+            with socket.create_connection(("127.0.0.1", self.to)) as server:
+                threading.Thread(target=self._pump, args=(server, client), daemon=True).start()
+                self._pump(client, server)
+        except OSError:
+            pass
+        finally:
+            with self.lock:
+                self.clients.remove(client)
+            client.close()
+
+    @staticmethod
+    def _pump(a, b):
+        try:
+            while True:
+                data = a.recv(65536)
+                if not data:
+                    break
+                b.sendall(data)
+        except OSError:
+            pass
+        for s in (a, b):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def stop(self):
+        self.gate.set()
+        self.listener.close()
 
 
 def free_range(n, *hosts):

@@ -338,6 +338,21 @@ static const struct { const char *root, *below; int attempt, publish, want; } jo
 	{ "/srv", "a/", 1, 0, -1 }, { "/srv", ".", 0, 0, -1 }, { "/srv", ".", 1, 2, -1 },
 };
 
+START_TEST(job_connections)
+{
+	static const struct { uint32_t n; int want; } v[] = { { 0, -1 }, { 1, 0 }, { 64, 0 }, { 65, -1 }, { UINT32_MAX, -1 } };
+	struct buf b = BUF_INIT;
+	struct task_spec t;
+
+	job(&t);
+	t.connections = v[_i].n;
+	task_spec_encode(&t, &b);
+	ck_assert_int_eq(d_job(b.p, b.len), v[_i].want);
+	task_spec_release(&t);
+	buf_release(&b);
+}
+END_TEST
+
 START_TEST(job_bounds)
 {
 	struct buf b = BUF_INIT;
@@ -522,6 +537,7 @@ main(void)
 	tcase_add_test(t, setup_round);
 	tcase_add_loop_test(t, setup_bounds, 0, sizeof(bad_setups) / sizeof(bad_setups[0]));
 	tcase_add_test(t, job_round);
+	tcase_add_loop_test(t, job_connections, 0, 5);
 	tcase_add_loop_test(t, job_bounds, 0, sizeof(jobs) / sizeof(jobs[0]));
 	tcase_add_test(t, done_round);
 	tcase_add_loop_test(t, done_bounds, 0, sizeof(bad_dones) / sizeof(bad_dones[0]));

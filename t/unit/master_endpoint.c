@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "common/xalloc.h"
-#include "master/master.h"
+#include "master/pool_priv.h"
 
 struct item { struct jobrec rec; struct job job; struct source_conf source; struct task task; char org[16], endpoint[32]; };
 
@@ -15,6 +15,7 @@ static struct master m;
 static struct config cfg;
 static struct config_set set;
 static struct slot slot;
+static struct crew crew;
 static struct item *items[64];
 static size_t n_items;
 
@@ -30,6 +31,9 @@ before(void)
 	m.sched = sched_new(&m, 1);
 	memset(&slot, 0, sizeof(slot));
 	slot.m = &m;
+	slot.crew = &crew;
+	child_init(&slot.proc);
+	timer_init(&slot.drop_timer, NULL, NULL);
 	n_items = 0;
 }
 
@@ -39,7 +43,7 @@ after(void)
 	sched_free(m.sched);
 	endpoints_free(m.endpoints);
 	loop_free(m.loop);
-	free(slot.endpoint);
+	slot_forget(&slot);
 	while (n_items)
 		free(items[--n_items]);
 }
@@ -536,29 +540,7 @@ START_TEST(what_the_slot_remembers)
 	ck_assert_ptr_null(c->task.parked);
 	sched_remove(m.sched, &c->task);
 	endpoint_ended(&m, &b->task, false);
-	ck_assert_str_eq(slot.endpoint, "s3://x:443");
 	ck_assert_str_eq(slot.tenant, "t");
-}
-END_TEST
-
-static const struct { size_t n; uint32_t value; bool with_task, ok; } kept[] = {
-	{ 4, 0, false, true }, { 4, 8, true, true }, { 4, 64, true, true }, { 4, 65, true, false }, { 4, UINT32_MAX, true, false },
-	{ 4, 1, false, false }, { 3, 1, true, false },
-};
-
-START_TEST(kept_frames)
-{
-	struct frame f = { .type = MSG_KEPT, .payload = (const uint8_t *)&kept[_i].value, .n = kept[_i].n };
-	struct err e = ERR_INIT;
-
-	if (kept[_i].with_task) {
-		item("t", "http://a:80");
-		pop();
-	}
-	ck_assert_int_eq(endpoint_kept(&slot, &f, &e), kept[_i].ok ? 0 : -1);
-	if (!kept[_i].ok)
-		ck_assert_int_eq(e.cls, ERR_WORKER_PROTOCOL);
-	ck_assert_uint_eq(slot.kept, kept[_i].ok ? kept[_i].value : 0);
 }
 END_TEST
 
@@ -586,7 +568,6 @@ main(void)
 	tcase_add_test(t, once_more);
 	tcase_add_test(t, called_in_vain);
 	tcase_add_test(t, what_the_slot_remembers);
-	tcase_add_loop_test(t, kept_frames, 0, (int)ARRAY_LEN(kept));
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
 	failed = srunner_ntests_failed(sr);

@@ -57,7 +57,6 @@ end(void)
 	metrics_free();
 	while (n_items)
 		free(items[--n_items]);
-	free(slot.endpoint);
 	config_set_release(&set);
 }
 

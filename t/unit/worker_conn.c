@@ -15,12 +15,16 @@ static int sock, opened, closed;
 static bool down;
 static struct err e;
 
+static int64_t told(void);
+static int64_t told_at_open;
+
 static struct conn *
 fake_open(struct run *r, struct err *why)
 {
 	struct conn *c;
 
 	(void)r;
+	told_at_open = told();
 	if (down) {
 		err_set(why, ERR_TRANSIENT, "nobody there");
 		return NULL;
@@ -174,7 +178,50 @@ START_TEST(none_is_left)
 	down = true;
 	ck_assert_int_eq(serve(false), 0);
 	ck_assert_int_eq(closed, 1);
+	ck_assert_int_eq(told_at_open, 0);
+}
+END_TEST
+
+/* What the master grants: a kept one with more than that is closed, and the master knows before the next one is opened. */
+START_TEST(more_than_it_may_have)
+{
+	ck_assert_int_eq(serve(false), 1);
+	ck_assert_int_eq(told(), 2);
+	task.connections = 2;
+	ck_assert_int_eq(serve(false), 1);
+	ck_assert_int_eq(told(), -1);
+	task.connections = 1;
+	ck_assert_int_eq(serve(false), 2);
+	ck_assert_int_eq(closed, 2);    /* nor is one kept that has more */
+	ck_assert_int_eq(told_at_open, 0);
+	ck_assert_int_eq(told(), -1);
+}
+END_TEST
+
+/* It comes while the worker waits, or before. */
+START_TEST(asked_to_drop)
+{
+	struct buf b = BUF_INIT;
+	struct frame f;
+
+	ck_assert_int_eq(serve(false), 1);
+	ck_assert_int_eq(told(), 2);
+	if (_i == 0) {
+		ipc_begin(&b, MSG_DROP, 1, 0);
+		ipc_finish(&b);
+		ck_assert_int_eq(ipc_send(sock, &b), 1);
+	} else {
+		ch.drop = true;
+	}
+	ipc_begin(&b, MSG_STOP, 1, 0);
+	ipc_finish(&b);
+	ck_assert_int_eq(ipc_send(sock, &b), 1);
+	ck_assert_int_eq(conns_wait(conns, &f, &e), 1);
+	ck_assert_int_eq(f.type, MSG_STOP);
+	ck_assert_int_eq(closed, 1);
 	ck_assert_int_eq(told(), 0);
+	ck_assert_int_eq(serve(false), 2);
+	buf_release(&b);
 }
 END_TEST
 
@@ -191,6 +238,8 @@ main(void)
 	tcase_add_loop_test(t, whom_it_serves, 0, (int)ARRAY_LEN(changes));
 	tcase_add_test(t, after_a_failure);
 	tcase_add_test(t, none_is_left);
+	tcase_add_test(t, more_than_it_may_have);
+	tcase_add_loop_test(t, asked_to_drop, 0, 2);
 	srunner_set_tap(sr, "-");
 	srunner_run_all(sr, CK_SILENT);
 	failed = srunner_ntests_failed(sr);

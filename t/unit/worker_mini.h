@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "worker/worker.h"
+#include "common/source_ftp.h"
 #include "common/units.h"
 #include "common/xalloc.h"
 
@@ -150,6 +151,7 @@ mini_task(struct task_spec *t, enum source_type type, const char *root)
 	t->source.type = type;
 	t->attempt = 1;
 	t->deadline_ms = 60000;
+	t->connections = type == SOURCE_FTP ? FTP_CONNECTIONS_FAR : CONNECTIONS_DEFAULT;
 	t->now_ns = INT64_C(1800000000000000000);
 	t->publish = PUBLISH_ATOMIC;
 	snprintf(t->root, sizeof(t->root), "%s", root);

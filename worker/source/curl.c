@@ -391,11 +391,17 @@ limit_of(const struct run *r, enum source_field f, int64_t otherwise)
 	return ms > 0 ? ms : otherwise;
 }
 
-int
-curl_session_use(struct curl_session *s, struct run *r, struct err *e)
+static void
+set_bound(struct curl_session *s, unsigned connections)
 {
-	if (s->active)
-		BUG("a curl session changes its task while transfers are under way");
+	s->connections = connections ? connections : 1;
+	curl_multi_setopt(s->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)s->connections);
+	curl_multi_setopt(s->multi, CURLMOPT_MAXCONNECTS, (long)s->connections);
+}
+
+static int
+use(struct curl_session *s, struct run *r, struct err *e)
+{
 	s->run = r;
 	s->peer_told = false;
 	s->literals = strstr(s->schemes, "ftp") != NULL; /* data connections go to the address of the control connection */
@@ -413,6 +419,15 @@ curl_session_use(struct curl_session *s, struct run *r, struct err *e)
 	return 0;
 }
 
+int
+curl_session_use(struct curl_session *s, struct run *r, struct err *e)
+{
+	if (s->active)
+		BUG("a curl session changes its task while transfers are under way");
+	set_bound(s, r->task->connections);
+	return use(s, r, e);
+}
+
 struct curl_session *
 curl_session_new(struct run *r, const char *schemes, const char *host, uint16_t port, unsigned connections,
     struct err *e)
@@ -425,7 +440,6 @@ curl_session_new(struct run *r, const char *schemes, const char *host, uint16_t 
 	s->schemes = xstrdup(schemes);
 	s->host = xstrdup(host);
 	s->port = port;
-	s->connections = connections ? connections : 1;
 	s->queue_end = &s->queue;
 	s->multi = curl_multi_init();
 	if (!s->multi) {
@@ -433,10 +447,9 @@ curl_session_new(struct run *r, const char *schemes, const char *host, uint16_t 
 		curl_session_free(s);
 		return NULL;
 	}
-	curl_multi_setopt(s->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)s->connections);
-	curl_multi_setopt(s->multi, CURLMOPT_MAXCONNECTS, (long)s->connections);
+	set_bound(s, connections);
 	curl_multi_setopt(s->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
-	if (curl_session_use(s, r, e)) {
+	if (use(s, r, e)) {
 		curl_session_free(s);
 		return NULL;
 	}

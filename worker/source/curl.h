@@ -17,12 +17,13 @@ struct curl_session;
 
 /*
  * schemes: "http,https" or "ftp,ftps" or "http" (connect_only). host, port: the endpoint; resolved and checked here
- * (more hosts, for redirects, by curl_session_host). connections: at most so many at once. NULL with err.
+ * (more hosts, for redirects, by curl_session_host). connections: at most so many are open at once, kept ones too. NULL with err.
  */
 struct curl_session *curl_session_new(struct run *, const char *schemes, const char *host, uint16_t port,
     unsigned connections, struct err *);
 void curl_session_free(struct curl_session *);
-/* For the next task: its run, which must be told before anything else; resolves again. 0 or -1. */
+/* For the next task: its run, which must be told before anything else, and its number of connections, not less than are open;
+ * resolves again. 0 or -1. */
 int curl_session_use(struct curl_session *, struct run *, struct err *);
 /* Resolves and checks another host (a redirect's), so that handles may go there. 0 or -1 (POLICY, NOT_FOUND ...). */
 int curl_session_host(struct curl_session *, const char *host, uint16_t port, struct err *);

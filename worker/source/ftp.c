@@ -41,12 +41,13 @@ ftp_close(struct conn *c)
 	free(c);
 }
 
+/* Before it is known to be far: what the job says, or less than is granted. */
 static unsigned
-controls_wanted(const struct run *r)
+controls_first(const struct run *r)
 {
-	const struct field_value *v = &r->task->source.v[SF_NETWORK_MAX_CONNECTIONS];
+	unsigned most = r->task->connections;
 
-	return v->set && v->i > 0 && v->i <= FTP_CONTROLS ? (unsigned)v->i : FTP_CONNECTIONS;
+	return r->task->source.v[SF_NETWORK_MAX_CONNECTIONS].set || most < FTP_CONNECTIONS ? most : FTP_CONNECTIONS;
 }
 
 static bool
@@ -114,7 +115,7 @@ ftp_open(struct run *r, struct err *e)
 	c->encoding = (enum ftp_encoding)run_int(r, SF_FTP_ENCODING);
 	make_url(c);
 	c->session = curl_session_new(r, "ftp,ftps", run_str(r, SF_FTP_HOST), (uint16_t)run_int(r, SF_FTP_PORT),
-	    FTP_CONTROLS, e);
+	    r->task->connections, e);
 	c->cap = FTP_CONTROLS;
 	/* Each transfer takes a turn of a rate; where there is none, what follows the login need not be waited for here. */
 	if (!c->session || (pace_on(r) ? ftp_hello : ftp_log_in)(control(c, 0), e) || curl_session_run(c->session, e)) {
@@ -236,6 +237,14 @@ fill(struct conn *c, struct err *e)
 	return 0;
 }
 
+static unsigned
+most_far(const struct conn *c)
+{
+	unsigned most = FTP_CONNECTIONS_FAR < c->cap ? FTP_CONNECTIONS_FAR : c->cap;
+
+	return c->run->task->connections < most ? c->run->task->connections : most;
+}
+
 /*
  * A login costs as many round trips as two or three directories: one more for each directory that was read, at once as
  * many as there are pairs of them that wait. Until LIST's zone is known, the first one must do. Where each round trip
@@ -249,7 +258,7 @@ allow_more(struct conn *c)
 	if (c->zone_wanted && !c->mlsd)
 		return;
 	if (is_far(c) && pairs >= FTP_CONNECTIONS_FAR && c->limit == FTP_CONNECTIONS && !c->run->task->source.v[SF_NETWORK_MAX_CONNECTIONS].set)
-		c->limit = FTP_CONNECTIONS_FAR < c->cap ? FTP_CONNECTIONS_FAR : c->cap;
+		c->limit = most_far(c);
 	c->allowed = pairs > c->allowed ? (pairs < c->limit ? (unsigned)pairs : c->limit) : c->allowed + 1;
 	if (c->allowed > c->limit)
 		c->allowed = c->limit;
@@ -663,7 +672,7 @@ ftp_list(struct conn *c, struct run *r, struct err *e)
 	c->cap += !c->fresh && c->cap < FTP_CONTROLS;
 	ahead = !c->fresh && c->used < FTP_CONNECTIONS ? c->used : FTP_CONNECTIONS;
 	c->fresh = false;
-	c->limit = controls_wanted(r);
+	c->limit = controls_first(r);
 	if (c->limit > c->cap)
 		c->limit = c->cap;
 	c->allowed = 1;

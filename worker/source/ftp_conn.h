@@ -11,7 +11,7 @@
 #include "worker/source/curl.h"
 #include "worker/source/ftp.h"
 
-#define FTP_CONTROLS 64         /* control connections of one task: the most that max_connections allows */
+#define FTP_CONTROLS CONNECTIONS_MAX /* control connections of one task */
 #define FTP_BATCH 16            /* entries asked about in one go */
 #define FTP_ASKS (FTP_BATCH * 4 + 4)
 #define FTP_FLIGHT 6            /* commands that a lane sends at once */

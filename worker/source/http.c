@@ -17,7 +17,6 @@
 #include "common/xalloc.h"
 #include "common/banned.h"
 
-#define CONNECTIONS 8
 #define QUEUE_HIGH 2048                 /* HEADs that wait: pages pause above */
 #define QUEUE_LOW 512
 #define TRIES 6                         /* of a page or HEAD that the server refuses for now */
@@ -709,14 +708,14 @@ static void
 read_task(struct conn *c, struct run *r)
 {
 	bool token = *run_str(r, SF_HTTP_AUTH_TOKEN), user = *run_str(r, SF_HTTP_AUTH_USERNAME);
-	int64_t most = run_int(r, SF_NETWORK_MAX_CONNECTIONS), heads = run_int(r, SF_HTTP_HEAD_CONCURRENCY);
+	int64_t heads = run_int(r, SF_HTTP_HEAD_CONCURRENCY);
 
 	c->run = r;
 	c->wanted = (int)run_int(r, SF_HTTP_INDEX_FORMAT);
 	c->auth = (int)run_int(r, SF_HTTP_AUTH_TYPE);
 	if (c->auth == HTTP_AUTH_AUTO)
 		c->auth = user ? HTTP_AUTH_BASIC : token ? HTTP_AUTH_BEARER : HTTP_AUTH_NONE;
-	c->most = c->limit = most ? (unsigned)most : CONNECTIONS;
+	c->most = c->limit = r->task->connections;
 	c->head_most = heads && heads < c->most ? (unsigned)heads : c->most;
 	c->resume_ns = 0;
 	c->entries = 0;

@@ -304,13 +304,12 @@ static struct conn *
 s3_open(struct run *r, struct err *e)
 {
 	struct conn *c = xcalloc(1, sizeof(*c));
-	int64_t n = r->task->source.v[SF_NETWORK_MAX_CONNECTIONS].set ? run_int(r, SF_NETWORK_MAX_CONNECTIONS) : S3_CONNECTIONS;
 	char host[256];
 
 	c->run = r;
 	if (!s3_address(&r->task->source, NULL, &c->where, e)) {
 		bare_host(&c->where, host);
-		c->session = curl_session_new(r, "http,https", host, c->where.port, (unsigned)n, e);
+		c->session = curl_session_new(r, "http,https", host, c->where.port, r->task->connections, e);
 	}
 	if (c->session)
 		return c;

@@ -12,7 +12,6 @@
 #include "worker/worker.h"
 
 #define S3_BODY_MAX (8 << 20)       /* bytes of one answer: a page of 1,000 of the longest keys has 4 MiB */
-#define S3_CONNECTIONS 8            /* default of max_connections */
 
 /* s3_error.c */
 

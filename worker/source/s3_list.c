@@ -225,14 +225,6 @@ listing_release(struct listing *l)
 	tree_free(l->tree);
 }
 
-static unsigned
-width_of(const struct run *r)
-{
-	const struct field_value *v = &r->task->source.v[SF_NETWORK_MAX_CONNECTIONS];
-
-	return v->set && v->i > 0 ? (unsigned)v->i : S3_CONNECTIONS;
-}
-
 static const char *
 delimiter_of(const struct run *r)
 {
@@ -257,7 +249,7 @@ static int
 list_prefix(struct conn *c, struct run *r, const char *prefix, const char *only, uint64_t *entries, struct err *e)
 {
 	const struct field_value *at = &r->task->source.v[SF_S3_VERSION_AT];
-	struct listing l = { .c = c, .run = r, .only = only, .width = width_of(r), .versions = at->set || run_int(r, SF_S3_VERSIONS),
+	struct listing l = { .c = c, .run = r, .only = only, .width = r->task->connections, .versions = at->set || run_int(r, SF_S3_VERSIONS),
 		.at_ns = at->set ? at->i : TIME_UNKNOWN, .v1 = run_int(r, SF_S3_LIST_TYPE) == 1 };
 	size_t folder_n;
 	bool own;
