@@ -533,7 +533,6 @@ job_parse(const char *p, size_t n, const struct job_limits *limits, char **id_ou
 {
 	struct job_parser ps = { .limits = limits, .e = e };
 	struct json_object *root;
-	struct buf masked = BUF_INIT;
 
 	if (id_out)
 		*id_out = NULL;
@@ -546,8 +545,6 @@ job_parse(const char *p, size_t n, const struct job_limits *limits, char **id_ou
 	if (e->cls == ERR_OK) {
 		ps.job = job_new();
 		if (!read_job(&ps, root)) {
-			job_mask_write(root, &masked);
-			ps.job->masked = buf_take(&masked);
 			json_object_put(root);
 			err_clear(e);
 			return ps.job;
@@ -575,7 +572,6 @@ job_free(struct job *j)
 	free(j->job_id);
 	free(j->org_id);
 	free(j->metadata);
-	free(j->masked);
 	free(j);
 }
 

@@ -144,7 +144,6 @@ struct job {
 	char *metadata;               /* the object as compact JSON text, re-serialised by us; "{}" by default */
 	size_t metadata_n;
 	struct strlist warnings;
-	char *masked;                 /* the whole job as compact JSON, secrets replaced by "***", api_keys left out: for dead letters */
 };
 
 struct job_limits {               /* what the settings say; see config.def */

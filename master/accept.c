@@ -162,6 +162,18 @@ echo_refused(struct jobrec *rec)
 	json_object_put(o);
 }
 
+/* Its dead letter shows it, and its bytes are not kept. */
+static void
+mask_refused(struct jobrec *rec, const struct message *msg)
+{
+	struct buf text = BUF_INIT;
+	struct err ignored = ERR_INIT;
+
+	if (job_mask_message(msg->payload, msg->n, &text, &ignored) == 0)
+		rec->masked = buf_take(&text);
+	buf_release(&text);
+}
+
 static void
 parse(struct jobrec *rec, const struct message *msg, int64_t *wait_ms)
 {
@@ -187,6 +199,8 @@ parse(struct jobrec *rec, const struct message *msg, int64_t *wait_ms)
 	else if (!tenant_permits_job(rec->m->cfg, rec->job, origin_topic(rec->m->cfg, &rec->origin), &rec->parse_error) &&
 	    !check_pools(rec, &rec->parse_error))
 		check_times(rec, wait_ms, &rec->parse_error);
+	if (rec->parse_error.cls != ERR_OK)
+		mask_refused(rec, msg);
 }
 
 /* It comes back from the deferred topic: what is known of it from before. */

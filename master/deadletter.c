@@ -122,20 +122,34 @@ write_failure(struct jsonw *j, const struct config *cfg, const struct jobrec *re
 	jsonw_end_object(j);
 }
 
+/* The job as it came, but for its secrets. Costs a parse: few jobs need it. */
+static void
+write_original(struct jsonw *j, const struct jobrec *rec, bool small)
+{
+	struct buf text = BUF_INIT;
+	struct err ignored = ERR_INIT;
+
+	if (rec->masked && !small)
+		buf_puts(&text, rec->masked);
+	else if (rec->payload && !small)
+		job_mask_message(rec->payload, rec->payload_n, &text, &ignored);
+	/* A message that is JSON but no object was no job. */
+	if (text.len && text.p[0] == '{')
+		jsonw_raw(j, "original_job", text.p, text.len);
+	else
+		jsonw_null(j, "original_job");
+	buf_release(&text);
+}
+
 static void
 write_value(const struct config *cfg, const struct jobrec *rec, const struct err *e, bool small, struct buf *out)
 {
-	const char *masked = rec->job ? rec->job->masked : rec->masked;
 	struct jsonw j;
 
 	jsonw_init(&j, out);
 	jsonw_object(&j, NULL);
 	jsonw_int(&j, "schema_version", 1);
-	/* A message that is JSON but no object was no job. */
-	if (masked && *masked == '{' && !small)
-		jsonw_raw(&j, "original_job", masked, strlen(masked));
-	else
-		jsonw_null(&j, "original_job");
+	write_original(&j, rec, small);
 	write_failure(&j, cfg, rec, e, small);
 	jsonw_object(&j, "metadata");
 	jsonw_str(&j, "dlq_topic", cfg->topic_dlq);

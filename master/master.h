@@ -199,7 +199,7 @@ struct jobrec {
 	char *key;                      /* of the message; NULL none */
 	size_t key_n;
 	char *job_id, *org_id;          /* NULL where the message did not tell */
-	char *masked;                   /* masked job JSON, or NULL */
+	char *masked;                   /* of a message without payload, as JSON with its secrets masked; NULL: it is none */
 	char *refused_metadata;         /* of a message that is JSON but no valid job; NULL */
 	struct job *job;                /* NULL: not valid; parse_error says why */
 	struct err parse_error;

@@ -37,6 +37,20 @@ check_json(const char *s)
 		BUG("writes what it would not read");
 }
 
+/* What is a job can be shown. */
+static void
+check_masked(const char *p, size_t n)
+{
+	struct buf text = BUF_INIT;
+	struct err e = ERR_INIT;
+
+	if (job_mask_message(p, n, &text, &e))
+		BUG("a job that cannot be shown");
+	buf_putc(&text, '\0');
+	check_json(text.p);
+	buf_release(&text);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
@@ -53,7 +67,9 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 
 	if (!j && (e.cls == ERR_OK || !*e.text))
 		BUG("refuses without a reason");
-	check_json(j ? j->masked : masked);
+	if (j)
+		check_masked((const char *)p, n);
+	check_json(masked);
 	check_json(j ? j->metadata : NULL);
 	for (size_t i = 0; j && i < j->n_sources; i++)
 		check_source(&j->sources[i]);

@@ -55,6 +55,8 @@ parse(const char *json)
 	rec.payload_n = strlen(json);
 	sha256_hex(json, rec.payload_n, rec.payload_sha256);
 	rec.job = job_parse(json, rec.payload_n, &l, &rec.job_id, &rec.org_id, &rec.masked, &rec.parse_error);
+	if (rec.job)
+		rec.payload = xmemdup0(json, rec.payload_n);
 	rec.origin = (struct origin){ .partition = 2, .offset = 77 };
 	rec.received_ns = INT64_C(1767323045000000000);
 	rec.first_received_ns = rec.received_ns;
@@ -84,6 +86,7 @@ release(void)
 	free(rec.job_id);
 	free(rec.org_id);
 	free(rec.masked);
+	free(rec.payload);
 	free(rec.key);
 	memset(&rec, 0, sizeof(rec));
 	json_object_put(value);
