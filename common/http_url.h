@@ -49,8 +49,10 @@ int http_path_decode(const char *p, size_t n, struct buf *);
 enum { HTTP_FORMAT_AUTO, HTTP_FORMAT_HTML, HTTP_FORMAT_JSON, HTTP_FORMAT_XML, HTTP_FORMAT_LINKS, HTTP_FORMAT_TEXT,
 	HTTP_FORMAT_JSONL, HTTP_FORMAT_WEBDAV };
 enum { HTTP_AUTH_AUTO, HTTP_AUTH_NONE, HTTP_AUTH_BASIC, HTTP_AUTH_BEARER, HTTP_AUTH_DIGEST, HTTP_AUTH_HEADER, HTTP_AUTH_MTLS,
-	HTTP_AUTH_SIGV4 };
+	HTTP_AUTH_SIGV4, HTTP_AUTH_OAUTH2 };
 enum { HTTP_HEAD_MISSING, HTTP_HEAD_NONE, HTTP_HEAD_ALL };
+/* NULL, or why no secret of a client may go there. */
+const char *http_token_url_fault(const struct http_url *);
 /* NULL, or why "Name: value" may not be sent. */
 const char *http_header_fault(const char *line);
 

@@ -68,6 +68,29 @@ is_scope_word(const char *s)
 	return !s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")];
 }
 
+const char *
+http_token_url_fault(const struct http_url *u)
+{
+	if (!u->https)
+		return "must begin with https://: the client's secret goes there";
+	return u->user ? "holds a user or password" : NULL;
+}
+
+static int
+check_token_url(struct job_parser *ps, const char *base, const struct source_conf *s)
+{
+	const char *url = text_of(s, SF_HTTP_AUTH_TOKEN_URL), *fault;
+	struct http_url u;
+
+	if (!*url)
+		return 0;
+	if (http_url_parse(url, strlen(url), &u, ps->e))
+		return job_refuse(ps, ERR_INVALID_JOB, base, "auth.token_url", NULL);
+	fault = http_token_url_fault(&u);
+	http_url_release(&u);
+	return fault ? job_refuse(ps, ERR_INVALID_JOB, base, "auth.token_url", "auth.token_url %s", fault) : 0;
+}
+
 /* What a type of auth cannot do without; a secret set may bring it, so that only jobs without one are held to it. */
 static int
 check_auth(struct job_parser *ps, const char *base, const struct source_conf *s, const bool *given)
@@ -75,14 +98,19 @@ check_auth(struct job_parser *ps, const char *base, const struct source_conf *s,
 	bool set = s->v[SF_NETWORK_CREDENTIALS_REF].set;
 	bool token = s->v[SF_HTTP_AUTH_TOKEN].set || s->v[SF_HTTP_AUTH_TOKEN_REF].set;
 	bool cert = s->v[SF_NETWORK_TLS_CERT_PEM].set || s->v[SF_NETWORK_TLS_CERT_FILE].set;
+	int64_t type = s->v[SF_HTTP_AUTH_TYPE].i;
 
 	if (strpbrk(text_of(s, SF_HTTP_AUTH_USERNAME), ":") && s->v[SF_HTTP_AUTH_TYPE].i != HTTP_AUTH_DIGEST)
 		return job_refuse(ps, ERR_INVALID_JOB, base, "auth.username", "auth.username must not hold a colon");
 	if (!is_scope_word(text_of(s, SF_HTTP_AUTH_REGION)) || !is_scope_word(text_of(s, SF_HTTP_AUTH_SERVICE)))
 		return job_refuse(ps, ERR_INVALID_JOB, base, "auth", "auth.region and auth.service are words of letters, digits, '-' and '_'");
+	if (check_token_url(ps, base, s))
+		return -1;
+	if (type == HTTP_AUTH_AUTO && given[SF_HTTP_AUTH_TOKEN_URL] && !given[SF_HTTP_AUTH_USERNAME] && !token)
+		type = HTTP_AUTH_OAUTH2;
 	if (set)
 		return 0;
-	switch (s->v[SF_HTTP_AUTH_TYPE].i) {
+	switch (type) {
 	case HTTP_AUTH_BASIC:
 	case HTTP_AUTH_DIGEST:
 		if (!given[SF_HTTP_AUTH_USERNAME])
@@ -93,6 +121,12 @@ check_auth(struct job_parser *ps, const char *base, const struct source_conf *s,
 		return token ? 0 : job_refuse(ps, ERR_INVALID_JOB, base, "auth", "auth.token is missing");
 	case HTTP_AUTH_MTLS:
 		return cert ? 0 : job_refuse(ps, ERR_INVALID_JOB, base, "auth", "auth.type mtls needs tls.cert_pem and tls.key_pem");
+	case HTTP_AUTH_OAUTH2:
+		if (!given[SF_HTTP_AUTH_TOKEN_URL] || !given[SF_HTTP_AUTH_CLIENT_ID] ||
+		    (!given[SF_HTTP_AUTH_CLIENT_SECRET] && !given[SF_HTTP_AUTH_CLIENT_SECRET_REF]))
+			return job_refuse(ps, ERR_INVALID_JOB, base, "auth",
+			    "auth.type oauth2 needs auth.token_url, auth.client_id and auth.client_secret (or client_secret_ref)");
+		return 0;
 	case HTTP_AUTH_SIGV4:
 		if (!given[SF_HTTP_AUTH_REGION] || !given[SF_HTTP_AUTH_ACCESS_KEY_ID] ||
 		    (!given[SF_HTTP_AUTH_SECRET_ACCESS_KEY] && !given[SF_HTTP_AUTH_SECRET_ACCESS_KEY_REF]))

@@ -526,7 +526,7 @@ def wrong_jobs(t, x, s, tree):
         m = (r["error"] or {}).get("message", "")
         t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "invalid_job" and words in m and b"secret" not in r.raw,
              "refused: %s %s" % (url.encode("ascii", "backslashreplace").decode(), source or ""), r.raw)
-    for source in ({"cookies": "a=b"}, {"auth": {"token_url": "http://h/"}}):
+    for source in ({"cookies": "a=b"},):
         r, e, _ = x.run("http://h/", source, invalid=True)
         t.is_((r["error"] or {}).get("class"), "unsupported", "refused by name: %s" % source)
 

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Fields of network sources that no other flow drives: what they make the poller send, from files and references, too."""
+import base64
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import sshd  # noqa: E402
 import trees  # noqa: E402
 from poller import Daemon, MockBroker, Tap, World, conservation, folder, need  # noqa: E402
 from s3servers import ID, SECRET, Pages, quote, sign  # noqa: E402
-from webservers import Answers  # noqa: E402
+from webservers import Answers, certificate  # noqa: E402
 
 DOS = b"01-02-24  03:04AM       <DIR>          sub\r\n01-02-24  03:04AM                    5 a.csv\r\n"
 UNIX = b"-rw-r--r-- 1 0 0 5 Nov 23  2023 a.csv\r\n"
@@ -222,6 +223,7 @@ def http(t, x):
     web.stop()
     http_entries(t, x)
     http_signed(t, x)
+    http_oauth2(t, x)
 
 
 def signature_fault(q, region, service, tokens=()):
@@ -291,6 +293,104 @@ def http_signed(t, x):
     t.ok(far.seen and not [k for _, _, h in far.seen for k in h if k.lower() == "authorization" or k.lower().startswith("x-amz-")], "http: aws_sigv4: nothing of it goes there", far.seen)
     web.stop()
     far.stop()
+
+
+def http_oauth2(t, x):
+    """auth.type oauth2: tokens by client credentials, kept with the connection, got anew where they are refused."""
+    tls = certificate(folder())
+    with open(tls[0]) as f:
+        ca = f.read()
+    state = {"n": 0, "valid": set(), "expires": 3600, "reply": None, "asked": [], "refused": 0, "after": None}
+    page = b"<html><head><title>Index of /</title></head><body><h1>Index of /</h1><pre><a href=\"../\">../</a>\n%s</pre></body></html>"
+    links = b"".join(b'<a href="f%02d.csv">f</a>\n' % i for i in range(30))
+    lock = threading.Lock()
+
+    def give(q):
+        with lock:
+            state["asked"].append((q.command, q.path, q.headers.get("Authorization"), q.body.decode(), {k for k in q.headers if k.startswith("X-")}))
+            if state["reply"]:
+                return state["reply"]
+            state["n"] += 1
+            token = "canary-token-%d" % state["n"]
+            state["valid"] = {token}
+            answer = {"access_token": token, "token_type": "Bearer"}
+            if state["expires"] is not None:
+                answer["expires_in"] = state["expires"]
+            return {"headers": {"Content-Type": "application/json"}, "body": json.dumps(answer).encode()}
+
+    def script(q):
+        with lock:
+            if state["after"] is not None and len(web.seen) >= state["after"]:
+                state["valid"], state["after"] = set(), None
+            if q.headers.get("Authorization", "").partition("Bearer ")[2] not in state["valid"] or q.path.startswith("/never/"):
+                state["refused"] += 1
+                return {"status": 401}
+        if q.path == "/far/":
+            return {"status": 302, "headers": {"Location": far.url + "/"}}
+        if q.command == "HEAD":
+            return {"headers": {"Content-Length": "5", "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}}
+        return {"headers": {"Content-Type": "text/html"}, "body": page % (links if q.path == "/" else b'<a href="a.csv">a</a>\n<a href="/never/">n</a>\n')}
+    idp, web = Answers(give, tls=tls), Answers(script)
+    far = Answers(lambda q: {"headers": {"Content-Type": "text/html"}, "body": page % b""})
+    auth = {"type": "oauth2", "token_url": idp.url + "/token?tenant=1", "client_id": "the client", "client_secret": "canary/sec=ret", "scopes": ["files.read", "more"]}
+    source = {"source_type": "http", "url": web.url + "/", "tls": {"ca_pem": ca}, "head_mode": "all", "headers": {"X-Own": "v"}, "max_connections": 4}
+    names = ["f%02d.csv" % i for i in range(30)]
+    basic = "Basic " + base64.b64encode(b"the%20client:canary%2Fsec%3Dret").decode()
+    # 1. got once, and kept with the connection
+    r = x.w.run(dict(source, auth=auth))[0]
+    t.ok(r["event_type"] == "job.completed" and r["matched"] == 30, "http: oauth2", r.raw)
+    t.is_(state["asked"], [("POST", "/token?tenant=1", basic, "grant_type=client_credentials&scope=files.read%20more", set())], "http: oauth2: what is asked, with none of the job's headers")
+    t.is_(r["sources"][0]["peer"], "127.0.0.1:%d" % web.port, "http: oauth2: the peer is the source, not who gives tokens")
+    x.good("http: oauth2, the next job of the same secrets", dict(source, auth=auth), names)
+    t.is_(state["n"], 1, "http: oauth2: has the same token")
+    other = {k: v for k, v in auth.items() if k not in ("client_secret", "type", "scopes")}
+    x.good("http: oauth2, by reference, in the body", dict(source, auth=dict(other, client_auth="body", scopes="one", client_secret_ref=x.put(x.creds, "oauth", "canary/sec=ret\n"))), names)
+    t.is_(state["asked"][-1][2:4], (None, "grant_type=client_credentials&scope=one&client_id=the%20client&client_secret=canary%2Fsec%3Dret"), "http: oauth2: where token_url alone says that it is oauth2")
+    x.good("http: oauth2, of a secret set", dict(source, credentials_ref=x.put(x.creds, "oauthset", json.dumps({"auth": dict(auth, scopes="set")}))), names)
+    # 2. refused: another one, once
+    state["valid"], n = set(), state["n"]
+    x.good("http: oauth2, a kept token that is refused", dict(source, credentials_ref="oauthset"), names)
+    t.is_(state["n"], n + 1, "http: oauth2: another one is got, once")
+    n, state["after"] = state["n"], len(web.seen) + 12
+    x.good("http: oauth2, a token that ends in the middle", dict(source, credentials_ref="oauthset"), names)
+    t.ok(state["n"] == n + 1 and state["after"] is None, "http: oauth2: another one is got, once, for all that were under way", state["n"] - n)
+    state["valid"], n, seen = {"nothing"}, state["n"], state["refused"]
+    state["reply"] = {"body": b'{"access_token":"canary-other"}'}
+    x.bad("http: oauth2, a token that the source does not take", dict(source, auth=dict(auth, scopes="a")), "auth", "401")
+    t.is_(len([a for a in state["asked"] if "scope=a" in a[3]]), 1, "http: oauth2: no other is asked for then")
+    state["reply"] = None
+    r, e, _ = x.w.run(dict(source, url=web.url + "/d/", recursive=True, auth=dict(auth, scopes="b"), retries=0))
+    t.ok(r["event_type"] in ("job.completed", "job.partial") and len(e) == 1, "http: oauth2: one folder that refuses every token does not spoil the rest", r.raw)
+    # 3. how long it is kept
+    for expires, times in ((20, 2), (None, 2), (3600, 1)):
+        state["expires"], n = expires, state["n"]
+        for _ in range(2):
+            x.good("http: oauth2, expires_in %s" % expires, dict(source, auth=dict(auth, scopes="e%s" % expires)), names)
+        t.is_(state["n"] - n, times, "http: oauth2: two jobs, %d tokens" % times)
+    # 4. what the endpoint may answer
+    big = b'{"access_token":"t","x":"' + b"a" * 70000 + b'"}'
+    for what, reply, cls, words in (
+            ("invalid_client", {"status": 401, "body": b'{"error":"invalid_client","error_description":"canary-echo"}'}, "auth", "401 invalid_client"),
+            ("invalid_scope", {"status": 400, "body": b'{"error":"invalid_scope"}'}, "auth", "invalid_scope"), ("503", {"status": 503}, "transient", "503"),
+            ("no JSON", {"body": b"<html>canary-echo"}, "protocol", "no JSON"), ("a token of two lines", {"body": b'{"access_token":"a\\r\\nX: y"}'}, "protocol", "access_token"),
+            ("too much", {"body": big}, "limit", "65536"), ("a redirect", {"status": 307, "headers": {"Location": far.url + "/"}}, "protocol", "not followed"),
+            ("a cut answer", {"raw": b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"}, "truncated", "")):
+        state["reply"] = reply
+        x.bad("http: oauth2, the endpoint answers %s" % what, dict(source, auth=dict(auth, scopes="x")), cls, "/token", words)
+    t.is_(far.seen, [], "http: oauth2: nothing is sent to where it redirects")
+    state["reply"] = None
+    # 5. where secrets and tokens go
+    x.good("http: oauth2, to another origin", dict(source, url=web.url + "/far/", same_origin_only=False, auth=auth), [])
+    t.ok(far.seen and not any("Authorization" in h for _, _, h in far.seen), "http: oauth2: no token goes there", far.seen)
+    x.bad("http: oauth2, the endpoint's certificate is not believed", {k: v for k, v in dict(source, auth=auth).items() if k != "tls"}, "permanent", "/token")
+    x.bad("http: oauth2, the endpoint is where none may be", dict(source, auth=dict(auth, token_url="https://169.254.169.254/token")), "policy", "169.254.169.254")
+    for fields, words in (({"token_url": "http://h/"}, "https://"), ({"token_url": "https://u:p@h/"}, "user"), ({"client_id": None}, "client_id"), ({"client_secret": None}, "client_secret")):
+        r, e, _ = x.w.run(dict(source, auth={k: v for k, v in dict(auth, **fields).items() if v}), invalid=True)
+        t.ok(r["error"]["class"] == "invalid_job" and words in r["error"]["message"], "http: oauth2, refused: %s" % fields, r.raw)
+    said = [y.raw for which in ("results", "events", "dlq") for y in x.w.reader(which).drain()] + [y.encode() for y in x.d.raw]
+    t.is_([y for y in said if b"canary" in y], [], "http: oauth2: no secret, token or word of the endpoint is in records or the log")
+    for y in (idp, web, far):
+        y.stop()
 
 
 def http_entries(t, x):

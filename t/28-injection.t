@@ -279,7 +279,8 @@ def main(t):
     rows += [("http webdav %s" % what, dict(base, source_type="webdav", path=text), {}) for what, text in payloads()]
     got = push(w, rows)
     judge(t, "http", http, got, 150)
-    refused_before(t, "http", got, ("url", "headers", "host", "query", "content_type"))
+    refused_before(t, "http", got, ("url", "headers", "host", "query", "content_type", "auth.region", "auth.service", "auth.access_key_id", "auth.secret_access_key",
+                                     "auth.session_token", "auth.token_url", "auth.client_id", "auth.client_secret", "auth.scopes"))
     base = {"source_type": "s3", "endpoint": "http://127.0.0.1:%d" % s3.port, "bucket": "b", "access_key_id": "AKID", "secret_access_key": "s", "recursive": True}
     got = push(w, jobs_of("s3", base, {"endpoint": "http://127.0.0.1:%d/x" % s3.port}))
     judge(t, "s3", s3, got, 150)

@@ -344,7 +344,7 @@ def in_jobs(urls):
 
 
 def in_fields(rng):
-    """As an s3 endpoint, as host of ftp and sftp, as a proxy, behind a proxy."""
+    """As an s3 endpoint, as host of ftp and sftp, as a proxy, behind a proxy, as who gives tokens."""
     c = Corpus()
     for h in HOSTS:
         bare = h[1:-1] if h.startswith("[") and h.endswith("]") else h
@@ -354,6 +354,7 @@ def in_fields(rng):
         scheme = rng.choice(["http", "https", "socks5", "socks5h"])
         c.add("proxy %s %r" % (scheme, h), {"source_type": "http", "url": "http://good.test/", "proxy": {"url": "%s://%s:80" % (scheme, h)}})
         c.add("%r behind a proxy" % h, {"source_type": "http", "url": "http://%s/" % h, "proxy": {"url": "%s://%s:8080" % (rng.choice(["http", "socks5"]), GOOD)}})
+        c.add("token endpoint %r" % h, {"source_type": "http", "url": "http://good.test/", "auth": {"type": "oauth2", "token_url": "https://%s:80/" % h, "client_id": "i", "client_secret": "s"}})
     for s in SCHEMES + ["socks4://{bad}:80", "socks4a://{bad}:80", "http://u:p@{bad}:80", "http://203.0.113.10@{bad}:80", "{bad}:80"]:
         c.add("proxy %r" % s, {"source_type": "http", "url": "http://good.test/", "proxy": {"url": s.format(bad=rng.choice(["127.0.0.1", DENIED]))}})
     for s in SCHEMES:

@@ -31,7 +31,7 @@ import sshd  # noqa: E402
 from kills import WholeLog  # noqa: E402
 from poller import SLOW, MockBroker, Tap, World, folder, job, need, rfc3339, wait_for  # noqa: E402
 from stsservers import Issuer, Metadata, SessionPages, Sts  # noqa: E402
-from webservers import Answers  # noqa: E402
+from webservers import Answers, certificate  # noqa: E402
 
 ROLE, WEB_ROLE = ("arn:aws:iam::123456789012:role/" + r for r in ("lists", "web"))
 USER = "AKIACANARYUSER01"
@@ -112,6 +112,11 @@ class Place:
         self.go = threading.Event()
         self.arrived = threading.Semaphore(0)
         self.web = Answers(self._web)
+        tls = certificate(folder())
+        with open(tls[0]) as f:
+            self.ca = {"ca_pem": f.read()}
+        self.token, self.signature = secrets.new("oauth2 token"), secrets.new("signature of a link")
+        self.idp = Answers(self._idp, tls=tls)
         self.s3 = s3servers.Pages([x.encode() for x in FILES], secret=secrets.know("s3 secret key", s3servers.SECRET))
         self.ssh = sshd.Sshd(sshd.Keys())
         for k in ("ed25519", "ecdsa", "stranger"):
@@ -125,7 +130,15 @@ class Place:
         self.sts = Sts(self.issuer, {USER: self.user_key}, {ROLE: {"external_id": None}, WEB_ROLE: {"token": self.token}})
         self.pages = SessionPages(self.issuer, [x.encode() for x in FILES])
 
+    def _idp(self, request):
+        if "/refused" in request.path:
+            return {"status": 401, "body": b'{"error":"invalid_client","error_description":"' + request.headers.get("Authorization", "").encode() + b'"}'}
+        return {"body": b'{"access_token":"' + self.token.encode() + b'","token_type":"Bearer","expires_in":60}'}
+
     def _web(self, request):
+        if "/links/" in request.path:
+            return {"headers": {"Content-Type": "text/html"}, "body": b"<html><head><title>Index of /</title></head><body><h1>Index of /</h1><a href='get?X-Amz-Signature=" +
+                    self.signature.encode() + b"&amp;f=a.csv'>a</a></body></html>"}
         if "/held/" in request.path:
             self.arrived.release()
             self.go.wait(60)
@@ -157,6 +170,12 @@ class Place:
         yield "http set", self.http("/no/", auth={"type": "basic"}, credentials_ref=put("set", json.dumps({"auth": {"username": "me", "password": new("http password of a set")}}))), False
         yield "http aws_sigv4", self.http(auth={"type": "aws_sigv4", "region": "r", "access_key_id": "AK", "secret_access_key": new("http aws key"), "session_token": new("http aws token")}), True
         yield "http aws_sigv4 by ref", self.http("/no/", auth={"type": "aws_sigv4", "region": "r", "access_key_id": "AK", "secret_access_key_ref": put("aws", new("http aws key by ref") + "\n")}), False
+        oauth = {"type": "oauth2", "token_url": self.idp.url + "/token", "client_id": "me"}
+        yield "http oauth2", self.http(tls=self.ca, auth=dict(oauth, client_secret=new("oauth2 secret"))), True
+        yield "http oauth2 by ref", self.http("/no/", tls=self.ca, auth=dict(oauth, client_auth="body", client_secret_ref=put("oauth", new("oauth2 secret by ref") + "\n"))), False
+        yield "http oauth2 refused", self.http(tls=self.ca, auth=dict(oauth, token_url=self.idp.url + "/refused", client_secret=new("refused oauth2 secret"))), False
+        yield "http POST", self.http(method="POST", body=new("http body")), True
+        yield "http signed links", self.http("/links/", index_format="html", query_links="keep"), True
         yield "http headers", self.http(headers={"X-Key": new("http header")}), True
         yield "http proxy", self.http(proxy={"url": "http://127.0.0.1:1", "username": "me", "password": new("proxy password")}), False
         yield "http in the address", self.http()["url"] and dict(self.http(), url="http://me:%s@127.0.0.1/" % new("password in an address")), False
@@ -187,7 +206,7 @@ class Place:
 
     def stop(self):
         self.go.set()
-        for s in (self.web, self.s3, self.ssh, self.ftp, self.metadata, self.sts, self.pages):
+        for s in (self.web, self.idp, self.s3, self.ssh, self.ftp, self.metadata, self.sts, self.pages):
             s.stop()
 
 

@@ -730,7 +730,7 @@ tell_peer(struct curl_session *s, const struct curl_handle *h)
 	char *ip = NULL;
 	long port = 0;
 
-	if (s->peer_told)
+	if (s->peer_told || (h->t && h->t->aside))
 		return;
 	curl_easy_getinfo(h->easy, CURLINFO_PRIMARY_IP, &ip);
 	curl_easy_getinfo(h->easy, CURLINFO_PRIMARY_PORT, &port);

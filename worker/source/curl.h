@@ -54,6 +54,7 @@ struct transfer {                   /* one request under way; the source's own s
 	struct curl_waitfd watch[LANE_SOCKETS]; /* a lane's: fd -1 none; CURL_WAIT_POLLIN, _POLLOUT */
 	int64_t patience_ms;        /* a lane's own response timeout, if it is less; 0: none */
 	void *arg;
+	bool aside;                 /* it goes to another server than the source's: whom it reached is not told as the peer */
 	char error[CURL_ERROR_SIZE];
 	struct curl_handle *handle; /* curl.c's own, from curl_session_start until the easy handle is recycled */
 };

@@ -610,7 +610,7 @@ fill(struct conn *c, struct err *e)
 {
 	struct tree_dir *d;
 
-	while (active(c) < c->limit && !tree_stopped(c->tree) && run_clock() >= c->resume_ns) {
+	while (active(c) < c->limit && !c->renewing && !tree_stopped(c->tree) && run_clock() >= c->resume_ns) {
 		int rc;
 
 		if (c->first && c->heads < c->head_most)
@@ -714,7 +714,7 @@ read_task(struct conn *c, struct run *r)
 	c->wanted = (int)run_int(r, SF_HTTP_INDEX_FORMAT);
 	c->auth = (int)run_int(r, SF_HTTP_AUTH_TYPE);
 	if (c->auth == HTTP_AUTH_AUTO)
-		c->auth = user ? HTTP_AUTH_BASIC : token ? HTTP_AUTH_BEARER : HTTP_AUTH_NONE;
+		c->auth = user ? HTTP_AUTH_BASIC : token ? HTTP_AUTH_BEARER : *run_str(r, SF_HTTP_AUTH_TOKEN_URL) ? HTTP_AUTH_OAUTH2 : HTTP_AUTH_NONE;
 	c->most = c->limit = r->task->connections;
 	c->head_most = heads && heads < c->most ? (unsigned)heads : c->most;
 	c->resume_ns = 0;
@@ -778,6 +778,8 @@ http_list(struct conn *c, struct run *r, struct err *e)
 	if (!rc)
 		rc = check_auth(c, e);
 	if (!rc)
+		rc = http_auth_begin(c, e);
+	if (!rc)
 		rc = probe(c, e);
 	if (!rc && !c->is_file)
 		rc = list_tree(c, e);
@@ -802,6 +804,7 @@ static void
 http_close(struct conn *c)
 {
 	forget(c);
+	http_auth_forget(c);
 	curl_session_free(c->session);
 	buf_release(&c->name);
 	buf_release(&c->text);

@@ -65,10 +65,16 @@ struct conn {
 	enum http_query_hidden hidden;
 	uint64_t entries;               /* that indexes showed, for max_entries */
 	bool is_file;                   /* url names one file, as the first question showed */
+	struct buf token;               /* oauth2: kept with the connection; empty none */
+	int64_t token_until;            /* run_clock; 0: it is for this task alone */
+	unsigned token_id;              /* one more with each */
+	bool token_kept, token_worked;  /* it is of a task before; the server took it in this one */
+	bool renewing;                  /* another one is being asked for: nothing new is started */
+	unsigned useless;               /* new tokens that were refused as the old ones */
 	bool beside;                    /* it names a page without '/' at its end: files are beside it, not below */
 };
 
-enum http_what { HTTP_PROBE, HTTP_PAGE, HTTP_HEAD };
+enum http_what { HTTP_PROBE, HTTP_PAGE, HTTP_HEAD, HTTP_TOKEN };
 
 struct http_request {
 	struct transfer t;              /* first */
@@ -98,6 +104,9 @@ struct http_request {
 	unsigned expected;              /* status of a body worth reading; 0 any 2xx */
 	bool again;                     /* a redirect is followed */
 	bool counted;                   /* in pages or heads */
+	unsigned token_id;              /* oauth2: sent with this one */
+	bool parked, retried;           /* it waits for a new one; it was sent again with one */
+	struct buf form, login, answered; /* TOKEN: what is sent, and what came; secrets */
 };
 
 struct http_request *http_request_new(struct conn *, enum http_what, const struct http_url *);
@@ -110,6 +119,14 @@ void http_request_resume(struct http_request *);
 const char *http_request_text(const struct http_request *, struct buf *);
 /* What its status means: always -1. */
 int http_request_refused(const struct http_request *, struct err *);
+
+/* http_auth.c: tokens of OAuth 2 */
+
+/* Before the task's first request: there is a token, or there is no need of one. 0, RUN_STOP or -1. */
+int http_auth_begin(struct conn *, struct err *);
+/* A request was answered, redirects aside. *again: it has been sent again, or will be when a new token is there. 0 or -1. */
+int http_auth_again(struct http_request *, bool *again, struct err *);
+void http_auth_forget(struct conn *);
 
 /* http_names.c: the names a page has shown, as 128 bits of hash each */
 

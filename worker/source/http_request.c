@@ -30,6 +30,8 @@ static const char propfind[] = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:p
 static const char *
 method(const struct http_request *q)
 {
+	if (q->what == HTTP_TOKEN)
+		return "POST";
 	return q->what != HTTP_PAGE ? "HEAD" : q->c->wanted == HTTP_FORMAT_WEBDAV ? "PROPFIND" : q->post ? "POST" : "GET";
 }
 
@@ -94,7 +96,7 @@ accept_header(struct http_request *q)
 		[HTTP_FORMAT_WEBDAV] = "Accept: application/xml, text/xml",
 	};
 
-	add_header(q, q->what == HTTP_PAGE ? accept[q->c->wanted] : "Accept: */*");
+	add_header(q, q->what == HTTP_PAGE ? accept[q->c->wanted] : q->what == HTTP_TOKEN ? "Accept: application/json" : "Accept: */*");
 	if (q->what == HTTP_PAGE && q->c->wanted == HTTP_FORMAT_WEBDAV) {
 		add_header(q, "Depth: 1");
 		add_header(q, "Content-Type: application/xml; charset=utf-8");
@@ -185,6 +187,15 @@ identify(struct http_request *q, const struct http_url *u)
 	case HTTP_AUTH_SIGV4:
 		sign(q, u);
 		break;
+	case HTTP_AUTH_OAUTH2: {
+		char *line = xasprintf("Authorization: Bearer %s", buf_str(&q->c->token));
+
+		add_header(q, line);
+		explicit_bzero(line, strlen(line));
+		free(line);
+		q->token_id = q->c->token_id;
+		break;
+	}
 	default:
 		break;
 	}
@@ -212,6 +223,8 @@ on_header(char *p, size_t size, size_t n, void *arg)
 static bool
 wanted(const struct http_request *q)
 {
+	if (q->what == HTTP_TOKEN)
+		return true;
 	return q->body && (q->expected ? q->answer.status == q->expected : q->answer.status / 100 == 2);
 }
 
@@ -222,7 +235,7 @@ read_body(struct http_request *q, const char *p, size_t n, struct err *e)
 	struct buf b = BUF_INIT;
 
 	q->body_n += n;
-	if (max && q->body_n > (uint64_t)max) {
+	if (max && q->body_n > (uint64_t)max && q->what != HTTP_TOKEN) {
 		err_set(e, ERR_LIMIT, "%s: the page has more than %lld bytes (max_body)", http_request_text(q, &b), (long long)max);
 		buf_release(&b);
 		return -1;
@@ -269,7 +282,7 @@ is_redirect(const struct http_request *q)
 {
 	unsigned s = q->answer.status;
 
-	return (s == 301 || s == 302 || s == 303 || s == 307 || s == 308) && *q->answer.location;
+	return (s == 301 || s == 302 || s == 303 || s == 307 || s == 308) && *q->answer.location && q->what != HTTP_TOKEN;
 }
 
 /* A POST stays one; others, as everywhere, become GET. */
@@ -367,7 +380,7 @@ on_ended(struct transfer *t, CURLcode code, struct err *e)
 {
 	struct http_request *q = (struct http_request *)t;
 	struct buf b = BUF_INIT;
-	int rc;
+	int rc = 0;
 
 	q->again = false;
 	/* Its place is free for what done starts. */
@@ -389,7 +402,9 @@ on_ended(struct transfer *t, CURLcode code, struct err *e)
 			rc = q->done(q, e);
 		}
 	} else {
-		rc = q->done(q, e);
+		rc = http_auth_again(q, &q->again, e);
+		if (!rc && !q->again)
+			rc = q->done(q, e);
 	}
 	buf_release(&b);
 	if (!q->again)
@@ -428,6 +443,9 @@ http_request_free(struct http_request *q)
 	index_free(q->parser);
 	http_answer_release(&q->answer);
 	http_url_release(&q->url);
+	buf_wipe(&q->form);
+	buf_wipe(&q->login);
+	buf_wipe(&q->answered);
 	free(q);
 }
 
@@ -436,7 +454,12 @@ set_method(struct http_request *q)
 {
 	CURL *easy = q->t.easy;
 
-	if (q->what != HTTP_PAGE) {
+	if (q->what == HTTP_TOKEN) {
+		SET(easy, CURLOPT_POSTFIELDSIZE, (long)q->form.len);
+		SET(easy, CURLOPT_POSTFIELDS, buf_str(&q->form));
+		if (q->login.len)
+			add_header(q, buf_str(&q->login));
+	} else if (q->what != HTTP_PAGE) {
 		SET(easy, CURLOPT_NOBODY, 1L);
 	} else if (q->c->wanted == HTTP_FORMAT_WEBDAV) {
 		SET(easy, CURLOPT_POSTFIELDSIZE, (long)(sizeof(propfind) - 1));
