@@ -104,6 +104,8 @@ struct defer_entry {                    /* one record that is not done */
 	enum defer_state state;
 	bool cancel;                    /* an operator's wish: it ends when released */
 	bool quota;                     /* waits for one of its tenant's */
+	struct defer_tenant *early;     /* may be released before it is due; NULL: it may not */
+	TAILQ_ENTRY(defer_entry) next_early; /* while it is in the heap */
 	struct defer_entry *same;       /* next of the origins' bucket */
 	struct defer_entry *shadow;     /* that end with this one */
 };
@@ -116,7 +118,16 @@ struct defer_line {                     /* one partition's, by offset; zeroed be
 	size_t live;
 };
 
+TAILQ_HEAD(defer_entries, defer_entry);
+struct defer_tenant {                   /* one with entries that may come early */
+	char *name;
+	size_t n;                       /* all of them */
+	struct defer_entries waiting;   /* those in the heap, in the order in which they began to wait */
+	UT_hash_handle hh;
+};
+
 struct defer_index {                    /* zeroed before its first use */
+	struct defer_tenant *tenants;
 	struct defer_entry **heap;
 	size_t n_heap, heap_cap;
 	struct defer_entry **bucket;
@@ -138,6 +149,10 @@ struct defer_entry *defer_line_first(const struct defer_line *);
 void defer_wait(struct defer_index *, struct defer_entry *);
 void defer_unwait(struct defer_index *, struct defer_entry *);
 struct defer_entry *defer_next(const struct defer_index *);
+/* It waits for room of its tenant, not for a time: it may be released as soon as there is some. Once, before defer_wait. */
+void defer_early(struct defer_index *, struct defer_entry *, const char *tenant);
+/* The first such of a tenant that has room; NULL: there is none. */
+struct defer_entry *defer_next_early(const struct defer_index *, bool (*has_room)(void *, const char *tenant), void *);
 uint64_t defer_hash(const void *, size_t n);
 
 #endif

@@ -134,6 +134,8 @@ defer_wait(struct defer_index *x, struct defer_entry *e)
 		x->heap = xreallocarray(x->heap, x->heap_cap, sizeof(struct defer_entry *));
 	}
 	heap_up(x, x->n_heap++, e);
+	if (e->early)
+		TAILQ_INSERT_TAIL(&e->early->waiting, e, next_early);
 }
 
 void
@@ -145,6 +147,8 @@ defer_unwait(struct defer_index *x, struct defer_entry *e)
 	if (!e->heap)
 		return;
 	e->heap = 0;
+	if (e->early)
+		TAILQ_REMOVE(&e->early->waiting, e, next_early);
 	last = x->heap[--x->n_heap];
 	if (last == e)
 		return;
@@ -158,6 +162,47 @@ struct defer_entry *
 defer_next(const struct defer_index *x)
 {
 	return x->n_heap ? x->heap[0] : NULL;
+}
+
+/* ---- by tenant ------------------------------------------------------------------------------------------------------ */
+
+void
+defer_early(struct defer_index *x, struct defer_entry *e, const char *tenant)
+{
+	struct defer_tenant *t;
+
+	HASH_FIND_STR(x->tenants, tenant, t);
+	if (!t) {
+		t = xcalloc(1, sizeof(*t));
+		t->name = xstrdup(tenant);
+		TAILQ_INIT(&t->waiting);
+		HASH_ADD_KEYPTR(hh, x->tenants, t->name, strlen(t->name), t);
+	}
+	t->n++;
+	e->early = t;
+}
+
+static void
+early_forget(struct defer_index *x, struct defer_entry *e)
+{
+	struct defer_tenant *t = e->early;
+
+	if (!t || --t->n)
+		return;
+	HASH_DEL(x->tenants, t);
+	free(t->name);
+	free(t);
+}
+
+struct defer_entry *
+defer_next_early(const struct defer_index *x, bool (*has_room)(void *, const char *tenant), void *arg)
+{
+	const struct defer_tenant *t;
+
+	for (t = x->tenants; t; t = t->hh.next)
+		if (!TAILQ_EMPTY(&t->waiting) && has_room(arg, t->name))
+			return TAILQ_FIRST(&t->waiting);
+	return NULL;
 }
 
 /* ---- by offset ------------------------------------------------------------------------------------------------------ */
@@ -239,6 +284,7 @@ defer_remove(struct defer_index *x, struct defer_entry *e)
 	while (l->head < l->n && !l->row[l->head].e)
 		l->head++;
 	defer_unwait(x, e);
+	early_forget(x, e);
 	bucket_remove(x, e);
 	x->n--;
 	free(e);

@@ -21,6 +21,9 @@
  * partition. The later one stands for both; a lower count is a leftover. Records that are none of a poller's are
  * released at once and end as dead letters of class invalid_job, under their place in this topic.
  *
+ * What was deferred because its tenant had too much waiting, and nothing else, is also released before it is due, once the
+ * tenant has little.
+ *
  * No room (deferred.jobs_max, deferred.store_max, a full disk): reading stops, releasing goes on, and what ends makes room.
  * Marks and copies may stand unread meanwhile: then a job is repeated, with the same result_id, rather than held.
  */
@@ -37,6 +40,7 @@
 #include "common/banned.h"
 
 #define RELEASED_A_ROUND 200
+#define EARLY_PART 8            /* of the queue: a tenant that has less than this is given back what was deferred because it had half */
 #define LOOK_MS 60000           /* the wall clock may have been set */
 #define RETRY_MS 1000
 #define CATCH_UP_MS 10000
@@ -339,6 +343,9 @@ take_deferral(struct deferred *d, struct defer_part *p, const rd_kafka_message_t
 	e->due_ns = due_of(d, df, p, msg->offset);
 	e->count = df->count;
 	e->quota = df->why == DEFER_QUOTA;
+	/* With so many a minute each has a minute of its own. */
+	if (e->quota && !tenants_get(d->m->cfg, df->org_id)->jobs_per_minute)
+		defer_early(&d->index, e, df->org_id);
 	e->job_hash = defer_hash(df->job_id, strlen(df->job_id));
 	if (old && old->state == DEFER_IN_HAND && df->count == old->count) {
 		e->state = DEFER_SHADOW;
@@ -589,14 +596,30 @@ release(struct deferred *d, struct defer_entry *en)
 	explicit_bzero(bytes.p, bytes.len);
 }
 
+/* Of what its jobs may take of the queue a small part: those that return find room, and go nowhere again. */
+static bool
+has_room(void *arg, const char *tenant)
+{
+	const struct master *m = arg;
+
+	return tenant_backlog(m, tenant) < (size_t)m->cfg->jobs_queue_max / EARLY_PART && jobs_bytes(m->jobs) < (size_t)m->cfg->jobs_queue_bytes / EARLY_PART;
+}
+
+static struct defer_entry *
+next_early(const struct deferred *d)
+{
+	return defer_next_early(&d->index, has_room, d->m);
+}
+
 static void
 release_due(void *arg)
 {
 	struct deferred *d = arg;
 	struct defer_entry *e;
 	int64_t left = -1;
+	int n = 0;
 
-	for (int n = 0; (e = defer_next(&d->index)) && !d->trouble[0]; n++) {
+	for (; (e = defer_next(&d->index)) && !d->trouble[0]; n++) {
 		left = e->due_ns - clock_real_ns();
 		if (left > 0)
 			break;
@@ -609,7 +632,13 @@ release_due(void *arg)
 		}
 		release(d, e);
 	}
-	if (e && left > 0)
+	for (; n < RELEASED_A_ROUND && !d->trouble[0] && consumer_may_read(d->m->consumer) && (e = next_early(d)); n++)
+		release(d, e);
+	e = defer_next(&d->index);
+	left = e ? e->due_ns - clock_real_ns() : 0;
+	if (n == RELEASED_A_ROUND)
+		due_now(d);
+	else if (e && left > 0)
 		timer_set(d->m->loop, &d->due, left / 1000000 < LOOK_MS ? left / 1000000 + 1 : LOOK_MS);
 }
 
@@ -618,7 +647,8 @@ deferred_kick(struct deferred *d)
 {
 	const struct defer_entry *e = defer_next(&d->index);
 
-	if (e && e->due_ns <= clock_real_ns() && (!timer_armed(&d->due) || timer_left(d->m->loop, &d->due)))
+	if (e && (!timer_armed(&d->due) || timer_left(d->m->loop, &d->due)) &&
+	    (e->due_ns <= clock_real_ns() || (consumer_may_read(d->m->consumer) && next_early(d))))
 		due_now(d);
 }
 

@@ -307,6 +307,8 @@ bool tenant_unpark(struct task *);
 void tenant_away(struct master *, struct task *);
 void tenant_back(struct task *);
 void tenant_started(struct master *, struct task *);
+/* Tasks of it that wait, for whatever limit. */
+size_t tenant_backlog(const struct master *, const char *org_id);
 /* Its place is another's: its worker is free, or gone. Again is no harm. */
 void tenant_ended(struct master *, struct task *);
 /* It was admitted and did not start. */

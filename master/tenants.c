@@ -717,6 +717,15 @@ tenants_reloaded(struct master *m)
 }
 
 size_t
+tenant_backlog(const struct master *m, const char *org_id)
+{
+	const struct tenant_use *u;
+
+	HASH_FIND_STR(m->tenants->by_name, org_id, u);
+	return u ? u->n_room + u->n_rate + u->n_away : 0;
+}
+
+size_t
 tenants_parked(const struct tenants *all, enum job_priority p)
 {
 	return all ? all->parked[p] : 0;

@@ -22,6 +22,9 @@ static int64_t accepted[100];           /* offsets, in the order of their releas
 static size_t n_accepted;
 static struct ticket *tickets[100];     /* records on their way */
 static size_t n_sent;
+static enum defer_why why;              /* of the message that is being read, and whose it is */
+static const char *org;
+static size_t backlog;                  /* tasks of any tenant that wait: what is released waits */
 static struct out_record record;        /* the headers of the message that is being read */
 
 /* ---- stand-ins --------------------------------------------------------------------------------------------------------- */
@@ -38,12 +41,16 @@ void jobs_revoke(struct jobs *j, int32_t partition, uint32_t of) { (void)j; (voi
 const char *origin_topic(const struct config *cfg, const struct origin *o) { return o->topic ? o->topic : cfg->topic_jobs; }
 int spool_open(struct master *mm, struct err *e) { (void)mm; (void)e; return memfd_create("spool", MFD_CLOEXEC); }
 
+size_t jobs_bytes(const struct jobs *j) { (void)j; return 0; }
+size_t tenant_backlog(const struct master *mm, const char *name) { (void)mm; (void)name; return backlog; }
+
 void
 jobs_accept(struct jobs *j, const struct message *msg)
 {
 	(void)j;
 	ck_assert_uint_lt(n_accepted, ARRAY_LEN(accepted));
 	accepted[n_accepted++] = msg->at.offset;
+	backlog++;
 }
 
 int
@@ -125,7 +132,9 @@ begin(const char *text)
 	m.deferred = d = deferred_new(&m);
 	ck_assert_int_eq(deferred_start(d, &e), 0);
 	timer_cancel(m.loop, &d->sweep);
-	n_accepted = n_sent = 0;
+	n_accepted = n_sent = backlog = 0;
+	why = DEFER_SCHEDULE;
+	org = "acme";
 }
 
 static void
@@ -163,11 +172,11 @@ static void
 arrives(int64_t offset, int64_t job, int64_t seconds, size_t bytes)
 {
 	rd_kafka_message_t *msg = xcalloc(1, sizeof(*msg) + bytes);
-	struct deferral df = { .offset = job, .due_ns = clock_real_ns() + seconds * 1000000000, .received_ns = 1, .why = DEFER_SCHEDULE, .count = 1, .n_tasks = 1 };
+	struct deferral df = { .offset = job, .due_ns = clock_real_ns() + seconds * 1000000000, .received_ns = 1, .why = why, .count = 1, .n_tasks = 1 };
 
 	snprintf(df.topic, sizeof(df.topic), "jobs");
 	snprintf(df.job_id, sizeof(df.job_id), "j-%lld", (long long)job);
-	snprintf(df.org_id, sizeof(df.org_id), "acme");
+	snprintf(df.org_id, sizeof(df.org_id), "%s", org);
 	out_begin(&record, DEFER_HEADER_BYTES_MAX);
 	deferral_write(&df, &record);
 	msg->offset = offset;
@@ -262,6 +271,52 @@ START_TEST(never_later_than_the_longest)
 	ck_assert_uint_eq(d->index.n_heap, 2);
 	release_all();
 	ck_assert_uint_eq(n_accepted, 2);
+	end();
+}
+END_TEST
+
+static void
+arrives_for(int64_t offset, enum defer_why reason, const char *whose)
+{
+	why = reason;
+	org = whose;
+	arrives(offset, offset, 1000, 10);
+}
+
+/* What waits for room of its tenant has it as soon as there is some; what waits for a time waits. */
+START_TEST(early)
+{
+	begin("jobs: {queue_max: 160}\ntenants: {paced: {jobs_per_minute: 6}}\n");
+	assign();
+	arrives_for(0, DEFER_SCHEDULE, "acme");
+	arrives_for(1, DEFER_QUOTA, "paced");
+	arrives_for(2, DEFER_RETRY, "acme");
+	for (int i = 3; i < 7; i++)
+		arrives_for(i, DEFER_QUOTA, "acme");
+	backlog = 20;
+	end_of_partition(7);
+	d->due.fn(d->due.arg);
+	deferred_kick(d);
+	ck_assert(timer_left(m.loop, &d->due) > 0);
+	ck_assert_uint_eq(n_accepted, 0);
+	backlog = 18;
+	deferred_kick(d);
+	ck_assert_int_eq(timer_left(m.loop, &d->due), 0);
+	d->due.fn(d->due.arg);
+	ck_assert_uint_eq(n_accepted, 2);
+	ck_assert_int_eq(accepted[0], 3);
+	ck_assert_int_eq(accepted[1], 4);
+	/* One that is written again is not released before its copy was read. */
+	deferred_sweep_due(d);
+	backlog = 0;
+	deferred_kick(d);
+	d->due.fn(d->due.arg);
+	ck_assert_uint_eq(n_accepted, 2);
+	arrives_for(7, DEFER_QUOTA, "acme");
+	end_of_partition(8);
+	d->due.fn(d->due.arg);
+	ck_assert_uint_eq(n_accepted, 3);
+	ck_assert_int_eq(accepted[2], 7);
 	end();
 }
 END_TEST
@@ -375,6 +430,7 @@ main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, full_rewrites_nothing);
 	tcase_add_test(t, never_later_than_the_longest);
+	tcase_add_test(t, early);
 	tcase_add_test(t, full_store_releases);
 	tcase_add_test(t, broken_store_stays);
 	tcase_add_test(t, full_and_rebalanced);
