@@ -283,6 +283,16 @@ def forbidden_bytes(t, w):
     t.is_(m.held, [], "nobody was connected to for them")
 
 
+def lock_out(t, w):
+    """A login that is refused is tried once a job, however many connections and retries the job may have."""
+    f = ftpservers.Fake({"PASS": "530 no"})
+    for i in range(3):
+        r, _, _ = w.run(f.source(retries=5, retry_delay="10ms", max_connections=8, recursive=True, password="x"))
+        t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "auth" and r["attempt"] == 1, "ftp: a wrong password is not tried again", r.raw[:500])
+    t.is_(f.logins, 3, "three jobs: three logins that could lock the account")
+    f.stop()
+
+
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "t/lib/netproxy")
     if not ftpservers.here() or not sshd.here():
@@ -301,6 +311,7 @@ def main(t):
     refusals(a)
     t.part(judge, w, a)
     t.part(forbidden_bytes, w)
+    t.part(lock_out, w)
     for s in a.keep:
         if hasattr(s, "stop"):
             s.stop()

@@ -231,6 +231,7 @@ class Ssh:
         return status(0)
 
     def source(self, user, **fields):
+        fields.setdefault("auth_methods", "keyboard-interactive" if user.startswith("kbdint-") else "password")
         return dict({"source_type": "sftp", "host": "127.0.0.1", "port": self.port, "username": user, "password": "x", "path": "/t", "subsystem": "odd", "host_keys": [self.known]}, **fields)
 
     def stop(self):

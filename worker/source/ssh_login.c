@@ -62,7 +62,8 @@ step_keyboard(struct ssh *s)
 	return libssh2_userauth_keyboard_interactive_ex(s->session, s->user, (unsigned)strlen(s->user), answer);
 }
 
-struct tried { struct buf text; bool rsa; };    /* what was tried and what came of it */
+/* What was tried and what came of it; password: the method that refused it. */
+struct tried { struct buf text; bool rsa; const char *password; };
 
 static int
 try_key(struct ssh *s, struct err *e)
@@ -153,6 +154,11 @@ try_method(struct ssh *s, const struct method *m, struct tried *t, struct err *e
 		buf_printf(&t->text, "; %s is not offered", m->name);
 		return 0;
 	}
+	/* While the method that refused it is still offered it was no first half of a login. */
+	if (!m->by_key && t->password && s->methods && ssh_list_has(s->methods, strlen(s->methods), t->password, strlen(t->password))) {
+		buf_printf(&t->text, "; %s would send the same password", m->name);
+		return 0;
+	}
 	rc = m->try(s, e);
 	if (!rc)
 		return 1;
@@ -161,6 +167,8 @@ try_method(struct ssh *s, const struct method *m, struct tried *t, struct err *e
 	if (is_fatal(rc))
 		return rc == STEP_ERROR ? -1 : ssh_fail(s, rc, "login", e);
 	buf_printf(&t->text, "; %s %s", m->name, rc == LIBSSH2_ERROR_AUTHENTICATION_FAILED ? "was refused" : ssh_error_text(rc));
+	if (!m->by_key)
+		t->password = m->name;
 	t->rsa = t->rsa || (m->by_key && !strcmp(s->key_type, "ssh-rsa"));
 	return 0;
 }
@@ -189,7 +197,7 @@ int
 ssh_login(struct ssh *s, struct err *e)
 {
 	const char *order = run_str(s->run, SF_SFTP_AUTH_METHODS);
-	struct tried t = { BUF_INIT, false };
+	struct tried t = { .text = BUF_INIT };
 	int rc = 0;
 
 	s->user = run_str(s->run, SF_SFTP_USERNAME);
