@@ -53,6 +53,8 @@ enum { HTTP_AUTH_AUTO, HTTP_AUTH_NONE, HTTP_AUTH_BASIC, HTTP_AUTH_BEARER, HTTP_A
 enum { HTTP_HEAD_MISSING, HTTP_HEAD_NONE, HTTP_HEAD_ALL };
 /* NULL, or why no secret of a client may go there. */
 const char *http_token_url_fault(const struct http_url *);
+/* NULL, or why it is no list of cookies, as the header Cookie has one. */
+const char *http_cookies_fault(const char *);
 /* NULL, or why "Name: value" may not be sent. */
 const char *http_header_fault(const char *line);
 

@@ -44,6 +44,26 @@ http_header_fault(const char *line)
 	return NULL;
 }
 
+/* NULL, or why it is no list of cookies (RFC 6265 section 4.2.1, and what servers write beside it). */
+const char *
+http_cookies_fault(const char *s)
+{
+	for (const char *p = s; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			return "holds a control character";
+	while (*s) {
+		size_t n, name;
+
+		s += strspn(s, " ");
+		name = strcspn(s, "=;");
+		if (!name || s[name] != '=')
+			return "is no list of name=value, with \"; \" between them";
+		n = strcspn(s, ";");
+		s += n + (s[n] == ';');
+	}
+	return NULL;
+}
+
 static int
 check_headers(struct job_parser *ps, const char *base, const struct source_conf *s)
 {
@@ -56,6 +76,9 @@ check_headers(struct job_parser *ps, const char *base, const struct source_conf 
 		if (fault)
 			return job_refuse(ps, ERR_INVALID_JOB, base, "headers", "headers %s", fault);
 	}
+	fault = http_cookies_fault(text_of(s, SF_HTTP_COOKIES));
+	if (fault)
+		return job_refuse(ps, ERR_INVALID_JOB, base, "cookies", "cookies %s", fault);
 	snprintf(line, sizeof(line), "%s:", name);
 	fault = http_header_fault(line);
 	return fault ? job_refuse(ps, ERR_INVALID_JOB, base, "auth.header", "auth.header %s", fault) : 0;

@@ -280,7 +280,7 @@ def main(t):
     got = push(w, rows)
     judge(t, "http", http, got, 150)
     refused_before(t, "http", got, ("url", "headers", "host", "query", "content_type", "auth.region", "auth.service", "auth.access_key_id", "auth.secret_access_key",
-                                     "auth.session_token", "auth.token_url", "auth.client_id", "auth.client_secret", "auth.scopes"))
+                                     "auth.session_token", "auth.token_url", "auth.client_id", "auth.client_secret", "auth.scopes", "cookies"))
     base = {"source_type": "s3", "endpoint": "http://127.0.0.1:%d" % s3.port, "bucket": "b", "access_key_id": "AKID", "secret_access_key": "s", "recursive": True}
     got = push(w, jobs_of("s3", base, {"endpoint": "http://127.0.0.1:%d/x" % s3.port}))
     judge(t, "s3", s3, got, 150)

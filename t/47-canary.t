@@ -174,6 +174,8 @@ class Place:
         yield "http oauth2", self.http(tls=self.ca, auth=dict(oauth, client_secret=new("oauth2 secret"))), True
         yield "http oauth2 by ref", self.http("/no/", tls=self.ca, auth=dict(oauth, client_auth="body", client_secret_ref=put("oauth", new("oauth2 secret by ref") + "\n"))), False
         yield "http oauth2 refused", self.http(tls=self.ca, auth=dict(oauth, token_url=self.idp.url + "/refused", client_secret=new("refused oauth2 secret"))), False
+        yield "http cookies", self.http(cookies="a=b; sid=" + new("http cookie")), True
+        yield "http cookies by ref", self.http("/no/", keep_cookies=True, cookies_ref=put("cookies", "sid=%s\n" % new("http cookie by ref"))), False
         yield "http POST", self.http(method="POST", body=new("http body")), True
         yield "http signed links", self.http("/links/", index_format="html", query_links="keep"), True
         yield "http headers", self.http(headers={"X-Key": new("http header")}), True

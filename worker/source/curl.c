@@ -658,6 +658,8 @@ curl_session_recycle(struct curl_session *s, CURL *easy)
 		handle_free(h);
 		return;
 	}
+	/* A reset leaves it, and who made it ends it. */
+	SET(easy, CURLOPT_SHARE, NULL);
 	/* Options go, the TLS session stays: the next connection to the same server is cheaper by it. */
 	curl_easy_reset(easy);
 	h->out = h->aimed = h->proxied = h->renamed = false;

@@ -690,6 +690,21 @@ forget(struct conn *c)
 	tree_free(c->tree);
 	c->tree = NULL;
 	http_url_release(&c->origin);
+	/* No handle has it any more: each request gave its own back. */
+	if (c->jar && curl_share_cleanup(c->jar))
+		BUG("a cookie jar is in use behind its task");
+	c->jar = NULL;
+	c->cookie_bytes = 0;
+}
+
+static void
+open_jar(struct conn *c)
+{
+	if (!run_int(c->run, SF_HTTP_KEEP_COOKIES))
+		return;
+	c->jar = curl_share_init();
+	if (!c->jar || curl_share_setopt(c->jar, CURLSHOPT_SHARE, CURL_LOCK_DATA_COOKIE))
+		BUG("libcurl gave no cookie jar");
 }
 
 static int
@@ -743,6 +758,8 @@ check_headers(const struct run *r, struct err *e)
 	for (size_t i = 0; i < l->n; i++)
 		if (http_header_fault(l->v[i]))
 			return err_set(e, ERR_PERMANENT, "headers %s", http_header_fault(l->v[i]));
+	if (http_cookies_fault(run_str(r, SF_HTTP_COOKIES)))
+		return err_set(e, ERR_PERMANENT, "cookies %s", http_cookies_fault(run_str(r, SF_HTTP_COOKIES)));
 	return 0;
 }
 
@@ -777,6 +794,8 @@ http_list(struct conn *c, struct run *r, struct err *e)
 		rc = check_headers(r, e);
 	if (!rc)
 		rc = check_auth(c, e);
+	if (!rc)
+		open_jar(c);
 	if (!rc)
 		rc = http_auth_begin(c, e);
 	if (!rc)

@@ -65,6 +65,8 @@ struct conn {
 	enum http_query_hidden hidden;
 	uint64_t entries;               /* that indexes showed, for max_entries */
 	bool is_file;                   /* url names one file, as the first question showed */
+	CURLSH *jar;                    /* keep_cookies: the cookies of this task; NULL none */
+	size_t cookie_bytes;            /* that the server has set in it */
 	struct buf token;               /* oauth2: kept with the connection; empty none */
 	int64_t token_until;            /* run_clock; 0: it is for this task alone */
 	unsigned token_id;              /* one more with each */

@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "common/escape.h"
@@ -17,6 +18,7 @@
 #include "common/banned.h"
 
 #define UNREAD_MAX (1 << 20)    /* of a body that nobody reads */
+#define COOKIES_MAX (64 << 10)  /* bytes of cookies that a server may set in one task */
 
 static const char propfind[] = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:propfind xmlns:D=\"DAV:\"><D:prop><D:resourcetype/>"
     "<D:getcontentlength/><D:getlastmodified/><D:getetag/><D:getcontenttype/></D:prop></D:propfind>\n";
@@ -165,6 +167,12 @@ identify(struct http_request *q, const struct http_url *u)
 	for (size_t i = 0; i < own->n; i++)
 		if (!http_header_fault(own->v[i]))
 			add_header(q, own->v[i]);
+	if (*run_str(r, SF_HTTP_COOKIES))
+		SET(easy, CURLOPT_COOKIE, run_str(r, SF_HTTP_COOKIES));
+	if (q->c->jar) {
+		SET(easy, CURLOPT_SHARE, q->c->jar);
+		SET(easy, CURLOPT_COOKIEFILE, "");
+	}
 	switch (q->c->auth) {
 	case HTTP_AUTH_BASIC:
 	case HTTP_AUTH_DIGEST:
@@ -216,8 +224,15 @@ on_header(char *p, size_t size, size_t n, void *arg)
 {
 	struct http_request *q = arg;
 
-	http_answer_line(&q->answer, p, size * n);
-	return size * n;
+	n *= size;
+	http_answer_line(&q->answer, p, n);
+	if (!q->c->jar || q->foreign || n < 11 || strncasecmp(p, "set-cookie:", 11))
+		return n;
+	/* libcurl bounds what one answer sets, not what all do. */
+	q->c->cookie_bytes += n;
+	if (q->c->cookie_bytes > COOKIES_MAX && !q->rc)
+		q->rc = err_set(&q->why, ERR_LIMIT, "the server sets more than %d KiB of cookies (keep_cookies)", COOKIES_MAX >> 10);
+	return q->rc ? 0 : n;
 }
 
 static bool
