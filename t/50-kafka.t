@@ -116,6 +116,37 @@ def request_errors(t, b):
     t.is_(d.stop(), 0, "exit 0")
 
 
+def leaders(t, _):
+    """Every partition of every topic gets another leader, again and again, while jobs run."""
+    b = MockBroker(t, 3)
+    w = World(b, partitions=3, event_partitions=1)
+    d = Daemon(w, {"workers.count": 4})
+    n, files = 300, 6
+    w.push(*[job("l-%d" % i, generated(files, delay="40ms")) for i in range(n)], partition=lambda i: i % 3)
+    d.wait_log("job_done", count=5)
+    moves = 0
+    while len(d.logged("job_done")) < n * 9 // 10:
+        for topic, partitions in ((w.topics["jobs"], 3), (w.topics["events"], 1), (w.topics["results"], 1)):
+            for p in range(partitions):
+                b.do("leader", topic, p, 1 + (moves + p) % 3)
+        moves += 1
+        d.wait_log("job_done", count=min(len(d.logged("job_done")) + 4, n))
+    t.ok(moves >= 5, "each partition's leader changed %d times" % moves)
+    whole(t, w, n, files, "leaders")
+    # the first of each event: a batch whose answer the change took away comes again
+    seen, order = set(), {}
+    for e in w.reader("events").drain():
+        if e["event_id"] not in seen:
+            seen.add(e["event_id"])
+            order.setdefault(e["job_id"], []).append(int(e["file_name"].rpartition("_")[2].partition(".")[0]))
+    t.is_({j: x for j, x in order.items() if x != list(range(files))}, {}, "the events of each job are in their order")
+    t.is_(d.wait_metric("poller_active_jobs", 0), 0, "all have ended")
+    left, right = conservation(d)
+    t.is_(left, right, "conservation")
+    t.is_(d.stop(), 0, "exit 0")
+    b.stop()
+
+
 def fatal_producer(t, b):
     w = World(b, partitions=2)
     d = Daemon(w, {"workers.count": 4})
@@ -132,7 +163,7 @@ def fatal_producer(t, b):
 EVERYWHERE = (too_large,)
 # They order the embedded broker to be unreachable, to be slow, or to answer with an error. Of these t/51-real-kafka.t has
 # what can be done to a process: it is absent, stopped, killed.
-MOCK_ONLY = (down_at_start, down_in_the_middle, slow_broker, request_errors, fatal_producer)
+MOCK_ONLY = (down_at_start, down_in_the_middle, slow_broker, request_errors, leaders, fatal_producer)
 
 
 def main(t):

@@ -111,6 +111,41 @@ def static_membership(t, b):
     t.is_(d.stop(), 0, "exit 0")
 
 
+def out_of_range(t, b):
+    """What the group has committed is nowhere in the log, as after a topic that was made anew: loudly from the start, and nothing is passed over."""
+    from confluent_kafka import Consumer, TopicPartition
+    w = World(b, partitions=2)
+    n = 40
+    w.push(*[job("o-%d" % i, generated(2)) for i in range(n)], partition=lambda i: i % 2)
+    c = Consumer({"bootstrap.servers": b.bootstrap, "group.id": w.group, "log_level": 0})
+    c.commit(offsets=[TopicPartition(w.topics["jobs"], p, 1000 + p) for p in range(2)], asynchronous=False)
+    c.close()
+    d = Daemon(w)
+    done(t, w, d, n, 2, "committed beyond the end of the log")
+    told = d.logged("partition_went_back")
+    t.is_({(x["partition"], x["offset"], x["level"]) for x in told}, {(p, 0, "warn") for p in range(2)}, "each partition is told of")
+    t.is_(d.stop(), 0, "exit 0")
+    t.is_(w.committed(), {p: n // 2 for p in range(2)}, "what is committed now is in the log")
+
+
+def grows(t, b):
+    """A polling queue gets more partitions while it is read."""
+    from confluent_kafka.admin import AdminClient, NewPartitions
+    w = World(b)
+    d = Daemon(w)
+    w.run(generated(1))
+    admin = AdminClient({"bootstrap.servers": b.bootstrap, "log_level": 0})     # kept: its end would be the request's
+    (f,) = admin.create_partitions([NewPartitions(w.topics["jobs"], 4)]).values()
+    f.result(30)
+    w.n_partitions["jobs"] = 4
+    b._producer = None      # the test's own one does not know them yet
+    places = [(p, "g-%d-%d" % (p, i)) for p in range(4) for i in range(3)]
+    w.push(*[job(name, generated(1)) for _, name in places], partition=lambda i: places[i][0])
+    t.is_({w.result_of(name, 60)["event_type"] for _, name in places}, {"job.completed"}, "jobs of partitions that were added are served, those before them, too")
+    t.ok({x["partition"] for x in d.logged("partition_assigned")} == {0, 1, 2, 3}, "all four are held", d.logged("partition_assigned"))
+    t.is_(d.stop(), 0, "exit 0")
+
+
 def decoded(metadata):
     """The done offsets, counted from the frontier, that the text of a commit tells: master/offsets.c, read by other code."""
     if not metadata:
@@ -184,7 +219,7 @@ def commit_in_revoke(t, b):
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http")
     b = RealBroker(t)
-    for part in (absent_at_start, topics, static_membership, commit_in_revoke, broker_stops, broker_dies):
+    for part in (absent_at_start, topics, static_membership, out_of_range, grows, commit_in_revoke, broker_stops, broker_dies):
         t.part(part, b)
 
 

@@ -507,9 +507,9 @@ class Broker:
 class MockBroker(Broker):
     mock = True
 
-    def __init__(self, tap):
+    def __init__(self, tap, brokers=1):
         need(tap, "t/lib/mockbroker")
-        super().__init__([program("t/lib/mockbroker")])
+        super().__init__([program("t/lib/mockbroker"), str(brokers)])
         self.answers = 0
         self.wait_ready(20)
 
