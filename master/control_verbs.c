@@ -143,6 +143,8 @@ control_endpoints(const struct control_request *rq, struct buf *out)
 		else
 			jsonw_null(&j, "connections_max");
 		jsonw_int(&j, "kept_connections", v[i].kept);
+		jsonw_int(&j, "reused_connections", (int64_t)v[i].reused);
+		jsonw_int(&j, "reconnections", (int64_t)v[i].reconnected);
 		jsonw_dbl(&j, "connection_wait_seconds", (double)v[i].connection_wait_ms / 1000, 3);
 		jsonw_bool(&j, "answers", v[i].answers);
 		jsonw_int(&j, "requests", (int64_t)v[i].requests);

@@ -326,6 +326,10 @@ account(struct task *t)
 	metric_add(METRIC_FILES_PROCESSED, (double)t->done->matched, "matched", type);
 	metric_add(METRIC_FILES_PROCESSED, (double)t->done->skipped, "skipped", type);
 	metric_add(METRIC_FILES_PROCESSED, (double)t->done->unreadable, "error", type);
+	if (t->done->reused)
+		metric_add(METRIC_CONNECTIONS_REUSED, t->done->reused, type, NULL);
+	if (t->done->reconnected)
+		metric_add(METRIC_CONNECTIONS_LOST, t->done->reconnected, type, NULL);
 	metric_observe(METRIC_JOB_PHASE, (double)t->done->phase_us[PHASE_OPEN] / 1e6, "open");
 	metric_observe(METRIC_JOB_PHASE, (double)t->done->phase_us[PHASE_LIST] / 1e6, "list");
 }

@@ -570,7 +570,7 @@ endpoints_view(const struct master *m, struct endpoint_view *out, size_t max)
 		if (n == max)
 			break;
 		*v = (struct endpoint_view){ .name = p->name, .running = p->running, .waiting = p->n_parked,
-			.held = p->held, .waits_for = p->n_parked ? waits_for(m, p) : NULL, .connection_wait_ms = p->lacked_ms, .tasks = p->tasks, .failed = p->failed, .answers = p->answers, .requests = p->requests.given, .request_wait_ms = p->requests.waited_ms, .idle_ms = loop_now(m->loop) - p->used_ms };
+			.held = p->held, .waits_for = p->n_parked ? waits_for(m, p) : NULL, .connection_wait_ms = p->lacked_ms, .reused = p->reused, .reconnected = p->reconnected, .tasks = p->tasks, .failed = p->failed, .answers = p->answers, .requests = p->requests.given, .request_wait_ms = p->requests.waited_ms, .idle_ms = loop_now(m->loop) - p->used_ms };
 		for (size_t i = 0; i < pool_size(m->pool); i++) {
 			const struct slot *s = pool_slot(m->pool, i);
 

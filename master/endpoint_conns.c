@@ -81,9 +81,12 @@ void
 endpoint_task_done(struct slot *s)
 {
 	struct endpoint *p = s->granted_at;
+	const struct task *t = s->task;
 
 	if (!p)
 		return;
+	p->reused += t->done->reused;
+	p->reconnected += t->done->reconnected;
 	set_granted(s, NULL, 0);
 	endpoint_call_next(s->m, p);
 }

@@ -24,6 +24,7 @@ struct endpoint {
 	unsigned held;                  /* connections that workers have open or may open: each its kept ones, or its task's if those are more */
 	unsigned workers;               /* that hold any */
 	bool lacking;                   /* a task that waits lacks nothing but a connection: none that comes goes before it */
+	uint64_t reused, reconnected;   /* kept connections that served again; that the server had closed */
 	int64_t lacked_ms;              /* all such waits together */
 	uint64_t tasks, failed;
 	bool answers;

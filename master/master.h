@@ -495,6 +495,7 @@ struct endpoint_view {
 	const char *waits_for;                  /* the setting; NULL: none waits */
 	uint64_t tasks, failed, requests;       /* requests: given under network.endpoint_requests_per_second */
 	bool answers;
+	uint64_t reused, reconnected;           /* kept connections: that served again; that the server had closed */
 	int64_t idle_ms, request_wait_ms, connection_wait_ms;
 };
 size_t endpoints_view(const struct master *, struct endpoint_view *out, size_t max);

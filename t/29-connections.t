@@ -11,7 +11,10 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import Daemon, MockBroker, Tap, World, folder, job, wait_for  # noqa: E402
+import ftpservers  # noqa: E402
+import sshd  # noqa: E402
+from poller import Daemon, MockBroker, Tap, Timeout, World, folder, job, wait_for  # noqa: E402
+from servers import Front  # noqa: E402
 
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
 FILES = ["a.csv", "b.csv", "c.csv"]
@@ -123,6 +126,7 @@ def kept(t, b):
     t.is_((s.accepted, len({x[0] for x in s.of()})), (1, 1), "it was served by the kept connection")
     good(t, w, "another path of the same server", source(s, url=s.url + "deeper/"))
     t.is_(s.accepted, 1, "by the same connection")
+    t.is_(counts(d, "http", (2, 0)), (2, 0), "poller_connections_reused_total, poller_connections_reconnected_total")
     good(t, w, "another tenant", source(s), org_id="other")
     t.is_(s.accepted, 2, "another tenant gets a connection of its own")
     good(t, w, "a secret", source(s, auth={"type": "basic", "username": "u", "password": SECRET}), org_id="other")
@@ -142,6 +146,9 @@ def kept(t, b):
     r = good(t, w, "after the server closed the idle connection", source(s))
     t.is_((s.accepted - before, r["attempt"]), (1, 1), "one silent reconnect, within the same attempt")
     t.is_(d.metric("poller_job_retries_total", reason="transient") or 0, 0, "no retry was counted")
+    t.is_(counts(d, "http", (2, 1)), (2, 1), "the reconnect is")
+    row = d.ctl("endpoints")[1]["endpoints"][0]
+    t.is_((row["reused_connections"], row["reconnections"]), (2, 1), "iis-pollerctl endpoints tells both")
     t.is_(d.stop(), 0, "it stops")
 
     w, s = World(b), Server()
@@ -150,6 +157,88 @@ def kept(t, b):
     wait_for("the idle connection to be closed", lambda: s.open == 0)
     t.is_(d.wait_metric("poller_pooled_connections", 0), 0, "an idle connection is closed when its time is over")
     t.is_(d.stop(), 0, "it stops")
+
+
+def counts(d, kind, want):
+    """Connections reused and connections found closed, of a source type; waits for the page that has as many as wanted."""
+    def now():
+        m = d.metrics()
+        return tuple(int(d.metric("poller_connections_%s_total" % x, m, source_type=kind) or 0) for x in ("reused", "reconnected"))
+    try:
+        wait_for("the counts", lambda: now() == want)
+    except Timeout:
+        pass
+    return now()
+
+
+def fill(root):
+    os.chmod(root, 0o755)
+    for n in FILES:
+        with open(os.path.join(root, n), "w"):
+            pass
+    return root
+
+
+class FtpTree:
+    """The server takes any password of the anonymous user."""
+    kind = "ftp"
+
+    def __init__(self):
+        if not ftpservers.here():
+            raise LookupError("no FTP server can be had here")
+        self.server = ftpservers.Vsftpd(fill(folder()))
+
+    def source(self, port, second=False):
+        return dict(self.server.source("/", password=SECRET if second else "nobody@here"), port=port)
+
+
+class SftpTree:
+    kind = "sftp"
+
+    def __init__(self):
+        if not sshd.here():
+            raise LookupError("OpenSSH's server is not installed")
+        self.root = fill(folder())
+        self.server = sshd.Sshd(sshd.Keys())
+
+    def source(self, port, second=False):
+        key = self.server.keys.private["ecdsa" if second else "ed25519"]
+        return dict(self.server.source(self.root, known_hosts=self.server.known_hosts(port=port), private_key=key), port=port)
+
+
+def sessions(t, b):
+    """The same of types whose connections are logged in: whom a kept one serves, and when it ends."""
+    for kind in (FtpTree, SftpTree):
+        name = kind.kind
+        try:
+            x = kind()
+        except LookupError as e:
+            t.ok(True, "%s # SKIP %s" % (name, e))
+            continue
+        w, front = World(b), Front(x.server.port)
+        d = Daemon(w, conf())
+        good(t, w, "%s: a job" % name, x.source(front.port))
+        good(t, w, "%s: the same again" % name, x.source(front.port))
+        t.is_((front.accepted, counts(d, name, (1, 0))), (1, (1, 0)), "%s: over the kept connection, and counted" % name)
+        good(t, w, "%s: another tenant" % name, x.source(front.port), org_id="other")
+        t.is_((front.accepted, front.open()), (2, 1), "%s: another tenant gets a connection of its own; the kept one is closed" % name)
+        good(t, w, "%s: another secret" % name, x.source(front.port, second=True), org_id="other")
+        t.is_((front.accepted, front.open()), (3, 1), "%s: another secret, another connection; the kept one is closed" % name)
+        good(t, w, "%s: it again" % name, x.source(front.port, second=True), org_id="other")
+        t.is_((front.accepted, counts(d, name, (2, 0))), (3, (2, 0)), "%s: and that one is kept" % name)
+        front.hang_up()
+        r = good(t, w, "%s: after the server closed it" % name, x.source(front.port, second=True), org_id="other")
+        t.is_((front.accepted, r["attempt"], counts(d, name, (2, 1))), (4, 1, (2, 1)), "%s: one silent reconnect, counted" % name)
+        row = [y for y in d.ctl("endpoints")[1]["endpoints"] if y["endpoint"].endswith(":%d" % front.port)][0]
+        t.is_((row["reused_connections"], row["reconnections"], row["kept_connections"]), (2, 1, 1), "%s: iis-pollerctl endpoints" % name)
+        t.is_(d.stop(), 0, "%s: it stops" % name)
+        d = Daemon(w, conf(network__keep_idle="300ms"))
+        good(t, w, "%s: network.keep_idle of 300 ms" % name, x.source(front.port))
+        wait_for("%s: the idle connection to be closed" % name, lambda: front.open() == 0)
+        t.is_(d.wait_metric("poller_pooled_connections", 0), 0, "%s: an idle connection is closed when its time is over" % name)
+        t.is_(d.stop(), 0, "%s: it stops" % name)
+        front.stop()
+        x.server.stop()
 
 
 def affinity(t, b):
@@ -300,7 +389,7 @@ def retry_after(t, b):
 
 def main(t):
     b = MockBroker(t)
-    for part in (kept, affinity, cap, secrets, addresses, retry_after):
+    for part in (kept, sessions, affinity, cap, secrets, addresses, retry_after):
         t.part(part, b)
 
 

@@ -250,11 +250,14 @@ was_stale(const struct run *r, bool reused, const struct err *e)
 static int
 list(struct run *r, struct conns *conns, int64_t *since, struct err *e)
 {
+	uint32_t before = r->done.reconnected;
 	bool reused;
 	int rc = list_once(r, conns, &reused, since, e);
 
 	if (rc && was_stale(r, reused, e)) {
 		err_clear(e);
+		/* Where the session has not counted itself what it found closed. */
+		r->done.reconnected += r->done.reconnected == before;
 		rc = list_once(r, conns, &reused, since, e);
 	}
 	return rc;

@@ -76,7 +76,7 @@ class Front:
         self.to, self.lock = port, threading.Lock()
         self.gate = threading.Event()
         self.gate.set()
-        self.accepted, self.peak, self.clients = 0, 0, []
+        self.accepted, self.peak, self.live, self.clients = 0, 0, 0, []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -93,6 +93,13 @@ class Front:
         with self.lock:
             return len(self._open())
 
+    def hang_up(self):
+        """As if the server had closed all that there are."""
+        with self.lock:
+            for s in self.clients:
+                s.shutdown(socket.SHUT_RDWR)
+        poller.wait_for("the connections to be closed", lambda: not self.live)
+
     def _accept(self):
         while True:
             try:
@@ -101,6 +108,7 @@ class Front:
                 return
             with self.lock:
                 self.clients.append(s)
+                self.live += 1
                 self.accepted += 1
                 self.peak = max(self.peak, len(self._open()))
             threading.Thread(target=self._serve, args=(s,), daemon=True).start()
@@ -116,7 +124,8 @@ class Front:
         finally:
             with self.lock:
                 self.clients.remove(client)
-            client.close()
+                client.close()
+                self.live -= 1
 
     @staticmethod
     def _pump(a, b):

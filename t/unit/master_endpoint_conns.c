@@ -157,6 +157,7 @@ put(const char *org, int server, int64_t connections)
 	i->rec.m = &m;
 	i->task.job = &i->rec;
 	i->task.key = i->org;
+	i->task.done = &task_no_account;
 	sched_push(m.sched, &i->task);
 	return i;
 }

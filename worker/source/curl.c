@@ -425,6 +425,7 @@ curl_session_use(struct curl_session *s, struct run *r, struct err *e)
 	if (s->active)
 		BUG("a curl session changes its task while transfers are under way");
 	set_bound(s, r->task->connections);
+	curl_sockets_keep(s);
 	return use(s, r, e);
 }
 
@@ -752,6 +753,17 @@ tell_peer(struct curl_session *s, const struct curl_handle *h)
 	run_peer(s->run, (const struct sockaddr *)&sa);
 }
 
+static void
+tell_served(const struct curl_handle *h)
+{
+	curl_socket_t fd = CURL_SOCKET_BAD;
+	long opened = 1;
+
+	curl_easy_getinfo(h->easy, CURLINFO_NUM_CONNECTS, &opened);
+	if (h->in_multi && !opened && !curl_easy_getinfo(h->easy, CURLINFO_ACTIVESOCKET, &fd) && fd != CURL_SOCKET_BAD)
+		curl_sockets_served(h->session, fd);
+}
+
 static int
 end_transfer(struct curl_handle *h, CURLcode code, struct err *e)
 {
@@ -759,6 +771,8 @@ end_transfer(struct curl_handle *h, CURLcode code, struct err *e)
 	struct transfer *t = h->t;
 
 	tell_peer(s, h);
+	if (!code)
+		tell_served(h);
 	if (h->keep && !code) {
 		s->active--;
 		s->going--;

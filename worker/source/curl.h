@@ -94,6 +94,8 @@ bool curl_session_has(const struct curl_session *, const struct transfer *);
 int curl_session_lend(struct curl_session *, const struct transfer *);
 /* whole: nothing is under way on it, libcurl may go on. Otherwise it is cut. */
 void curl_session_lend_over(struct curl_session *, int fd, bool whole);
+/* What libcurl has given up and was kept for this transfer's lane alone is closed: it is not begun again. */
+void curl_session_release(const struct transfer *);
 /* A socket to the host that control is connected to, checked like any; *connected, or it will be writable then. -1: none
  * (curl_session_refused, else errno). Closed by curl_session_close. */
 int curl_session_data_socket(const struct transfer *, int control, uint16_t port, bool *connected);

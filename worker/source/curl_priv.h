@@ -39,6 +39,7 @@ struct curl_socket {                /* one open socket of a session */
 	int fd;
 	const struct curl_handle *owner; /* who had it opened; NULL: is gone */
 	bool data;                  /* a data connection of FTP */
+	bool kept;                  /* from the task before, and not used by this one */
 	bool lent;                  /* a lane speaks over it: libcurl must not close it */
 	bool orphan;                /* libcurl would have closed it: ours alone now */
 	bool broken;                /* not to be lent any more */
@@ -93,6 +94,10 @@ curl_socket_t curl_open_socket(void *handle, curlsocktype, struct curl_sockaddr 
 int curl_close_socket(void *session, curl_socket_t);
 /* The handle begins a transfer of libcurl's, or ends: a socket that libcurl has given up is closed. */
 void curl_sockets_release(struct curl_session *, const struct curl_handle *);
+/* All that are open are of the task before. */
+void curl_sockets_keep(struct curl_session *);
+/* A transfer has ended that opened none: the kept one that it went over has served. */
+void curl_sockets_served(struct curl_session *, int fd);
 /* The handle is freed; its sockets stay for libcurl to close. */
 void curl_sockets_disown(struct curl_session *, const struct curl_handle *);
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,9 +102,21 @@ curl_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 	return fd;
 }
 
+/* The server closed it while it was kept. */
+static bool
+hung_up(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+
+	return poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
+}
+
 static void
 forget(struct curl_session *s, unsigned i)
 {
+	/* Not at the session's own end: there is no task then, or it has failed. */
+	if (s->running && s->socket[i].kept && hung_up(s->socket[i].fd))
+		s->run->done.reconnected++;
 	close(s->socket[i].fd);
 	s->socket[i] = s->socket[--s->sockets];
 }
@@ -145,6 +158,37 @@ curl_sockets_disown(struct curl_session *s, const struct curl_handle *h)
 	for (unsigned i = 0; i < s->sockets; i++)
 		if (s->socket[i].owner == h)
 			s->socket[i].owner = NULL;
+}
+
+void
+curl_session_release(const struct transfer *t)
+{
+	if (t->handle)
+		curl_sockets_release(t->handle->session, t->handle);
+}
+
+/* ---- kept ones ---- */
+
+static void
+serves(struct curl_session *s, struct curl_socket *k)
+{
+	s->run->done.reused += k->kept;
+	k->kept = false;
+}
+
+void
+curl_sockets_keep(struct curl_session *s)
+{
+	for (unsigned i = 0; i < s->sockets; i++)
+		s->socket[i].kept = true;
+}
+
+void
+curl_sockets_served(struct curl_session *s, int fd)
+{
+	for (unsigned i = 0; i < s->sockets; i++)
+		if (s->socket[i].fd == fd)
+			serves(s, &s->socket[i]);
 }
 
 /* ---- lanes ---- */
@@ -189,6 +233,7 @@ curl_session_lend(struct curl_session *s, const struct transfer *t)
 	if (!one || one->owner->proxied || has_input(one->fd))
 		return -1;
 	one->lent = true;
+	serves(s, one);
 	return one->fd;
 }
 

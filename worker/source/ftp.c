@@ -675,6 +675,10 @@ ftp_list(struct conn *c, struct run *r, struct err *e)
 	c->limit = controls_first(r);
 	if (c->limit > c->cap)
 		c->limit = c->cap;
+	/* Of more than it may have now libcurl closes what is its own, as others are opened. */
+	for (unsigned i = c->limit; i < FTP_CONTROLS; i++)
+		if (c->ctl[i])
+			curl_session_release(&c->ctl[i]->t);
 	c->allowed = 1;
 	choose_zone(c);
 	c->used = 0;

@@ -290,6 +290,9 @@ sftp_list(struct conn *c, struct run *r, struct err *e)
 	real = real_path(c, r, e);
 	if (!real)
 		return -1;
+	/* It has answered, so it was not dead. */
+	r->done.reused += c->kept;
+	c->kept = true;
 	p.real = real;
 	p.real_n = strlen(real);
 	rc = list_place(&p, r, e);

@@ -15,6 +15,7 @@ struct conn {
 	struct ssh *ssh;
 	struct sftp_wire wire;
 	int64_t heard;                  /* since when a reply is awaited */
+	bool kept;                      /* it has served a task */
 	bool busy;                      /* the time went into our own work since: the wait begins anew */
 };
 
