@@ -896,8 +896,10 @@ spread_waits(struct curl_session *s)
 
 	for (struct curl_handle *h = s->handles; h; h = h->next)
 		for (unsigned k = 0; h->in_lane && k < LANE_SOCKETS; k++)
-			if (h->t->watch[k].fd >= 0)
-				h->ready |= s->waits[n++].revents != 0;
+			if (h->t->watch[k].fd >= 0) {
+				h->t->watch[k].revents = s->waits[n++].revents;
+				h->ready |= h->t->watch[k].revents != 0;
+			}
 }
 
 static bool

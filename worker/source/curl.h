@@ -51,7 +51,7 @@ struct transfer {                   /* one request under way; the source's own s
 	/* Sees what goes and comes (CURLOPT_DEBUGFUNCTION): commands, headers, libcurl's words. May hold secrets. NULL: nobody does. */
 	void (*told)(struct transfer *, curl_infotype, const char *p, size_t n);
 	const struct lane *lane;    /* NULL: libcurl's */
-	struct curl_waitfd watch[LANE_SOCKETS]; /* a lane's: fd -1 none; CURL_WAIT_POLLIN, _POLLOUT */
+	struct curl_waitfd watch[LANE_SOCKETS]; /* a lane's: fd -1 none; CURL_WAIT_POLLIN, _POLLOUT; revents: what came */
 	int64_t patience_ms;        /* a lane's own response timeout, if it is less; 0: none */
 	void *arg;
 	bool aside;                 /* it goes to another server than the source's: whom it reached is not told as the peer */

@@ -17,6 +17,8 @@
 #include "common/banned.h"
 
 #define FAR_NS INT64_C(3000000) /* a long way: round trips cost more than what is listed */
+#define AHEAD 4                 /* connections when nothing is known of the tree yet */
+#define LOGINS 7                /* under way at once: pure-ftpd's queue of those that come takes 9 */
 
 enum { LIST_AUTO, LIST_MLSD, LIST_LIST, LIST_HIDDEN };  /* in the order of the field list_command */
 
@@ -214,6 +216,16 @@ start_listing(struct ftp_control *ctl, struct err *e)
 	return tree_dir_refused(ctl->c->tree, d, why.cls, why.text, e) ? -1 : 1;
 }
 
+static unsigned
+logging_in(const struct conn *c)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < FTP_CONTROLS && c->ctl[i]; i++)
+		n += c->ctl[i]->step == FTP_HELLO;
+	return n;
+}
+
 /* Gives the next directories to free connections. */
 static int
 fill(struct conn *c, struct err *e)
@@ -222,7 +234,7 @@ fill(struct conn *c, struct err *e)
 		struct ftp_control *ctl = control(c, i);
 		int rc;
 
-		if (ctl->step != FTP_IDLE)
+		if (ctl->step != FTP_IDLE || (ftp_logs_in_first(ctl) && logging_in(c) >= LOGINS))
 			continue;
 		ctl->dir = tree_next(c->tree);
 		if (!ctl->dir)
@@ -584,6 +596,10 @@ logged_in(struct ftp_control *ctl, CURLcode code, struct err *e)
 	struct conn *c = ctl->c;
 	struct err why = ERR_INIT;
 
+	if (ctl->t.lane && ctl->lane.odd) {
+		c->lane_off = true;
+		return ftp_hello(ctl, e);
+	}
 	if (code)
 		ftp_error(ctl, code, false, &why);
 	if (code && one_too_many(ctl, code, &why))
@@ -597,7 +613,7 @@ logged_in(struct ftp_control *ctl, CURLcode code, struct err *e)
 		int rc = start_listing(ctl, e);
 
 		if (rc <= 0)
-			return rc;
+			return rc ? rc : fill(c, e);
 	}
 	ctl->step = FTP_IDLE;
 	c->greeted |= ctl->asks_hello;
@@ -621,8 +637,8 @@ ended(struct transfer *t, CURLcode code, struct err *e)
 /* ---- one task ---- */
 
 /*
- * A recursive job over a long way: what further logins take passes while the first directory is listed. Not more of them
- * than a short way has; on a kept connection as many as its last task had use for.
+ * A recursive job over a long way: what further logins take passes while the first directory is listed. A few, for the tree
+ * may be small, and a server checks passwords at a price; on a kept connection no more than its last task had use for.
  */
 static int
 log_in_ahead(struct conn *c, unsigned n, struct err *e)
@@ -670,7 +686,7 @@ ftp_list(struct conn *c, struct run *r, struct err *e)
 		return -1;
 	/* What the server refused once it may take now: one more each time. */
 	c->cap += !c->fresh && c->cap < FTP_CONTROLS;
-	ahead = !c->fresh && c->used < FTP_CONNECTIONS ? c->used : FTP_CONNECTIONS;
+	ahead = !c->fresh && c->used < AHEAD ? c->used : AHEAD;
 	c->fresh = false;
 	c->limit = controls_first(r);
 	if (c->limit > c->cap)

@@ -140,10 +140,14 @@ void ftp_control_free(struct ftp_control *);
 void ftp_control_clear(struct ftp_control *);
 /* Asks for system and features. */
 int ftp_hello(struct ftp_control *, struct err *);
+/* One more line of a reply to ctl->verb, and what it tells of the server. True: the reply is whole. */
+bool ftp_told_line(struct ftp_control *, const char *p, size_t n);
 /* Connects and logs in, no more. */
 int ftp_log_in(struct ftp_control *, struct err *);
 /* The k-th option (OPTS) that this server is to be given, as a command. False: there is none. */
 bool ftp_setup(const struct conn *, unsigned k, char *text, size_t n);
+/* Is it to be logged in on before it lists its next directory? ftp_list_start does. */
+bool ftp_logs_in_first(const struct ftp_control *);
 /* Lists ctl->dir. 0, 1: its name cannot be sent (the reason in e), -1. */
 int ftp_list_start(struct ftp_control *, struct err *);
 /* Begins a set of commands about names; add what is to be asked, then start it. dir: bytes where the server is left. */
@@ -165,6 +169,8 @@ const char *ftp_list_verb(const struct conn *);
 bool ftp_lane_may(const struct ftp_control *);
 /* Can the next one? True: the connection is the lane's, and it must be started. */
 bool ftp_lane_ready(struct ftp_control *);
+/* Asks for system and features, as ftp_hello. Where it has ended with lane.odd, libcurl is to ask. */
+int ftp_lane_hello(struct ftp_control *, struct err *);
 /* Lists ctl->dir, whose bytes are in c->path, as ftp_list_start. Where it has ended with lane.odd, libcurl is to list it. */
 int ftp_lane_start(struct ftp_control *, struct err *);
 

@@ -122,15 +122,19 @@ reply_ended(struct ftp_control *ctl)
 		c->has_feat = true;
 }
 
-static void
-reply_line(struct ftp_control *ctl, const char *p, size_t n)
+bool
+ftp_told_line(struct ftp_control *ctl, const char *p, size_t n)
 {
-	bool goes_on = ctl->reply.multi != 0;
+	bool whole = ctl->reply.multi != 0;
 
-	if (goes_on && !strcmp(ctl->verb, "FEAT") && ctl->step == FTP_HELLO)
-		feature(ctl->c, p, strcspn(p, "\r\n"));
-	if (ftp_reply_line(&ctl->reply, p, n))
+	while (n && (p[n - 1] == '\n' || p[n - 1] == '\r'))
+		n--;
+	if (whole && !strcmp(ctl->verb, "FEAT") && ctl->step == FTP_HELLO)
+		feature(ctl->c, p, n);
+	whole = ftp_reply_line(&ctl->reply, p, n);
+	if (whole)
 		reply_ended(ctl);
+	return whole;
 }
 
 static void
@@ -198,10 +202,7 @@ told(struct transfer *t, curl_infotype type, const char *p, size_t n)
 	if (type == CURLINFO_HEADER_OUT) {
 		command_sent(ctl, p, n);
 	} else if (type == CURLINFO_HEADER_IN && !ctl->leaving) {
-		char line[1024];
-
-		snprintf(line, sizeof(line), "%.*s", (int)(n < sizeof(line) ? n : sizeof(line)), p);
-		reply_line(ctl, line, strlen(line));
+		ftp_told_line(ctl, p, n);
 	} else if (type == CURLINFO_TEXT) {
 		note_tls(ctl->c, p, n);
 		/* The control connection stays open: this is the data connection's. */
@@ -425,6 +426,10 @@ int
 ftp_hello(struct ftp_control *ctl, struct err *e)
 {
 	ftp_ask_begin(ctl);
+	if (ftp_lane_ready(ctl)) {
+		ctl->asks_hello = true;
+		return ftp_lane_hello(ctl, e);
+	}
 	ftp_ask(ctl, FTP_ASK_OTHER, 0, "*SYST", NULL, 0);
 	ftp_ask(ctl, FTP_ASK_OTHER, 0, "*FEAT", NULL, 0);
 	ctl->asks_hello = true;
@@ -486,6 +491,13 @@ list_odd(struct ftp_control *ctl, const char *p, size_t n, struct err *e)
 	return rc;
 }
 
+/* Logged in on, it can be a lane's. A login of its own takes a turn of a rate. */
+bool
+ftp_logs_in_first(const struct ftp_control *ctl)
+{
+	return ftp_lane_may(ctl) && !pace_on(ctl->c->run) && !ctl->entered && !curl_session_has(ctl->c->session, &ctl->t);
+}
+
 int
 ftp_list_start(struct ftp_control *ctl, struct err *e)
 {
@@ -505,8 +517,7 @@ ftp_list_start(struct ftp_control *ctl, struct err *e)
 	ftp_ask_begin(ctl);
 	if (ftp_lane_ready(ctl))
 		return ftp_lane_start(ctl, e);
-	/* Logged in on, the connection can be a lane's. */
-	if (ftp_lane_may(ctl) && !pace_on(c->run) && !ctl->entered && !curl_session_has(c->session, &ctl->t)) {
+	if (ftp_logs_in_first(ctl)) {
 		ctl->entered = true;
 		return ftp_log_in(ctl, e);
 	}

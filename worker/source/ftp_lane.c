@@ -108,6 +108,7 @@ begin(struct ftp_control *ctl, enum ftp_lane_at at)
 	ctl->lane.at = at;
 	ctl->lane.due_at = 0;
 	await(ctl);
+	ctl->asked_ns = run_clock();
 	curl_session_asked(&ctl->t, false);
 }
 
@@ -299,12 +300,33 @@ listing_replied(struct ftp_control *ctl, CURLcode *code)
 	return false;
 }
 
+/* To SYST or FEAT; what it tells is taken. */
+static bool
+hello_replied(struct ftp_control *ctl, CURLcode *code)
+{
+	struct ftp_lane *l = &ctl->lane;
+
+	if (ctl->reply.code == 421)
+		return fail(ctl, CURLE_OPERATION_TIMEDOUT, false, "", code);
+	if (ctl->reply.code < 200 || ctl->reply.code == 221)
+		return odd(ctl, false, code);
+	if (++l->due_at == l->n_due) {
+		ctl->c->lane_proved = true;
+		return finish(ctl, true);
+	}
+	await(ctl);
+	curl_session_asked(&ctl->t, false);
+	return false;
+}
+
 /* Takes one reply; true: the lane has ended. */
 static bool
 replied(struct ftp_control *ctl, CURLcode *code)
 {
 	struct ftp_lane *l = &ctl->lane;
 
+	if (ctl->step == FTP_HELLO)
+		return hello_replied(ctl, code);
 	if (l->ended) {
 		/* One too many: the next command must not take it for its own. */
 		l->spoilt = true;
@@ -329,7 +351,7 @@ take_lines(struct ftp_control *ctl, CURLcode *code)
 
 	while (l->control >= 0 && l->in.len && (nl = memchr(l->in.p, '\n', l->in.len))) {
 		size_t n = (size_t)(nl + 1 - l->in.p);
-		bool whole = ftp_reply_line(&l->reply, l->in.p, n);
+		bool whole = ctl->step == FTP_HELLO ? ftp_told_line(ctl, l->in.p, n) : ftp_reply_line(&l->reply, l->in.p, n);
 
 		l->reply_bytes += n;
 		memmove(l->in.p, l->in.p + n, l->in.len - n);
@@ -382,11 +404,11 @@ work(struct transfer *t, CURLcode *code)
 	if (l->at == FTP_LANE_OUT)
 		begin(ctl, FTP_LANE_FLIGHT);
 	/* The data first: the last reply may stand behind it. */
-	if (l->data >= 0 && (l->at == FTP_LANE_CONNECT ? look_at_connecting(ctl, code) : read_data(ctl, code)))
+	if (l->data >= 0 && t->watch[1].revents && (l->at == FTP_LANE_CONNECT ? look_at_connecting(ctl, code) : read_data(ctl, code)))
 		return true;
 	if (l->ended && l->eof)
 		return finish(ctl, true);
-	if (read_control(ctl, code))
+	if (t->watch[0].revents && read_control(ctl, code))
 		return true;
 	if (l->ended && l->eof)
 		return finish(ctl, true);
@@ -414,10 +436,9 @@ ftp_lane_ready(struct ftp_control *ctl)
 	return ftp_lane_may(ctl) && ctl->lane.control >= 0;
 }
 
-int
-ftp_lane_start(struct ftp_control *ctl, struct err *e)
+static void
+reset(struct ftp_control *ctl)
 {
-	struct conn *c = ctl->c;
 	struct ftp_lane *l = &ctl->lane;
 
 	l->at = FTP_LANE_OUT;
@@ -426,16 +447,41 @@ ftp_lane_start(struct ftp_control *ctl, struct err *e)
 	buf_clear(&l->in);
 	buf_clear(&l->out);
 	l->out_at = 0;
-	c->pasv |= run_int(c->run, SF_FTP_DISABLE_EPSV);
-	ask_first(ctl);
-	ctl->step = FTP_LISTING;
+}
+
+static int
+start(struct ftp_control *ctl, enum ftp_step step, struct err *e)
+{
+	struct conn *c = ctl->c;
+
+	ctl->step = step;
 	ctl->t.lane = &lane;
 	ctl->t.patience_ms = c->lane_proved ? 0 : PATIENCE_MS + 10 * c->rtt_ns / 1000000;
 	for (unsigned k = 0; k < LANE_SOCKETS; k++)
-		ctl->t.watch[k].fd = -1;
+		ctl->t.watch[k] = (struct curl_waitfd){ .fd = -1 };
 	if (curl_session_start(c->session, &ctl->t, e)) {
 		finish(ctl, false);
 		return -1;
 	}
 	return 0;
+}
+
+int
+ftp_lane_hello(struct ftp_control *ctl, struct err *e)
+{
+	reset(ctl);
+	add(ctl, "SYST", NULL, 0);
+	add(ctl, "FEAT", NULL, 0);
+	return start(ctl, FTP_HELLO, e);
+}
+
+int
+ftp_lane_start(struct ftp_control *ctl, struct err *e)
+{
+	struct conn *c = ctl->c;
+
+	reset(ctl);
+	c->pasv |= run_int(c->run, SF_FTP_DISABLE_EPSV);
+	ask_first(ctl);
+	return start(ctl, FTP_LISTING, e);
 }

@@ -80,15 +80,21 @@ begins(struct ftp_text t, const char *word)
 
 enum fact { FACT_TYPE, FACT_SIZE, FACT_MODIFY, FACT_UNIQUE, FACT_PERM, FACT_MODE, FACT_OWNER, FACT_GROUP, FACT_OWNERNAME,
 	FACT_GROUPNAME, FACT_UID, FACT_GID, FACT__MAX };
-static const char *const fact_names[FACT__MAX] = { "type", "size", "modify", "unique", "perm", "UNIX.mode", "UNIX.owner",
-	"UNIX.group", "UNIX.ownername", "UNIX.groupname", "UNIX.uid", "UNIX.gid" };
+/* With their lengths: every fact of every line is looked up here. */
+#define FACT(name) { (name), sizeof(name) - 1 }
+static const struct ftp_text fact_names[FACT__MAX] = { FACT("type"), FACT("size"), FACT("modify"), FACT("unique"), FACT("perm"),
+	FACT("UNIX.mode"), FACT("UNIX.owner"), FACT("UNIX.group"), FACT("UNIX.ownername"), FACT("UNIX.groupname"),
+	FACT("UNIX.uid"), FACT("UNIX.gid") };
 
 static bool
 fact_name_ok(const char *p, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/", p[i]) || !p[i])
+	for (size_t i = 0; i < n; i++) {
+		char c = p[i], low = (char)(c | 0x20);
+
+		if ((low < 'a' || low > 'z') && (c < '-' || c > '9') && c != '_')
 			return false;
+	}
 	return n > 0;
 }
 
@@ -107,7 +113,7 @@ read_facts(const char *p, size_t n, struct ftp_text fact[FACT__MAX])
 		if (!eq || !fact_name_ok(p, (size_t)(eq - p)))
 			return "a fact that is not name=value";
 		for (int i = 0; i < FACT__MAX; i++) {
-			if (!is((struct ftp_text){ p, (size_t)(eq - p) }, fact_names[i]))
+			if (fact_names[i].n != (size_t)(eq - p) || strncasecmp(p, fact_names[i].p, fact_names[i].n))
 				continue;
 			if (fact[i].p)
 				return "a fact twice";

@@ -107,16 +107,24 @@ ftp_url_path(struct buf *b, const char *p, size_t n)
 size_t
 ftp_line_ends(char *p, size_t n, bool *cr)
 {
-	size_t to = 0;
+	size_t to = 0, from = *cr && n && *p == '\n';
+	bool lf;
 
-	if (!*cr && !memchr(p, '\r', n))
-		return n;
-	for (size_t i = 0; i < n; i++) {
-		bool second = *cr && p[i] == '\n';
+	*cr = *cr && !n;
+	while (from < n) {
+		const char *at = memchr(p + from, '\r', n - from);
+		size_t len = at ? (size_t)(at - p) - from : n - from;
 
-		*cr = p[i] == '\r';
-		if (!second)
-			p[to++] = *cr ? '\n' : p[i];
+		if (to != from)
+			memmove(p + to, p + from, len);
+		to += len;
+		from += len;
+		if (!at)
+			break;
+		lf = from + 1 < n && p[from + 1] == '\n';
+		p[to++] = '\n';
+		from += 1 + lf;
+		*cr = from == n && !lf;
 	}
 	return to;
 }
