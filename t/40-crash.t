@@ -6,6 +6,7 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from kills import seconds  # noqa: E402
 from poller import SLOW, Daemon, MockBroker, Tap, Timeout, World, alive, conservation, generated, job, need, wait_for  # noqa: E402
 
 # kind of the dummy's fault: (class of the dead letter, signal or None, causes of worker_died that are right)
@@ -149,6 +150,16 @@ def storm(t, w, d):
     t.diag("%d workers killed" % kills)
     t.ok(kills >= 10, "workers were killed while jobs ran")
     t.is_({r["event_type"] for r in rs}, {"job.completed"}, "%d jobs under a storm of SIGKILL: all completed" % n)
+    t.ok(sum(r["attempt"] - 1 for r in rs) <= kills, "%d kills cost %d attempts: those of their own tasks" % (kills, sum(r["attempt"] - 1 for r in rs)))
+    # From the death of a slot's worker to the next one that is ready; many deaths in a row are answered at the pace that guards the master.
+    died, gaps = {}, []
+    for x in d.log.lines:
+        if x.get("event") == "worker_died" and x["signal"] == signal.SIGKILL:
+            died[x["slot"]] = seconds(x["time"])
+        elif x.get("event") == "worker_ready" and x["slot"] in died:
+            gaps.append(seconds(x["time"]) - died.pop(x["slot"]))
+    gaps.sort()
+    t.ok(gaps and gaps[-1] < 2 * SLOW, "the slot is back after %.0f ms (median), %.0f ms at most" % (gaps[len(gaps) // 2] * 1000, gaps[-1] * 1000))
     ids = {}
     for e in w.reader("events").drain():
         if e["job_id"].startswith("storm-"):
