@@ -10,6 +10,7 @@
 #include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -166,6 +167,34 @@ secret_file_read(const struct config *cfg, const char *path, struct buf *b, stru
 	return read_file(root, rest, true, b, e);
 }
 
+/* "name: value" of an object of strings, as http's headers; names of headers have no case. */
+static bool
+same_name(const char *a, const char *b)
+{
+	size_t n = strcspn(a, ":");
+
+	return n == strcspn(b, ":") && !strncasecmp(a, b, n);
+}
+
+/* Of an object of strings the set's own members win, and those that the job alone has stay. 0, or -1 (AUTH). */
+static int
+merge(const struct field_row *r, struct field_value *v, const struct field_value *job, struct err *e)
+{
+	size_t own = v->l.n;
+
+	for (size_t i = 0; job->set && i < job->l.n; i++) {
+		size_t k = 0;
+
+		while (k < own && !same_name(v->l.v[k], job->l.v[i]))
+			k++;
+		if (k == own)
+			strlist_add(&v->l, job->l.v[i]);
+	}
+	if (field_value_ok(r, v))
+		return 0;
+	return err_set(e, ERR_AUTH, "the secret set and the job have more %s together than a source may have", r->name);
+}
+
 static int
 load_set(const struct config *cfg, const struct source_conf *c, struct secrets *s, struct err *e)
 {
@@ -180,6 +209,8 @@ load_set(const struct config *cfg, const struct source_conf *c, struct secrets *
 	for (int i = 0; i < SF__MAX; i++) {
 		if (!v[i].set)
 			continue;
+		if (!ret && field_rows[i].flags & FIELD_MAP)
+			ret = merge(&field_rows[i], &v[i], &c->v[i], e);
 		if (!ret) {
 			ret = keep(s, i, &v[i], e);
 		} else {

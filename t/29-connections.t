@@ -318,6 +318,10 @@ def secrets(t, b):
     put("acme", json.dumps({"auth": {"username": "acme", "password": SECRET + "-new"}}))
     good(t, w, "after the set was changed", by_set)
     t.is_(s.of()[-1][2].get("authorization"), basic("acme", SECRET + "-new"), "the new one counts at once")
+    put("headers", json.dumps({"headers": {"X-Api-Key": SECRET}}))
+    by_headers = source(s, credentials_ref="headers", headers={"x-api-key": "the job's", "X-Other": "mine"})
+    good(t, w, "headers of a set, and the job's own", by_headers)
+    t.is_((s.of()[-1][2].get("x-api-key"), s.of()[-1][2].get("x-other")), (SECRET, "mine"), "both were sent; of the same name the set's")
     asked = len(s.requests)
     for name, words in (("nothing", "cannot open"), ("open", "chmod 0400"), ("broken", "unknown field")):
         r, e, dl = w.run(source(s, auth={"type": "basic"}, credentials_ref=name))

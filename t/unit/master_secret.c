@@ -137,6 +137,59 @@ START_TEST(a_set_wins)
 }
 END_TEST
 
+static const struct { const char *set; const char *job[2]; const char *want; } headers[] = {
+	{ "\"A\": \"1\"", { NULL, NULL }, "A: 1" },
+	{ "\"A\": \"1\"", { "B: 2", "C: 3" }, "A: 1|B: 2|C: 3" },
+	{ "\"X-Key\": \"set\", \"B\": \"2\"", { "x-KEY: job", "X-Key-2: stays" }, "X-Key: set|B: 2|X-Key-2: stays" },
+	{ NULL, { "B: 2", NULL }, "B: 2" },
+};
+
+START_TEST(headers_are_merged)
+{
+	struct source_conf shallow;
+	struct buf got = BUF_INIT;
+	char *text = headers[_i].set ? xasprintf("{ \"auth\": { \"username\": \"u\" }, \"headers\": { %s } }", headers[_i].set) :
+	    xstrdup("{ \"auth\": { \"username\": \"u\" } }");
+
+	source.type = SOURCE_HTTP;
+	puts_file("set", text);
+	say(SF_NETWORK_CREDENTIALS_REF, "set");
+	for (size_t i = 0; i < 2 && headers[_i].job[i]; i++) {
+		source.v[SF_HTTP_HEADERS].set = true;
+		strlist_add(&source.v[SF_HTTP_HEADERS].l, headers[_i].job[i]);
+	}
+	ck_assert_msg(!load(), "%s", e.text);
+	shallow = source;
+	secrets_lend(&secrets, &shallow);
+	for (size_t i = 0; i < shallow.v[SF_HTTP_HEADERS].l.n; i++)
+		buf_printf(&got, "%s%s", i ? "|" : "", shallow.v[SF_HTTP_HEADERS].l.v[i]);
+	ck_assert_str_eq(buf_str(&got), headers[_i].want);
+	buf_release(&got);
+	free(text);
+}
+END_TEST
+
+START_TEST(too_many_headers_together)
+{
+	struct buf b = BUF_INIT;
+	char one[32];
+
+	source.type = SOURCE_HTTP;
+	source.v[SF_HTTP_HEADERS].set = true;
+	for (int i = 0; i < FILTER_LIST_MAX; i++) {
+		snprintf(one, sizeof(one), "J%d: 1", i);
+		strlist_add(&source.v[SF_HTTP_HEADERS].l, one);
+	}
+	buf_puts(&b, "{ \"headers\": { \"S\": \"1\" } }");
+	puts_file("set", buf_str(&b));
+	say(SF_NETWORK_CREDENTIALS_REF, "set");
+	ck_assert_int_eq(load(), -1);
+	ck_assert_int_eq(e.cls, ERR_AUTH);
+	ck_assert_ptr_nonnull(strstr(e.text, "more headers together"));
+	buf_release(&b);
+}
+END_TEST
+
 static const struct { const char *text; const char *why; } bad_sets[] = {
 	{ "", "" },
 	{ "[]", "not a JSON object" },
@@ -416,6 +469,8 @@ main(void)
 	tcase_add_test(t, one_secret_a_file);
 	tcase_add_test(t, lines_stay_in_texts);
 	tcase_add_test(t, a_set_wins);
+	tcase_add_loop_test(t, headers_are_merged, 0, (int)ARRAY_LEN(headers));
+	tcase_add_test(t, too_many_headers_together);
 	tcase_add_loop_test(t, sets_that_are_wrong, 0, (int)ARRAY_LEN(bad_sets));
 	tcase_add_loop_test(t, files_as_secrets, 0, (int)ARRAY_LEN(files));
 	tcase_add_test(t, not_there);
