@@ -111,6 +111,7 @@ NTH := $(notdir $(basename $(wildcard t/fuzz/*.c)))
 $(B)/t/lib/fuzz_%.o: t/fuzz/%.c
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "CC $<";)$(CC) $(CFLAGS_ALL) -DLLVMFuzzerTestOneInput=fuzz_$* -c -o $@ $<
+$(B)/t/lib/nth_malloc.o: $(wildcard t/fuzz/*.c)
 $(B)/t/lib/nth_malloc.o: CFLAGS += -D'TARGETS=$(foreach t,$(NTH),TARGET($(t)))'
 $(B)/t/lib/nth_malloc: $(B)/t/lib/nth_malloc.o $(NTH:%=$(B)/t/lib/fuzz_%.o) $(B)/common/heap.o $(B)/libworker.a $(B)/libmaster.a $(B)/libcommon.a
 	$(if $(V),,@echo "LINK $@";)$(CC) $(LDHARDEN) -o $@ $^ $(call pc,$(LIBS_MASTER) $(LIBS_WORKER) $(LIBS_COMMON)) -lpthread -lm

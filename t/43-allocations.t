@@ -14,7 +14,7 @@ from webservers import Answers  # noqa: E402
 
 OUT = "out of memory"
 SEEDS = {       # of each target of t/fuzz but frame, whose seeds allocate nothing; the settings have many files, of which two hold what the others hold
-    "ftp_list": ["ftp/*.list"], "ftp_mlsd": ["ftp/*.mlsd"], "glob": ["http/*.txt"], "http_index": ["http/*"], "http_url": [], "job": ["job/*"],
+    "ftp_list": ["ftp/*.list"], "ftp_mlsd": ["ftp/*.mlsd"], "ftp_reply": ["ftp/*.list"], "glob": ["http/*.txt"], "http_index": ["http/*"], "http_query": [], "http_token": ["token/*"], "http_url": [], "job": ["job/*"],
     "keys_answer": ["keys/*"], "s3_page": ["s3/*"], "sftp": ["sftp/*"], "yaml": ["yaml/tables_good.yaml", "yaml/alias_merge.yaml"],
 }
 PAGE = b"<html><head><title>Index of /</title></head><body><h1>Index of /</h1><pre>" + b"".join(
