@@ -40,10 +40,11 @@ before(void)
 static void
 after(void)
 {
+	m.phase = MASTER_STOPPED;
+	slot_forget(&slot);
 	sched_free(m.sched);
 	endpoints_free(m.endpoints);
 	loop_free(m.loop);
-	slot_forget(&slot);
 	while (n_items)
 		free(items[--n_items]);
 }
