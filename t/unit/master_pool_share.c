@@ -557,8 +557,14 @@ START_TEST(alone_means_fresh)
 	reborn();
 	ck_assert_ptr_eq(next(&t), s);
 	ck_assert(t->alone);
+	/* And it ends with it: slot_release exchanges it. */
+	ck_assert(s->single);
 	done(s);
-	ck_assert_ptr_eq(next(NULL), s);
+	ck_assert_ptr_null(next(NULL));
+	slot_exchange(s);
+	reborn();
+	ck_assert_ptr_eq(next(&t), s);
+	ck_assert(!t->alone && !s->single);
 }
 END_TEST
 
