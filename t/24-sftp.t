@@ -593,6 +593,7 @@ def breaks(t, x):
     t.same_set(paths(e, root), want, "through the proxy")
     whole = proxy.order()["down"]
     t.diag("%d bytes came from the server" % whole)
+    midst = []
     for how, step in (("cut", 50), ("reset", 150)):
         jobs = {}
         outcomes = {}
@@ -607,7 +608,9 @@ def breaks(t, x):
         t.ok(not bad and len(jobs) > 20, "%s at every %dth of %d bytes: whole or failed" % (how, step, whole), bad)
         t.diag(", ".join("%s %s: %d" % (a, b, n) for (a, b), n in sorted(outcomes.items(), key=str)))
         t.ok(sum(n for (a, _), n in outcomes.items() if a == "job.failed") > len(jobs) * 0.8, "most of them failed")
-    proxy.order("freeze-at %d" % (whole - 600))
+        midst += [at for at, o in jobs.items() if o[1] == "truncated"]
+    # Where the cuts fell into the listing: how many bytes its end takes differs.
+    proxy.order("freeze-at %d" % sorted(midst)[len(midst) // 2])
     r, e, _ = x.w.run(source(response_timeout="500ms", idle_timeout="500ms", connect_timeout="3s"))
     failed(t, r, e, "timeout", "frozen in the midst")
     proxy.stop()
