@@ -150,13 +150,16 @@ class Front:
 
 def free_range(n, *hosts):
     """The first of n ports in a row that are free on all of these addresses (for passive FTP and Proxy's map)."""
-    for first in range(21000, 31000, n):
+    rows = range(21000, 31000 - n, n)
+    for i in range(len(rows)):
+        first = rows[(os.getpid() + i) % len(rows)]     # tests beside this one begin elsewhere
         held = []
         try:
             for host in hosts:
                 for p in range(first, first + n):
                     s = socket.socket()
                     held.append(s)
+                    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)     # as servers do: what closed a moment ago is free
                     s.bind((host, p))
             return first
         except OSError:
