@@ -18,7 +18,7 @@ BAD = [("a key that is none", lambda s: s + "zzz: 1\n"), ("a misspelt key", lamb
        ("a number that is none", lambda s: s.replace("retry:\n", "retry:\n  max_attempts: 3x\n")), ("a number out of bounds", lambda s: s.replace("retry:\n", "retry:\n  max_attempts: -5\n")),
        ("a key twice", lambda s: s.replace("\n  level:", "\n  level: \"info\"\n  level:")), ("a section twice", lambda s: s + "retry:\n  delay: 1s\n"), ("an alias", lambda s: s + "jobs: &a\n  max_age: *a\n"),
        ("a quote without end", lambda s: s + "jobs: \"\n"), ("a word that is none", lambda s: re.sub(r"\n  level: .*", "\n  level: loud", s)), ("a duration that is none", lambda s: re.sub(r"\n  delay: .*", "\n  delay: soon", s)),
-       ("cut", lambda s: s[:len(s) // 2].rstrip("\n") + "\n  \""), ("bytes that are no UTF-8", lambda s: s + "jobs:\n  max_age: \udcff\n")]
+       ("cut", lambda s: s[:s.rindex("\n", 0, len(s) // 2)] + "\n  \""), ("bytes that are no UTF-8", lambda s: s + "jobs:\n  max_age: \udcff\n")]
 
 
 def good(rng):
