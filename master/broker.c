@@ -20,6 +20,8 @@
 #include <unistd.h>
 
 #include "common/broker.h"
+#include "common/hosts.h"
+#include "common/http_url.h"
 #include "common/keys.h"
 #include "common/source_s3.h"
 #include "common/task.h"
@@ -424,6 +426,24 @@ add_bucket(struct broker_grant *g, const struct source_conf *s)
 		snprintf(g->suffix, sizeof(g->suffix), ".amazonaws.com%s", strstr(a.service, ".com.cn") ? ".cn" : "");
 }
 
+/* Where tokens are had; it may come of a secret set, so that nobody has held it to the tenant's hosts yet. */
+static void
+add_token_host(struct broker_grant *g, const char *url)
+{
+	struct err ignored = ERR_INIT;
+	struct buf b = BUF_INIT;
+	struct http_url u;
+
+	/* The worker says what is wrong with it. */
+	if (http_url_parse(url, strlen(url), &u, &ignored))
+		return;
+	http_url_origin(&u, false, &b);
+	if (hosts_allow(&g->hosts, u.host))
+		add_host(g, buf_str(&b));
+	buf_release(&b);
+	http_url_release(&u);
+}
+
 /* What a source of this type may lead to; the policy is asked of each address all the same. */
 static void
 add_places(struct broker_grant *g, const struct source_conf *s)
@@ -436,6 +456,8 @@ add_places(struct broker_grant *g, const struct source_conf *s)
 		add_bucket(g, s);
 	if (proxy && *proxy)
 		add_host(g, proxy);
+	if (s->type == SOURCE_HTTP && s->v[SF_HTTP_AUTH_TOKEN_URL].s)
+		add_token_host(g, s->v[SF_HTTP_AUTH_TOKEN_URL].s);
 	g->ftp = s->type == SOURCE_FTP;
 	g->any_host = s->type == SOURCE_HTTP && s->v[SF_HTTP_FOLLOW_REDIRECTS].i && !s->v[SF_HTTP_SAME_ORIGIN_ONLY].i;
 }

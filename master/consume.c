@@ -161,7 +161,7 @@ take_in(struct consumer *c, struct part *p, rd_kafka_message_t *msg)
 {
 	enum offsets_take how = judge(c, p, msg->offset);
 	const char *tenant;
-	size_t n;
+	size_t n = 0;
 
 	if (how == OFFSETS_FULL)
 		return false;

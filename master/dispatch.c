@@ -116,25 +116,29 @@ leads_elsewhere(const struct source_conf *s)
 	return s->type == SOURCE_HTTP || s->type == SOURCE_S3;
 }
 
-/* Before the JOB: where its worker may be connected to, if another process connects for it. */
+/* Before the JOB: where its worker may be connected to, if another process connects for it. source: with what its secret set
+ * brought. 0; -1: the task's fault; 1: the connector is not there. */
 static int
-grant(struct master *m, const struct task *t, const struct slot *s, struct err *e)
+grant(struct master *m, const struct task *t, const struct slot *s, const struct source_conf *source, struct err *e)
 {
 	struct egress_lists lists = tenant_egress(m, t);
 	const char *org_id = t->job->job->org_id;
 
 	if (!m->broker || s->role == ROLE_LOCAL)
 		return 0;
-	return broker_grant(m->broker, (uint32_t)s->index, org_id, &t->job->job->sources[t->index], &lists, &tenants_get(m->cfg, org_id)->hosts, e);
+	if (!broker_grant(m->broker, (uint32_t)s->index, org_id, source, &lists, &tenants_get(m->cfg, org_id)->hosts, e))
+		return 0;
+	return e->cls == ERR_LIMIT ? -1 : 1;
 }
 
-/* The JOB frame; the parts of the job's own structures are lent to spec for the encoding. */
+/* The JOB frame, and the grant that goes before it; the parts of the job's own structures are lent to spec. As grant() says. */
 static int
 encode_job(struct master *m, struct task *t, const struct slot *s, struct buf *b, struct err *e)
 {
 	const struct job *j = t->job->job;
 	struct task_spec spec;
 	struct secrets secrets;
+	int ret;
 
 	/* Again: a reload may have narrowed it since the job was taken. */
 	if (tenant_permits_source(m->cfg, t->job->org_id, &j->sources[t->index], e) || pool_fits(m->pool, t, e))
@@ -170,12 +174,15 @@ encode_job(struct master *m, struct task *t, const struct slot *s, struct buf *b
 	ipc_begin(b, MSG_JOB, s->generation, t->wire);
 	task_spec_encode(&spec, b);
 	strlist_release(&spec.narrow);
-	secrets_wipe(&secrets);
-	if (b->len > IPC_HEADER + 65000)
-		return err_set(e, ERR_LIMIT, "patterns, filters, source and the tenant's lists take %zu bytes together; a worker is given at most 65000",
+	if (b->len > IPC_HEADER + 65000) {
+		ret = err_set(e, ERR_LIMIT, "patterns, filters, source and the tenant's lists take %zu bytes together; a worker is given at most 65000",
 		    b->len - IPC_HEADER);
-	ipc_finish(b);
-	return 0;
+	} else {
+		ipc_finish(b);
+		ret = grant(m, t, s, &spec.source, e);
+	}
+	secrets_wipe(&secrets);
+	return ret;
 }
 
 void
@@ -230,6 +237,7 @@ start(struct master *m, struct task *t, struct slot *s)
 {
 	struct buf b = BUF_INIT;
 	struct err e = ERR_INIT;
+	int ret;
 
 	if (s->role == ROLE_CREDENTIALS) {
 		keyfetch_start(m, t, s);
@@ -249,9 +257,10 @@ start(struct master *m, struct task *t, struct slot *s)
 	}
 	t->attempt++;
 	t->wire = dispatch_wire();
-	if (encode_job(m, t, s, &b, &e) < 0 || (grant(m, t, s, &e) < 0 && e.cls == ERR_LIMIT)) {
+	ret = encode_job(m, t, s, &b, &e);
+	if (ret < 0) {
 		dispatch_fail(m, t, &e);
-	} else if (e.cls != ERR_OK || ipc_send(s->proc.fd, &b) != 1) {
+	} else if (ret || ipc_send(s->proc.fd, &b) != 1) {
 		/* The worker is gone, or its connector; its death is on the way. The task has lost nothing but a moment. */
 		t->attempt--;
 		endpoint_again(m, t);

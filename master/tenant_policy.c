@@ -85,6 +85,8 @@ check_hosts(const struct tenant_conf *t, const struct source_conf *c, struct err
 	/* A server that many share goes by this name. */
 	if (name->set && check_host(t, "server that TLS asks for", name->s, e))
 		return -1;
+	if (c->type == SOURCE_HTTP && c->v[SF_HTTP_AUTH_TOKEN_URL].set && check_host(t, "auth.token_url", c->v[SF_HTTP_AUTH_TOKEN_URL].s, e))
+		return -1;
 	return proxy->set ? check_host(t, "proxy", proxy->s, e) : 0;
 }
 

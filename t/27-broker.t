@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import trees  # noqa: E402
 from poller import SANITIZED, Daemon, MockBroker, Tap, World, alive, conservation, folder, job, need, program, wait_for  # noqa: E402
 from servers import SERVED, Absent  # noqa: E402
+from webservers import Answers, certificate  # noqa: E402
 
 FILES = {"a.csv": 5, "b c.csv": 6, "deep/d.csv": 7, "deep/er/e.csv": 8}
 CONF = {"egress.mode": "broker", "egress.allow": ["127.0.0.0/8", "::1/128"], "workers.count": 2, "retry.max_attempts": 0}
@@ -281,6 +282,39 @@ def deaths(t, w, d):
     t.ok(left == right and left, "accepted = ended + in flight", left, right)
 
 
+# ---- tokens of OAuth 2: another server than the source -----------------------------------------------------------------------
+
+def tokens(t, b):
+    """The connector lets a worker have them where the job or its secret set says, and the tenant's hosts allow."""
+    tls, creds = certificate(folder()), folder()
+    os.chmod(creds, 0o755)
+    with open(tls[0]) as f:
+        ca = f.read()
+    page = b"<html><head><title>Index of /</title></head><body><h1>Index of /</h1><pre><a href=\"a.csv\">a.csv</a>\n</pre></body></html>"
+    idp = Answers(lambda q: {"headers": {"Content-Type": "application/json"}, "body": b'{"access_token":"given","token_type":"Bearer"}'}, tls=tls)
+    web = Answers(lambda q: {"headers": {"Content-Type": "text/html"}, "body": page} if q.headers.get("Authorization") == "Bearer given" else {"status": 401})
+    auth = {"type": "oauth2", "token_url": "https://localhost:%d/token" % idp.port, "client_id": "c", "client_secret": "s"}
+    source = {"source_type": "http", "url": web.url + "/", "tls": {"ca_pem": ca}, "head_mode": "none", "keepalive": False}
+    with open(os.path.join(creds, "tokens"), "w") as f:
+        json.dump({"auth": auth}, f)
+    os.chmod(os.path.join(creds, "tokens"), 0o600)
+    w = World(b)
+    d = Daemon(w, dict(CONF, **{"credentials.dir": creds, "tenants.bound": {"hosts": ["127.0.0.1"]}}))
+    kinds = (("the job's", dict(source, auth=auth)), ("the secret set's", dict(source, credentials_ref="tokens")))
+    for name, s in kinds:
+        r, e, _ = w.run(s)
+        t.ok(r["event_type"] == "job.completed" and len(e) == 1, "a token of %s endpoint" % name, r.raw)
+    n = len(idp.seen)
+    t.is_(n, 2, "each asked there once")
+    for name, s in kinds:
+        r, e, _ = w.run(s, org_id="bound")
+        t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "policy" and "hosts" in r["error"]["message"] and not e, "%s is on a host that is not the tenant's: policy" % name, r.raw)
+    t.is_(len(idp.seen), n, "and nothing went there")
+    t.is_(d.stop(), 0, "exit 0")
+    for s in (idp, web):
+        s.stop()
+
+
 def main(t):
     need(t, "iis-pollerd", "iis-pollerctl", "iis-poller-worker", "t/lib/evil_broker")
     b = MockBroker(t)
@@ -291,6 +325,7 @@ def main(t):
     t.part(deaths, w, d)
     t.is_(d.stop(), 0, "a graceful stop: exit 0")
     t.part(shown, b)
+    t.part(tokens, b)
     t.part(taken_over, World(b))
 
 
