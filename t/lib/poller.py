@@ -1037,7 +1037,12 @@ def run(*argv, stdin=None, env=None, timeout=60, cwd=None):
     return p.returncode, p.stdout, p.stderr
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def free_port(given=set()):
+    """None twice: who takes several has not listened yet on the first when the next is looked for."""
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if port not in given:
+            given.add(port)
+            return port
