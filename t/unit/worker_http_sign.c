@@ -13,7 +13,7 @@
 static const struct { const char *in, *want; } spelled[] = {
 	{ "http://h/", "http://h/" }, { "http://h/a%20b/%7E%41%2f%c3%a4", "http://h/a%20b/~A%2F%C3%A4" }, { "http://h/a!(b)*c;d=e,f", "http://h/a%21%28b%29%2Ac%3Bd%3De%2Cf" },
 	{ "http://h/100%/%zz", "http://h/100%25/%25zz" }, { "http://h//a//b", "http://h//a//b" }, { "http://h/a+b", "http://h/a%2Bb" },
-	{ "http://h/?b=2&a=1&a=0", "http://h/?a=0&a=1&b=2" }, { "http://h/?lifecycle", "http://h/?lifecycle=" }, { "http://h/?", "http://h/" },
+	{ "http://h/?b=2&a=1&a=0", "http://h/?a=0&a=1&b=2" }, { "http://h/?lifecycle", "http://h/?lifecycle=" }, { "http://h/?", "http://h/" }, { "http://h/?&&", "http://h/" },
 	{ "http://h/?a=x/y+z&=v&&", "http://h/?=v&a=x%2Fy%20z" }, { "http://h/?a-b=1&a=2", "http://h/?a=2&a-b=1" },
 	{ "http://h/?a=%2b%20%2B=c", "http://h/?a=%2B%20%2B%3Dc" }, { "https://H:443/x?y=%e4", "https://h/x?y=%E4" },
 };

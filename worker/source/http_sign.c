@@ -48,6 +48,7 @@ by_name(const void *a, const void *b)
 	return rc ? rc : strcmp(x->value, y->value);
 }
 
+/* NULL of a query without parameters ("&"): none is asked for, not an empty one. */
 static char *
 strict_query(const char *q)
 {
@@ -78,7 +79,7 @@ strict_query(const char *q)
 		free(v[i].value);
 	}
 	free(v);
-	return buf_take(&b);
+	return n ? buf_take(&b) : NULL;
 }
 
 void
@@ -89,7 +90,7 @@ http_sign_url(const struct http_url *u, struct http_url *to)
 	*to = *u;
 	strict(&b, u->path, strlen(u->path), true, false);
 	to->path = buf_take(&b);
-	to->query = u->query && *u->query ? strict_query(u->query) : NULL;
+	to->query = u->query ? strict_query(u->query) : NULL;
 }
 
 /* S3 signs the path as it is asked for; all other services sign it encoded once more, and with single slashes. */
