@@ -266,6 +266,10 @@ def redirects(t, x, s, tree):
     x.good(web.url + "/other/", ["other.csv"], "to another origin where that is allowed", far)
     t.ok(other.seen and not any(k in h for _, _, h in other.seen for k in ("Authorization", "X-Key")), "no credential goes there", other.seen)
     t.ok(any("X-Key" in h and "Authorization" in h for _, _, h in web.seen), "but to the own one")
+    paged = Answers(lambda q: page("n%d.csv" % len(q.path)) if "?" in q.path else page("n1.csv", Link="<?2>; rel=next"))
+    away = Answers(lambda q: {"status": 302, "headers": {"Location": paged.url + "/"}})
+    x.good(away.url + "/", ["n1.csv", "n3.csv"], "to another origin, which has a next page", dict(far, cookies="sid=secret-id"))
+    t.is_([[k for k in ("Authorization", "X-Key", "Cookie") if k in h] for _, _, h in paged.seen], [[], []], "no credential goes to that one either")
     x.bad(web.url + "/user/", "policy", "with a user in it", "user or password", source={"same_origin_only": False})
     x.bad(web.url + "/ftp/", "protocol", "to another scheme", "no address")
     x.bad(web.url + "/bad/", "protocol", "to no address at all", "no address")
@@ -273,7 +277,7 @@ def redirects(t, x, s, tree):
     x.bad(web.url + "/noloc/", "protocol", "without a target", "302")
     x.bad(secure.url + "/", "policy", "from https to http", "allow_downgrade", source=dict(crt, same_origin_only=False))
     x.good(secure.url + "/", ["other.csv"], "from https to http where that is allowed", dict(crt, same_origin_only=False, allow_downgrade=True))
-    for y in (web, other, secure):
+    for y in (web, other, secure, paged, away):
         y.stop()
 
 

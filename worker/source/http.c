@@ -332,6 +332,8 @@ page_send(struct http_listing *l, const struct http_url *u, bool post, struct er
 
 	q->listing = l;
 	q->post = post;
+	/* A next page of where a redirect led: what its first page did not get, this one does not either. */
+	q->foreign = !http_url_same_origin(&l->c->origin, u);
 	q->body = on_body;
 	q->ready = page_ready;
 	q->done = refill;
