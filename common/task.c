@@ -329,6 +329,8 @@ task_done_encode(const struct task_done *d, struct buf *b)
 	put_fixed(b, d->peer, sizeof(d->peer));
 	buf_u32(b, d->reused);
 	buf_u32(b, d->reconnected);
+	buf_u64(b, (uint64_t)d->cert_expires);
+	put_fixed(b, d->cert_host, sizeof(d->cert_host));
 	buf_u64(b, d->retry_after_ms);
 	buf_u8(b, (uint8_t)d->n_named);
 	for (uint32_t i = 0; i < d->n_named; i++) {
@@ -354,6 +356,8 @@ done_rule(const struct task_done *d, unsigned phase, unsigned truncated, unsigne
 			return "more files noted than listed";
 	if (d->reused > TASK_REUSED_MAX || d->reconnected > TASK_REUSED_MAX)
 		return "more connections than one task can have";
+	if (d->cert_expires < 0 || d->cert_expires > TASK_TIME_MAX)
+		return "a certificate that ends at no time";
 	if (d->n_named > TASK_UNREADABLE_MAX || d->n_named > d->unreadable)
 		return "more names than unreadable entries";
 	return NULL;
@@ -385,6 +389,8 @@ task_done_decode(struct task_done *d, const void *p, size_t n, struct err *e)
 	cursor_str(&c, d->peer, sizeof(d->peer));
 	d->reused = cursor_u32(&c);
 	d->reconnected = cursor_u32(&c);
+	d->cert_expires = (int64_t)cursor_u64(&c);
+	cursor_str(&c, d->cert_host, sizeof(d->cert_host));
 	d->retry_after_ms = cursor_u64(&c);
 	d->n_named = cursor_u8(&c);
 	if (!c.bad && (why = done_rule(d, phase, truncated, stale)))

@@ -66,6 +66,7 @@ void task_spec_encode(const struct task_spec *, struct buf *);
 int task_spec_decode(struct task_spec *, const void *p, size_t n, struct err *);
 
 #define TASK_UNREADABLE_MAX 16
+#define TASK_TIME_MAX INT64_C(9223372036) /* seconds since the epoch: the last whose nanoseconds are an int64_t, in the year 2262 */
 #define TASK_REUSED_MAX 65535    /* each pass of filters.stability counts */
 enum task_phase { PHASE_START, PHASE_OPEN, PHASE_LIST, PHASE_CLOSE, PHASE__MAX };
 const char *task_phase_name(enum task_phase);
@@ -89,6 +90,8 @@ struct task_done {                  /* DONE: the worker's account */
 	char peer[256];                 /* address of the server; "" for local sources */
 	uint32_t reused;                /* kept connections that served it */
 	uint32_t reconnected;           /* those that the server had closed: each gave way to a new one, and nobody was told */
+	int64_t cert_expires;           /* TLS: when the certificate ends that ends first of those met, in seconds since the epoch; 0: none met */
+	char cert_host[256];            /* whose; "": it is the source's own server */
 	uint64_t retry_after_ms;        /* the server asked for this much time before the next attempt; 0: it did not */
 	uint64_t spool_bytes;           /* length of what was written to the spool */
 	uint64_t phase_us[PHASE__MAX];

@@ -151,6 +151,7 @@ control_endpoints(const struct control_request *rq, struct buf *out)
 		jsonw_dbl(&j, "request_wait_seconds", (double)v[i].request_wait_ms / 1000, 3);
 		jsonw_int(&j, "tasks", (int64_t)v[i].tasks);
 		jsonw_int(&j, "failed", (int64_t)v[i].failed);
+		jsonw_time(&j, "certificate_ends_at", v[i].cert_expires ? v[i].cert_expires * 1000000000 : TIME_UNKNOWN);
 		jsonw_dbl(&j, "idle_seconds", v[i].running ? 0 : (double)v[i].idle_ms / 1000, 3);
 		jsonw_end_object(&j);
 	}

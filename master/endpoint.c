@@ -559,6 +559,17 @@ endpoint_bucket(struct master *m, const struct task *t, struct rate *r)
 }
 
 size_t
+endpoints_ending(const struct master *m)
+{
+	struct endpoint *p, *next;
+	size_t n = 0;
+
+	HASH_ITER(hh, m->endpoints->by_name, p, next)
+		n += certificate_counts(m, p);
+	return n;
+}
+
+size_t
 endpoints_view(const struct master *m, struct endpoint_view *out, size_t max)
 {
 	struct endpoint *p, *next;
@@ -570,7 +581,7 @@ endpoints_view(const struct master *m, struct endpoint_view *out, size_t max)
 		if (n == max)
 			break;
 		*v = (struct endpoint_view){ .name = p->name, .running = p->running, .waiting = p->n_parked,
-			.held = p->held, .waits_for = p->n_parked ? waits_for(m, p) : NULL, .connection_wait_ms = p->lacked_ms, .reused = p->reused, .reconnected = p->reconnected, .tasks = p->tasks, .failed = p->failed, .answers = p->answers, .requests = p->requests.given, .request_wait_ms = p->requests.waited_ms, .idle_ms = loop_now(m->loop) - p->used_ms };
+			.held = p->held, .waits_for = p->n_parked ? waits_for(m, p) : NULL, .connection_wait_ms = p->lacked_ms, .reused = p->reused, .reconnected = p->reconnected, .tasks = p->tasks, .failed = p->failed, .answers = p->answers, .requests = p->requests.given, .request_wait_ms = p->requests.waited_ms, .idle_ms = loop_now(m->loop) - p->used_ms, .cert_expires = p->cert_expires };
 		for (size_t i = 0; i < pool_size(m->pool); i++) {
 			const struct slot *s = pool_slot(m->pool, i);
 

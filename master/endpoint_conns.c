@@ -87,6 +87,7 @@ endpoint_task_done(struct slot *s)
 		return;
 	p->reused += t->done->reused;
 	p->reconnected += t->done->reconnected;
+	certificate_seen(s->m, p, t);
 	set_granted(s, NULL, 0);
 	endpoint_call_next(s->m, p);
 }

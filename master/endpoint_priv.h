@@ -1,5 +1,5 @@
 /*
- * endpoint_priv.h - what endpoint.c and endpoint_conns.c share: one server, and who calls whom. Nobody else includes it.
+ * endpoint_priv.h - what endpoint.c, endpoint_conns.c and certificate.c share: one server, and who calls whom. Nobody else includes it.
  */
 #ifndef MASTER_ENDPOINT_PRIV_H
 #define MASTER_ENDPOINT_PRIV_H
@@ -30,6 +30,8 @@ struct endpoint {
 	bool answers;
 	unsigned silent;                /* in a row, without an answer */
 	int64_t used_ms;                /* loop time of the last start or end */
+	int64_t cert_expires, cert_ms;  /* task.h's, of the last task that met one, and the loop time then */
+	int64_t cert_logged_ms;         /* 0: never */
 	UT_hash_handle hh;              /* in order of first use */
 };
 
@@ -49,5 +51,12 @@ bool conns_room(const struct master *, const struct endpoint *, const struct tas
 void conns_ask(struct master *, struct endpoint *, unsigned lacking, const struct task *next);
 /* The worker's task may open so many. */
 void conns_granted(struct slot *, struct endpoint *, unsigned n);
+
+/* certificate.c */
+
+/* The task's account came. */
+void certificate_seen(const struct master *, struct endpoint *, const struct task *);
+/* It ends soon, or has ended, and was met within the last day. */
+bool certificate_counts(const struct master *, const struct endpoint *);
 
 #endif

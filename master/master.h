@@ -497,8 +497,13 @@ struct endpoint_view {
 	bool answers;
 	uint64_t reused, reconnected;           /* kept connections: that served again; that the server had closed */
 	int64_t idle_ms, request_wait_ms, connection_wait_ms;
+	int64_t cert_expires;                   /* task.h's; 0: none met */
 };
 size_t endpoints_view(const struct master *, struct endpoint_view *out, size_t max);
+/* Those whose TLS certificate ends within network.certificate_warning, or has ended. */
+size_t endpoints_ending(const struct master *);
+/* certificate.c: appends the warning of what the task met, if it is one at this time. */
+void certificate_warning(const struct config *, const struct task_done *, int64_t now_ns, struct buf *);
 
 /* ---- endpoint_conns.c: connections to them ----------------------------------------------------------------------------- */
 

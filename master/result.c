@@ -139,10 +139,11 @@ write_source(struct jsonw *j, const struct task *t, enum detail detail)
 }
 
 static void
-write_task_warnings(struct jsonw *j, const struct task *t)
+write_task_warnings(struct jsonw *j, const struct config *cfg, const struct task *t)
 {
 	const char *id = t->job->job->sources[t->index].source_id;
 	struct buf text = BUF_INIT;
+	size_t head;
 
 	if (t->done->unreadable) {
 		buf_printf(&text, "%s: %llu %s could not be read", id, (unsigned long long)t->done->unreadable,
@@ -163,11 +164,17 @@ write_task_warnings(struct jsonw *j, const struct task *t)
 		buf_printf(&text, "%s: more files match than filters.max_files", id);
 		jsonw_strn(j, NULL, text.p, text.len);
 	}
+	buf_clear(&text);
+	buf_printf(&text, "%s: ", id);
+	head = text.len;
+	certificate_warning(cfg, t->done, t->job->finished_ns, &text);
+	if (text.len > head)
+		jsonw_strn(j, NULL, text.p, text.len);
 	buf_release(&text);
 }
 
 static void
-write_warnings(struct jsonw *j, const struct jobrec *rec, enum detail detail)
+write_warnings(struct jsonw *j, const struct config *cfg, const struct jobrec *rec, enum detail detail)
 {
 	jsonw_array(j, "warnings");
 	if (detail != DETAIL_ALL)
@@ -175,7 +182,7 @@ write_warnings(struct jsonw *j, const struct jobrec *rec, enum detail detail)
 	for (size_t i = 0; detail == DETAIL_ALL && rec->job && i < rec->job->warnings.n; i++)
 		jsonw_str(j, NULL, rec->job->warnings.v[i]);
 	for (size_t i = 0; detail == DETAIL_ALL && i < rec->n_tasks; i++)
-		write_task_warnings(j, &rec->tasks[i]);
+		write_task_warnings(j, cfg, &rec->tasks[i]);
 	jsonw_end_array(j);
 }
 
@@ -220,7 +227,7 @@ write_value(const struct config *cfg, const struct jobrec *rec, const char *id, 
 		write_source(&j, &rec->tasks[i], detail);
 	jsonw_end_array(&j);
 	write_error(&j, job_error(rec), detail);
-	write_warnings(&j, rec, detail);
+	write_warnings(&j, cfg, rec, detail);
 	if (rec->job && detail == DETAIL_ALL)
 		jsonw_raw(&j, "metadata", rec->job->metadata, rec->job->metadata_n);
 	else if (rec->refused_metadata && detail == DETAIL_ALL)

@@ -82,6 +82,7 @@ refresh_pool(const struct master *m)
 	}
 	metric_set(METRIC_CONNECTIONS, kept, NULL, NULL);
 	metric_set(METRIC_SPOOL_BYTES, spooled, NULL, NULL);
+	metric_set(METRIC_CERTIFICATES, (double)endpoints_ending(m), NULL, NULL);
 }
 
 int64_t

@@ -4,7 +4,6 @@ client certificates by reference, pinned keys, hosts past the
 proxy, other names for TLS, and what policy refuses. Real servers; the proxies are of this file."""
 import base64
 import contextlib
-import hashlib
 import ipaddress
 import json
 import os
@@ -18,6 +17,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import ftpservers  # noqa: E402
 import trees  # noqa: E402
 import webservers  # noqa: E402
+from certificates import Certificates, read  # noqa: E402
 from poller import Daemon, MockBroker, Tap, World, conservation, folder, free_port, need, program, run  # noqa: E402
 from servers import SERVED, Absent, Served  # noqa: E402
 
@@ -142,64 +142,6 @@ def pass_on(a, b):
                 else:
                     open_.discard(x)
                     ends[x].shutdown(socket.SHUT_WR)
-
-
-# ---- certificates ----------------------------------------------------------------------------------------------------------
-
-def read(path):
-    with open(path) as f:
-        return f.read()
-
-
-def must(*argv, **kw):
-    code, out, err = run(*argv, **kw)
-    if code:
-        raise RuntimeError("%s: %s" % (argv[0], err))
-    return out
-
-
-class Certificates:
-    """Two authorities, and what they signed. Paths by name: .crt, .key; .pem has both."""
-
-    def __init__(self):
-        self.dir = folder()
-        os.chmod(self.dir, 0o755)
-        for ca in ("ca", "other"):
-            must("openssl", "req", "-x509", *self.key(), "-days", "2", "-subj", "/CN=" + ca, "-keyout", self.path(ca, "key"), "-out", self.path(ca, "crt"))
-        self.sign("good", "ca", "DNS:localhost", 2)
-        self.sign("expired", "ca", "DNS:localhost", -1)
-        self.sign("client", "ca", "DNS:client", 2)
-        self.sign("stranger", "other", "DNS:client", 2)
-        must("openssl", "pkey", "-in", self.path("client", "key"), "-aes256", "-passout", "pass:canary-of-keys", "-out", self.path("locked", "key"))
-        SECRETS.update(self.text(n, "key").splitlines()[1] for n in ("client", "stranger", "locked"))
-        public = must("openssl", "x509", "-in", self.path("good"), "-noout", "-pubkey")
-        self.pin = pin_of(public)
-        self.other_pin = pin_of(must("openssl", "x509", "-in", self.path("client"), "-noout", "-pubkey"))
-
-    @staticmethod
-    def key():
-        return "-newkey", "rsa:2048", "-nodes"
-
-    def path(self, name, kind="crt"):
-        return os.path.join(self.dir, "%s.%s" % (name, kind))
-
-    def text(self, name, kind="crt"):
-        return read(self.path(name, kind))
-
-    def sign(self, name, ca, san, days):
-        csr, ext = self.path(name, "csr"), self.path(name, "ext")
-        must("openssl", "req", "-new", *self.key(), "-subj", "/CN=" + name, "-keyout", self.path(name, "key"), "-out", csr)
-        with open(ext, "w") as f:
-            f.write("subjectAltName=%s\n" % san)
-        must("openssl", "x509", "-req", "-in", csr, "-CA", self.path(ca), "-CAkey", self.path(ca, "key"), "-set_serial", "7", "-days", str(days),
-             "-extfile", ext, "-out", self.path(name))
-        with open(self.path(name, "pem"), "w") as f:
-            f.write(self.text(name, "key") + self.text(name))
-
-
-def pin_of(public):
-    der = base64.b64decode("".join(public.splitlines()[1:-1]))
-    return "sha256//" + base64.b64encode(hashlib.sha256(der).digest()).decode()
 
 
 # ---- servers that speak TLS: good, expired, old (TLS 1.2 at most), mtls (wants the client's certificate) -------------------
@@ -396,6 +338,8 @@ def certificates(t, x, s, c):
     good("tls.min_version 1.2, and that is what the server has", "old", {"ca_pem": ca, "min_version": "1.2"})
     bad("tls.min_version 1.3, the server has 1.2", "old", {"ca_pem": ca, "min_version": "1.3"}, "permanent", "TLS")
     good("tls.min_version 1.3", "good", {"ca_pem": ca, "min_version": "1.3"})
+    r, _, _ = x.run(s.source("good", "localhost", {"ca_pem": ca}))
+    t.ok([y for y in r["warnings"] if "the TLS certificate of the server ends at %s" % c.ends("good") in y], name % "a certificate that ends soon is warned of", r.raw)
     good("tls.pinned_pubkey", "good", {"ca_pem": ca, "pinned_pubkey": c.pin})
     good("tls.pinned_pubkey, one of two", "good", {"ca_pem": ca, "pinned_pubkey": c.other_pin + ";" + c.pin})
     bad("tls.pinned_pubkey of another key", "good", {"ca_pem": ca, "pinned_pubkey": c.other_pin}, "permanent", "tls.pinned_pubkey")
@@ -442,6 +386,8 @@ def unverified_allowed(t, x, tls, c):
     for s in tls:
         for kind, host in (("good", "127.0.0.1"), ("expired", "localhost")):
             x.good("%s: tls.verify false, where network.allow_unverified_tls is set: %s" % (s.type, kind), s.source(kind, host, {"verify": False}))
+        r, _, _ = x.run(s.source("expired", "localhost", {"verify": False}))
+        t.ok([y for y in r["warnings"] if "the TLS certificate of the server ended at %s" % c.ends("expired") in y], "%s: what ended is warned of, where it is not refused" % s.type, r.raw)
         x.bad("%s: tls.pinned_pubkey is checked all the same" % s.type, s.source("good", "127.0.0.1", {"verify": False, "pinned_pubkey": c.other_pin}), "permanent",
               "tls.pinned_pubkey")
         x.bad("%s: as is the certificate of who does not ask for it" % s.type, s.source("expired", "localhost", {"ca_pem": c.text("ca")}), "permanent", "expired")
@@ -586,6 +532,7 @@ def main(t):
     for d, _, _ in os.walk(root):
         os.chmod(d, 0o755)
     c = Certificates()
+    SECRETS.update(c.text(n, "key").splitlines()[1] for n in ("client", "stranger", "locked"))
     w = World(MockBroker(t))
     d = Daemon(w, {"egress.allow": ["127.0.0.0/8", "::1/128"], "credentials.dir": creds, "credentials.file_roots": [files], "log.level": "debug"})
     x = Jobs(t, w, d, creds, files)

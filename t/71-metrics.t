@@ -28,6 +28,7 @@ STILL = {
     **{"poller_connector" + x: "workers connect themselves here; t/27-broker.t counts" for x in ("", "_restarts_total", "_asks_total", "_seconds", "_in_flight")},
     "poller_request_wait_seconds_total": "no limit of requests is set here; t/39-rates.t counts",
     "poller_connections_reconnected_total": "no server here closes a kept connection; t/29-connections.t counts",
+    "poller_certificates_ending": "no server here has a certificate; t/28-certificates.t counts",
     "poller_connection_wait_seconds_total": "no limit of connections is set here; t/29-endpoint-cap.t counts",
 }
 

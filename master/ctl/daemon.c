@@ -199,7 +199,7 @@ int
 ctl_endpoints(struct ctl *c)
 {
 	return show_list(c, "endpoints", "endpoints", "ENDPOINT=endpoint|>RUNNING=running|>WAITING=waiting|WAITS FOR=waits_for|>CONNECTIONS=connections|>MOST=connections_max|>KEPT=kept_connections|>REUSED=reused_connections|>LOST=reconnections|ANSWERS=answers|"
-	    ">REQUESTS=requests|>RATE WAIT=request_wait_seconds|>TASKS=tasks|>FAILED=failed|>IDLE=idle_seconds");
+	    ">REQUESTS=requests|>RATE WAIT=request_wait_seconds|>TASKS=tasks|>FAILED=failed|CERTIFICATE ENDS=certificate_ends_at|>IDLE=idle_seconds");
 }
 
 int

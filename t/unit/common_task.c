@@ -159,6 +159,8 @@ done(struct task_done *d)
 	d->phase_us[PHASE_LIST] = 5;
 	d->n_named = 2;
 	d->reused = 7;
+	d->cert_expires = TASK_TIME_MAX;
+	memcpy(d->cert_host, "h2.example", 11);
 	d->reconnected = TASK_REUSED_MAX;
 	memcpy(d->named[0].path, "/a\xff", 4);
 	memcpy(d->named[0].reason, "Permission denied", 18);
@@ -397,6 +399,8 @@ START_TEST(done_round)
 	ck_assert_uint_eq(d.phase_us[PHASE_LIST], 5);
 	ck_assert_uint_eq(d.n_named, 2);
 	ck_assert_uint_eq(d.reused, 7);
+	ck_assert_int_eq(d.cert_expires, TASK_TIME_MAX);
+	ck_assert_str_eq(d.cert_host, "h2.example");
 	ck_assert_uint_eq(d.reconnected, TASK_REUSED_MAX);
 	ck_assert_str_eq(d.named[0].path, "/a\xff");
 	buf_release(&b);
@@ -412,7 +416,9 @@ static void n_note(struct task_done *d) { d->notes[NOTE__MAX - 1] = 11; }
 static void n_class(struct task_done *d) { d->cls = ERR__MAX; }
 static void n_reused(struct task_done *d) { d->reused = TASK_REUSED_MAX + 1; }
 static void n_reconnected(struct task_done *d) { d->reconnected = UINT32_MAX; }
-static void (*const bad_dones[])(struct task_done *) = { n_reused, n_reconnected, n_matched, n_skipped, n_wrap, n_phase, n_named, n_note, n_class };
+static void n_before_time(struct task_done *d) { d->cert_expires = -1; }
+static void n_beyond_time(struct task_done *d) { d->cert_expires = TASK_TIME_MAX + 1; }
+static void (*const bad_dones[])(struct task_done *) = { n_before_time, n_beyond_time, n_reused, n_reconnected, n_matched, n_skipped, n_wrap, n_phase, n_named, n_note, n_class };
 
 START_TEST(done_bounds)
 {

@@ -120,6 +120,7 @@ set_tls(struct curl_session *s, CURL *easy)
 	SET(easy, CURLOPT_SSL_VERIFYHOST, check ? 2L : 0L);
 	SET(easy, CURLOPT_PROXY_SSL_VERIFYPEER, check);
 	SET(easy, CURLOPT_PROXY_SSL_VERIFYHOST, check ? 2L : 0L);
+	SET(easy, CURLOPT_CERTINFO, 1L);
 	SET(easy, CURLOPT_SSLVERSION, least);
 	SET(easy, CURLOPT_PROXY_SSLVERSION, least);
 	/* Without the directory libcurl keeps the parsed bundle for the next connection, and a job's own are the only ones. */
@@ -426,7 +427,10 @@ curl_session_use(struct curl_session *s, struct run *r, struct err *e)
 		BUG("a curl session changes its task while transfers are under way");
 	set_bound(s, r->task->connections);
 	curl_sockets_keep(s);
-	return use(s, r, e);
+	if (use(s, r, e))
+		return -1;
+	curl_cert_kept(s);
+	return 0;
 }
 
 struct curl_session *
@@ -675,11 +679,15 @@ curl_session_aim(struct curl_session *s, CURL *easy, const char *url, bool tls)
 	struct buf b = BUF_INIT;
 	char host[256];
 	uint16_t port;
+	bool own;
 
 	route_place(url, host, &port);
 	h->aimed = true;
 	h->proxied = goes_by_proxy(s, host, port);
-	h->renamed = tls && *name && port == s->port && !strcasecmp(host, s->host);
+	h->tls = tls;
+	own = port == s->port && !strcasecmp(host, s->host);
+	snprintf(h->host, sizeof(h->host), "%s", own ? "" : host);
+	h->renamed = tls && *name && own;
 	set_proxy(s, h);
 	if (h->renamed)
 		route_rename(url, name, port, &b);
@@ -771,6 +779,7 @@ end_transfer(struct curl_handle *h, CURLcode code, struct err *e)
 	struct transfer *t = h->t;
 
 	tell_peer(s, h);
+	curl_cert_look(s, h);
 	if (!code)
 		tell_served(h);
 	if (h->keep && !code) {

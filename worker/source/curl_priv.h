@@ -1,5 +1,5 @@
 /*
- * curl_priv.h - what curl.c, curl_socket.c, curl_route.c and curl_error.c share of a session; no source includes it.
+ * curl_priv.h - what curl.c and the files curl_*.c share of a session; no source includes it.
  */
 #ifndef WORKER_SOURCE_CURL_PRIV_H
 #define WORKER_SOURCE_CURL_PRIV_H
@@ -23,6 +23,8 @@ struct curl_handle {                /* one easy handle */
 	bool aimed;                 /* it has a URL, and by that: */
 	bool proxied;               /* it goes through the proxy */
 	bool renamed;               /* to the endpoint, under tls.server_name */
+	bool tls;
+	char host[256];             /* "": the endpoint's */
 	bool keep;                  /* stays in the multi handle when it has ended: its socket is in use */
 	bool refused;               /* it did not get the last socket it wanted: the policy's word, or the connector's */
 	enum err_class refusal_cls;
@@ -82,10 +84,18 @@ struct curl_session {
 	bool literals;                  /* libcurl may "resolve" addresses: those it was given itself */
 	struct proxy proxy;             /* url NULL: none */
 	struct net_target target;       /* of the endpoint */
+	int64_t cert_expires;           /* its certificate's end, as task.h has it; 0: none was shown */
 	bool peer_told;
 	struct curl_limits limits;
 	int64_t clock, turned_ns;       /* clock: ns this session has watched its transfers for */
 };
+
+/* curl_cert.c: when certificates end; into the run's account */
+
+/* A further task begins, on what is kept. */
+void curl_cert_kept(struct curl_session *);
+/* The handle's transfer has ended. */
+void curl_cert_look(struct curl_session *, const struct curl_handle *);
 
 /* curl_socket.c: the sockets of a session, libcurl's and the lanes' */
 
