@@ -281,6 +281,40 @@ def redirects(t, x, s, tree):
         y.stop()
 
 
+def moved(t, x, s, tree):
+    """A server that redirects directories and nothing below them: what such a page shows is where the page is."""
+    def script(q):
+        u = urllib.parse.urlsplit(q.path)
+        to = {"/latest/": "/v1/", "/v1/away/": "/store/x/", "/POST/": "/v1/"}.get(u.path)
+        if to:
+            return {"status": 307 if u.path == "/POST/" else 302, "headers": {"Location": to + ("?signed=canary" if to == "/store/x/" else "")}}
+        if q.command == "HEAD":
+            known = ("/v1/a.csv", "/v1/sub/b.csv", "/v1/sub/deep/c.csv", "/store/x/d.csv", "/store/x/y%20z/e.csv")
+            return {"headers": {"Content-Length": "7", "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}} if u.path in known else {"status": 404}
+        shown = {"/v1/": ["a.csv", "sub/", "away/"], "/v1/sub/": ["b.csv", "deep/"], "/v1/sub/deep/": ["c.csv"], "/store/x/": ["d.csv", "y%20z/"],
+                 "/store/x/y%20z/": ["e.csv"]}.get(u.path)
+        return page(*shown) if shown else {"status": 404}
+    web = Answers(script)
+    far = Answers(lambda q: {"status": 302, "headers": {"Location": web.url + "/v1/"}} if q.path.startswith("/far") else {"status": 404})
+    want = ["a.csv", "sub/b.csv", "sub/deep/c.csv", "away/d.csv", "away/y z/e.csv"]
+    places = ["/store/x/d.csv", "/store/x/y%20z/e.csv", "/v1/a.csv", "/v1/sub/b.csv", "/v1/sub/deep/c.csv"]
+    for what, url, source in (("of the same origin", web.url + "/latest/", {}), ("of the same origin, by POST", web.url + "/POST/", {"method": "POST"}),
+                              ("of another origin", far.url + "/far/", {"same_origin_only": False, "auth": {"token": "canary"}, "headers": {"X-Key": "canary"}})):
+        for head in ("none", "all"):
+            del web.seen[:]
+            r, e = x.good(url, want, "a directory %s, head_mode %s" % (what, head), dict(source, recursive=True, head_mode=head))
+            t.is_(sorted(v["source"]["url"] for v in e), [web.url + p for p in places], "source.url is where a file is")
+            t.is_({v["file_path"] for v in e}, {urllib.parse.urlsplit(url).path + p for p in want}, "their paths are below the job's url")
+            t.ok(not any("canary" in p or "canary" in str(h) for _, p, h in web.seen if p != "/store/x/?signed=canary"), "neither credentials nor a redirect's query go on", web.seen)
+    r, e = x.good(web.url + "/latest/?k=1", want, "the query of url", {"recursive": True, "head_mode": "none"})
+    t.ok(("GET", "/v1/sub/deep/?k=1") in [y[:2] for y in web.seen], "goes along", web.seen)
+    many = Answers(lambda q: {"status": 302, "headers": {"Location": "/else" + q.path}} if q.path.count("/") == 3 and not q.path.startswith("/else") else
+                   page(*(["s%04d/" % i for i in range(1100)] if q.path == "/m/" else ["a.csv", "d/"] if q.path.count("/") == 4 else ["b.csv"])))
+    x.bad(many.url + "/m/", "limit", "more directories that moved than are kept in mind", "redirects more than 1024", source={"recursive": True, "head_mode": "none"})
+    for y in (web, far, many):
+        y.stop()
+
+
 # ---- refusals -------------------------------------------------------------------------------------------------------------------------
 
 def refusals(t, x, s, tree):
@@ -590,7 +624,7 @@ def main():
         d = Daemon(World(MockBroker(t), event_partitions=2), {
             "egress.allow": ["127.0.0.0/8"], "retry.max_attempts": 1, "workers.count": 2, "workers.memory_max": "256MiB"})
         x = Web(t, d.world, d)
-        for part in (real, shape, heads, credentials, redirects, refusals, pages, posts, cookies, beside, query_links, wrong_jobs):
+        for part in (real, shape, heads, credentials, redirects, moved, refusals, pages, posts, cookies, beside, query_links, wrong_jobs):
             t.part(part, x, servers, tree)
         left, right = conservation(d)
         t.ok(left == right and left, "accepted = ended + in flight", (left, right))

@@ -60,6 +60,7 @@ listing_free(struct http_listing *l)
 		l->next->at = l->at;
 	http_url_release(&l->base);
 	http_url_release(&l->page);
+	http_url_release(&l->place);
 	buf_release(&l->path);
 	http_names_release(&l->names);
 	http_names_release(&l->visited);
@@ -149,6 +150,7 @@ set_page(struct http_request *q, struct err *e)
 		return err_set(e, ERR_PROTOCOL, "a redirect's path holds %%2F or %%00");
 	while (l->path.len && l->path.p[l->path.len - 1] != '/')
 		l->path.len--;
+	http_moved_page(l, q);
 	if (!*l->server && strlen(q->answer.server) < sizeof(l->server))
 		memcpy(l->server, q->answer.server, strlen(q->answer.server) + 1);
 	return 0;
@@ -332,14 +334,12 @@ page_send(struct http_listing *l, const struct http_url *u, bool post, struct er
 
 	q->listing = l;
 	q->post = post;
-	/* A next page of where a redirect led: what its first page did not get, this one does not either. */
-	q->foreign = !http_url_same_origin(&l->c->origin, u);
 	q->body = on_body;
 	q->ready = page_ready;
 	q->done = refill;
 	q->expected = l->c->wanted == HTTP_FORMAT_WEBDAV ? 207 : (unsigned)run_int(l->c->run, SF_HTTP_EXPECT_STATUS);
 	l->pages++;
-	return http_request_send(q, e);
+	return http_moved_send(q, e);
 }
 
 /* The first page of a directory: the job's own address, or the directory's path with '/' at its end. */
@@ -347,20 +347,18 @@ static int
 list_dir(struct conn *c, struct tree_dir *d, struct err *e)
 {
 	struct http_listing *l = listing_new(c, d);
+	bool post = run_int(c->run, SF_HTTP_METHOD) != 0;
 	struct http_url u;
 	struct buf b = BUF_INIT;
 	int rc;
 
-	http_url_copy(&u, &c->origin);
-	if (d->depth) {
-		escape_url_path(&b, d->path, d->path_n);
-		buf_putc(&b, '/');
-		free(u.path);
-		u.path = buf_take(&b);
-	}
+	if (!d->depth)
+		http_url_copy(&u, &c->origin);
+	else if (http_moved_dir(c, d, &u, &post))
+		http_moved_under(l, &u);
 	http_url_text(&u, true, &b);
 	http_names_add(&l->visited, b.p, b.len);
-	rc = page_send(l, &u, run_int(c->run, SF_HTTP_METHOD) != 0, e);
+	rc = page_send(l, &u, post, e);
 	http_url_release(&u);
 	buf_release(&b);
 	return rc;
@@ -487,22 +485,19 @@ start_head(struct conn *c, struct err *e)
 		c->last = &c->first;
 	c->queued--;
 	c->queued_bytes -= http_head_cost(h);
-	u = c->origin;
+	u = h->listing->moved ? h->listing->place : c->origin;
 	if (h->query_n)
 		query = xmemdup0(h->name + h->n, h->query_n);
 	u.query = query;
 	buf_clear(&c->text);
-	escape_url_path(&c->text, h->listing->dir->path, h->listing->dir->path_n);
-	if (c->text.len && c->text.p[c->text.len - 1] != '/')
-		buf_putc(&c->text, '/');
-	escape_url_path(&c->text, h->name, h->path_n);
+	http_moved_name(h->listing, h->name, h->path_n, &c->text);
 	buf_str(&c->text);
 	u.path = c->text.p;
 	q = http_request_new(c, HTTP_HEAD, &u);
 	free(query);
 	q->head = h;
 	q->done = refill;
-	return http_request_send(q, e);
+	return http_moved_send(q, e);
 }
 
 /* ---- what url names -------------------------------------------------------------------------------------------------------------------- */
@@ -691,6 +686,7 @@ forget(struct conn *c)
 	}
 	tree_free(c->tree);
 	c->tree = NULL;
+	http_moved_forget(c);
 	http_url_release(&c->origin);
 	/* No handle has it any more: each request gave its own back. */
 	if (c->jar && curl_share_cleanup(c->jar))

@@ -74,6 +74,8 @@ struct conn {
 	bool renewing;                  /* another one is being asked for: nothing new is started */
 	unsigned useless;               /* new tokens that were refused as the old ones */
 	bool beside;                    /* it names a page without '/' at its end: files are beside it, not below */
+	struct http_move *moves;        /* directories that redirects found elsewhere, and that have others below */
+	unsigned n_moves;
 };
 
 enum http_what { HTTP_PROBE, HTTP_PAGE, HTTP_HEAD, HTTP_TOKEN };
@@ -150,9 +152,28 @@ struct http_listing {                   /* one directory; lives until its HEADs 
 	unsigned pages;
 	bool read;                      /* the last page is read */
 	bool proved;                    /* HTML: it is an index */
+	bool moved, move_kept;          /* it is elsewhere, by a redirect: what it shows is there, too; c->moves knows of it */
+	bool moved_post;                /* and was asked for by POST there */
+	struct http_url place;          /* moved: where; its path ends with '/' */
 	struct http_names names, visited;
 	char server[64];
 };
+
+/* http_moved.c: directories that a redirect found elsewhere */
+
+/* The first page of a directory came: is it from where the directory's path leads? */
+void http_moved_page(struct http_listing *, const struct http_request *);
+/* A directory is shown by it: whoever asks for that will know where it is. 0 or -1. */
+int http_moved_keep(struct http_listing *, struct err *);
+/* Where a directory below the root is: address and, by *post, the method; the caller releases it. True: not at its own path. */
+bool http_moved_dir(const struct conn *, const struct tree_dir *, struct http_url *, bool *post);
+/* The listing is that of a directory that http_moved_dir found at u. */
+void http_moved_under(struct http_listing *, const struct http_url *u);
+/* The path of a name that the listing shows, appended to b. */
+void http_moved_name(const struct http_listing *, const char *name, size_t n, struct buf *);
+/* Sends a new request, that for a next page, too: without credentials where that is not to the job's own origin. 0 or -1. */
+int http_moved_send(struct http_request *, struct err *);
+void http_moved_forget(struct conn *);
 
 struct http_head {                      /* a file whose details are asked for */
 	struct http_head *next;

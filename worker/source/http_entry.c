@@ -169,11 +169,8 @@ file_url(struct http_listing *l, const char *name, size_t n, const struct buf *q
 	struct buf *b = &l->c->url;
 
 	buf_clear(b);
-	http_url_origin(&l->c->origin, false, b);
-	escape_url_path(b, l->dir->path, l->dir->path_n);
-	if (l->dir->path_n && l->dir->path[l->dir->path_n - 1] != '/')
-		buf_putc(b, '/');
-	escape_url_path(b, name, n);
+	http_url_origin(l->moved ? &l->place : &l->c->origin, false, b);
+	http_moved_name(l, name, n, b);
 	if (dir)
 		buf_putc(b, '/');
 	if (query && query->len) {
@@ -359,6 +356,8 @@ take(struct http_listing *l, const char *name, size_t n, const struct index_entr
 	entry_init(&en, name, n, dir ? ENTRY_DIR : ix->kind == INDEX_OTHER ? ENTRY_OTHER : ENTRY_FILE);
 	if (en.type == ENTRY_FILE && may_be_dir(l, ix))
 		return queue_head(l, &en, ix, true, e);
+	if (dir && http_moved_keep(l, e))
+		return -1;
 	switch (tree_ask(c->tree, l->dir, &en, e)) {
 	case TREE_FAILED:
 		return -1;
@@ -452,6 +451,8 @@ http_report_dir(struct http_listing *l, const struct http_head *h, struct err *e
 {
 	struct entry en;
 
+	if (http_moved_keep(l, e))
+		return RUN_FAILED;
 	entry_init(&en, h->name, h->n, ENTRY_DIR);
 	switch (tree_ask(l->c->tree, l->dir, &en, e)) {
 	case TREE_FAILED:
