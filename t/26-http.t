@@ -315,6 +315,45 @@ def moved(t, x, s, tree):
         y.stop()
 
 
+def multistatus(t, x, s, tree):
+    """WebDAV: each response is a member that is meant, however its address is written; what a status says of the directory itself."""
+    have = "<D:propstat><D:prop>%s</D:prop><D:status>HTTP/1.1 %s</D:status></D:propstat>"
+    file = have % ("<D:resourcetype/><D:getcontentlength>5</D:getcontentlength><D:getlastmodified>Mon, 01 Jan 2024 00:00:00 GMT</D:getlastmodified>", "200 OK")
+    col = have % ("<D:resourcetype><D:collection/></D:resourcetype>", "200 OK")
+
+    def answer(*responses):
+        return {"status": 207, "headers": {"Content-Type": "application/xml"}, "body": ('<D:multistatus xmlns:D="DAV:">' + "".join(
+            "<D:response>%s%s</D:response>" % ("".join("<D:href>%s</D:href>" % h for h in hrefs.split()), rest) for hrefs, rest in responses) + "</D:multistatus>").encode()}
+
+    def status(text):
+        return "<D:status>HTTP/1.1 %s</D:status>" % text
+    pages = {
+        "/far/": answer(("https://inner.example/far/", col), ("https://inner.example/far/a.csv", file), ("//other:81/far/sub/", col)),
+        "/far/sub/": answer(("https://inner.example/far/sub/", col), ("https://inner.example/far/sub/b.csv", file)),
+        "/dav/": answer(("/inner/dav/", col), ("/inner/dav/a.csv", file)),
+        "/case/": answer(("/CASE/", col), ("/CASE/a.csv", file)),
+        "/mark/": answer(("/mark/", col), ("/mark/a#1.csv", file), ("/mark/b?1.csv", file), ("http://[/c.csv", file), ("/mark/d%2Fe", file)),
+        "/two/": answer(("/two/", col), ("/two/a.csv /two/b.csv", status("403 Forbidden")), ("/two/c.csv", file)),
+        "/untold/": answer(("/untold/", col), ("/untold/a.csv", file), ("/untold/shut/", have % ("<D:resourcetype/>", "403 Forbidden"))),
+        "/self507/": answer(("/self507/a.csv", file), ("/self507/", status("507 Insufficient Storage"))),
+        "/self403/": answer(("/self403/", status("403 Forbidden"))),
+        "/self404/": answer(("/self404/", status("404 Not Found"))),
+        "/above/": answer(("/above/", col), ("/above/no/", col), ("/above/a.csv", file)), "/above/no/": answer(("/above/no/", status("403 Forbidden"))),
+    }
+    web = Answers(lambda q: pages.get(q.path) if q.command == "PROPFIND" and q.path in pages else {"status": 403})
+    dav = {"source_type": "webdav", "recursive": True, "head_mode": "none"}
+    x.good(web.url + "/far/", ["a.csv", "sub/b.csv"], "a server behind a proxy, whose hrefs have its own origin", dav)
+    for path, want, named in (("/dav/", [], ["/inner/dav/", "/inner/dav/a.csv"]), ("/case/", [], ["/CASE/", "/CASE/a.csv"]),
+                              ("/mark/", [], ["/mark/a#1.csv", "/mark/b", "http://[/c.csv", "/mark/d%2Fe"]), ("/two/", ["c.csv"], ["/two/a.csv", "/two/b.csv"]),
+                              ("/untold/", ["a.csv"], ["/untold/shut"]), ("/above/", ["a.csv"], ["/above/no"])):
+        r, e = x.good(web.url + path, want, "members that cannot be told: %s" % path, dav, event="job.partial")
+        t.is_([u["path"] for u in r["sources"][0]["unreadable_entries"]], named, "are named")
+    x.bad(web.url + "/self507/", "truncated", "507 of the directory itself: members were left out", "507", source=dav)
+    x.bad(web.url + "/self403/", "auth", "403 of the directory itself", "403", source=dav)
+    x.bad(web.url + "/self404/", "not_found", "404 of the directory itself", "404", source=dav)
+    web.stop()
+
+
 # ---- refusals -------------------------------------------------------------------------------------------------------------------------
 
 def refusals(t, x, s, tree):
@@ -624,7 +663,7 @@ def main():
         d = Daemon(World(MockBroker(t), event_partitions=2), {
             "egress.allow": ["127.0.0.0/8"], "retry.max_attempts": 1, "workers.count": 2, "workers.memory_max": "256MiB"})
         x = Web(t, d.world, d)
-        for part in (real, shape, heads, credentials, redirects, moved, refusals, pages, posts, cookies, beside, query_links, wrong_jobs):
+        for part in (real, shape, heads, credentials, redirects, moved, multistatus, refusals, pages, posts, cookies, beside, query_links, wrong_jobs):
             t.part(part, x, servers, tree)
         left, right = conservation(d)
         t.ok(left == right and left, "accepted = ended + in flight", (left, right))

@@ -31,9 +31,12 @@ http_is_flat(const struct conn *c)
 /* ---- entries ---------------------------------------------------------------------------------------------------------------- */
 
 /* The name of a reference below the page, in c->name. */
-enum place { BELOW, SELF, ABOVE, ELSEWHERE, WRONG, LONG };
+enum place { BELOW, SELF, ABOVE, ELSEWHERE, WRONG, LONG, NO_ADDRESS };
 
 static const char hidden_code[] = "the link holds %2F or %00, which no name can hold";
+static const char no_address[] = "the link is no address";
+static const char not_a_member[] = "the server names it as a member, but not below the directory that was asked for";
+static const char unencoded[] = "a '#' in an address of the multistatus: the server does not encode names";
 static const char long_query[] = "the link's query is too long";
 static const char secrets_differ[] = "the link differs from another one only in parameters that are named like secrets, which events do not show";
 
@@ -118,8 +121,9 @@ resolve(struct http_listing *l, const char *ref, size_t n)
 		return SELF;
 	found = http_url_resolve(&l->base, ref, n, &u);
 	if (found != HTTP_REF_OK)
-		return found == HTTP_REF_OTHER ? ELSEWHERE : WRONG;
-	at = !http_url_same_origin(&l->page, &u) ? ELSEWHERE : below(l, u.path);
+		return found == HTTP_REF_OTHER ? ELSEWHERE : NO_ADDRESS;
+	/* A multistatus names members of the collection alone. Behind a proxy servers give them an origin that is not ours to ask. */
+	at = l->format != &index_webdav && !http_url_same_origin(&l->page, &u) ? ELSEWHERE : below(l, u.path);
 	if (u.query && at == BELOW)
 		at = with_query(l, u.query);
 	http_url_release(&u);
@@ -368,6 +372,28 @@ take(struct http_listing *l, const char *name, size_t n, const struct index_entr
 	}
 }
 
+/* A reference is named as it stands, below the directory only where it is relative. */
+static int
+unreadable_ref(struct http_listing *l, const char *ref, size_t n, const char *why, struct err *e)
+{
+	if (n && (*ref == '/' || memmem(ref, n, "://", 3)))
+		return run_unreadable(l->c->run, ref, n, why, e);
+	return http_unreadable(l, ref, n, why, e);
+}
+
+/* What PROPFIND says of the collection itself. */
+static int
+on_self(const struct index_entry *ix, struct err *e)
+{
+	const char *words = http_status_words(ix->status);
+
+	if (ix->status < 300)
+		return 0;
+	/* 507: the server has left out members, RFC 6578 section 3.6 */
+	return err_set(e, ix->status == 507 ? ERR_TRUNCATED : http_status_class(ix->status), "the multistatus says %u%s%s of the directory itself",
+	    ix->status, *words ? " " : "", words);
+}
+
 int
 http_on_entry(void *arg, const struct index_entry *ix, struct err *e)
 {
@@ -382,19 +408,27 @@ http_on_entry(void *arg, const struct index_entry *ix, struct err *e)
 	l->c->hidden = HTTP_QUERY_WHOLE;
 	if (!ix->is_ref)
 		return take(l, ix->name, ix->n, ix, e);
+	if (l->format == &index_webdav && memchr(ix->name, '#', ix->n))
+		return unreadable_ref(l, ix->name, shown_n, unencoded, e);
 	switch (resolve(l, ix->name, ix->n)) {
+	case SELF:
+		return on_self(ix, e);
 	case BELOW:
 		return take(l, l->c->name.p, l->c->name.len, ix, e);
 	case ABOVE:
 		l->proved = true;
 		return 0;
 	case WRONG:
-		return prove(l, ix, e) || http_unreadable(l, ix->name, shown_n, hidden_code, e) ? -1 : 0;
+		return prove(l, ix, e) || unreadable_ref(l, ix->name, shown_n, hidden_code, e) ? -1 : 0;
+	case NO_ADDRESS:
+		return prove(l, ix, e) || unreadable_ref(l, ix->name, shown_n, no_address, e) ? -1 : 0;
 	case LONG:
-		return prove(l, ix, e) || http_unreadable(l, ix->name, shown_n, long_query, e) ? -1 : 0;
+		return prove(l, ix, e) || unreadable_ref(l, ix->name, shown_n, long_query, e) ? -1 : 0;
 	case ELSEWHERE:
-		/* A manifest's lines are all meant. */
-		return http_is_manifest(l->c) ? http_unreadable(l, ix->name, shown_n, "it is not below the manifest's own folder", e) : 0;
+		/* All members of a collection are meant, and all lines of a manifest. */
+		if (l->format == &index_webdav)
+			return unreadable_ref(l, ix->name, shown_n, not_a_member, e);
+		return http_is_manifest(l->c) ? unreadable_ref(l, ix->name, shown_n, "it is not below the manifest's own folder", e) : 0;
 	default:
 		return 0;
 	}

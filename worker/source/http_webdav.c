@@ -15,7 +15,7 @@
 #define DAV_NS "DAV:"
 
 struct props {
-	bool collection;
+	bool collection, typed;         /* typed: it was told what it is */
 	int64_t size, mtime_ns;
 	char etag[256], content_type[128];
 };
@@ -23,7 +23,7 @@ struct props {
 struct dav {
 	struct xml xml;
 	bool in_response, in_propstat, in_prop, in_type;
-	struct buf href;
+	struct buf href;                /* a NUL behind each, where there are several */
 	unsigned status;                /* of the response; 0 none */
 	unsigned prop_status;
 	struct props some, all;         /* of the propstat at hand; of those with status 200 */
@@ -65,6 +65,7 @@ dav_start(struct xml *x, const char *name, const char *ns, const xmlChar **attrs
 		d->in_prop = d->in_propstat;
 	} else if (!strcmp(name, "resourcetype")) {
 		d->in_type = d->in_prop;
+		d->some.typed = d->some.typed || d->in_prop;
 	} else if (!strcmp(name, "collection") && d->in_type) {
 		d->some.collection = true;
 	}
@@ -128,6 +129,7 @@ propstat_ends(struct dav *d)
 	if (d->prop_status != 200)
 		return;
 	d->all.collection |= p->collection;
+	d->all.typed |= p->typed;
 	if (p->size >= 0)
 		d->all.size = p->size;
 	if (p->mtime_ns != TIME_UNKNOWN)
@@ -149,12 +151,21 @@ response_ends(struct dav *d)
 	en.n = d->href.len;
 	en.is_ref = true;
 	en.status = d->status;
-	en.kind = d->all.collection ? INDEX_DIR : INDEX_FILE;
+	/* Where its type is refused, the '/' at its end tells. */
+	en.kind = d->all.collection ? INDEX_DIR : d->all.typed ? INDEX_FILE : INDEX_UNSAID;
 	en.size = d->all.size;
 	en.mtime_ns = d->all.mtime_ns;
 	en.precision = en.mtime_ns == TIME_UNKNOWN ? MTIME_NONE : MTIME_S;
 	en.etag = d->all.etag;
 	en.content_type = d->all.content_type;
+	/* Several hrefs have one status in common. */
+	for (const char *next; en.n && (next = memchr(en.name, '\0', en.n)); en.name = next + 1) {
+		size_t rest = en.n - (size_t)(next + 1 - en.name);
+
+		en.n = (size_t)(next - en.name);
+		xml_emit(&d->xml, &en);
+		en.n = rest;
+	}
 	xml_emit(&d->xml, &en);
 }
 
@@ -178,8 +189,7 @@ dav_end(struct xml *x, const char *name, const char *ns)
 			d->prop_status = status_of(&x->text);
 		else
 			d->status = status_of(&x->text);
-	} else if (!strcmp(name, "href") && d->in_response && !d->in_propstat && !d->href.len) {
-		/* A response with several hrefs and one status is for failed methods on many: none of ours. */
+	} else if (!strcmp(name, "href") && d->in_response && !d->in_propstat) {
 		const char *p = x->text.p;
 		size_t n = x->text.len;
 
@@ -189,7 +199,12 @@ dav_end(struct xml *x, const char *name, const char *ns)
 		}
 		while (n && (unsigned char)p[n - 1] <= ' ')
 			n--;
-		buf_add(&d->href, p, n);
+		if (d->href.len && n)
+			buf_putc(&d->href, '\0');
+		if (d->href.len > 4 * INDEX_NAME_MAX)
+			xml_fail(x, ERR_PROTOCOL, "a response of the multistatus has too many hrefs");
+		else
+			buf_add(&d->href, p, n);
 	} else if (d->in_prop) {
 		prop_ends(d, name);
 	}
