@@ -62,7 +62,7 @@ def nasty(t, x):
     tree = trees.nasty()
     for what, server in (("external sftp-server", x.server), ("internal-sftp", x.inside)):
         r, e, _ = x.run(server, tree.root, {"recursive": True}, filters={"include_hidden": True})
-        t.same_set(paths(e, tree.root), tree.paths(include_hidden=True), "%s: the nasty tree, byte by byte" % what)
+        t.same_set(paths(e, tree.root), tree.paths(include_hidden=True), "%s: the nasty tree, %d files, byte by byte" % (what, len(e)))
     for follow in ("files", "all"):
         r, e, _ = x.run(x.server, tree.root, {"recursive": True, "follow_symlinks": follow}, filters={"include_hidden": True})
         want = tree.files(follow=follow, include_hidden=True)

@@ -38,7 +38,7 @@ def exact(t, w, s, what, **fields):
     t.ok(len(got) == len(set(got)), "%s: each file once" % what, len(got))
     t.same_set(set(got) - want, FORGED[s.name], "%s: nothing is invented but what a name forges" % what)
     lost = {p for p, _, _ in want - set(got)}
-    t.ok(all(cannot(s.name, p) for p in lost), "%s: nothing is lost but what FTP cannot carry" % what, [p for p in lost if not cannot(s.name, p)])
+    t.ok(all(cannot(s.name, p) for p in lost), "%s: the nasty tree, %d of %d files; nothing is lost but what FTP cannot carry" % (what, len(want) - len(lost), len(want)), [p for p in lost if not cannot(s.name, p)])
     t.is_(r["event_type"], "job.partial", "%s: and that is said: partial" % what)
     source = r["sources"][0]
     named = [path_of(x) for x in source["unreadable_entries"]]
