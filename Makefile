@@ -162,8 +162,8 @@ SANITIZER_OPTIONS := TSAN_OPTIONS="suppressions=$(CURDIR)/t/lib/tsan.supp exitco
 SANITIZE_FLOWS := t/20-local.t t/21-dummy.t t/23-s3.t t/24-sftp.t t/25-ftp.t t/26-http.t t/27-broker.t t/27-faults.t t/29-connections.t t/30-flow.t t/36-pools.t t/37-tenants.t t/38-deferred.t t/40-crash.t t/42-evil-worker.t t/50-kafka.t t/53-drain.t t/60-ctl.t t/61-ctl-kafka.t t/70-status.t
 THREAD_FLOWS := t/30-flow.t t/50-kafka.t t/53-drain.t t/54-topics.t t/61-ctl-kafka.t t/70-status.t
 
-# libFuzzer targets: every parser of foreign bytes, FUZZ_SECONDS each, two at a time. Seeds of target a_b: t/data/a, else
-# those of the settings. What is fuzzed is compiled once.
+# libFuzzer targets: every parser of foreign bytes, FUZZ_SECONDS each, two at a time. Seeds of target a_b: t/data/a_b, else
+# t/data/a. What is fuzzed is compiled once.
 FUZZ_SECONDS ?= 60
 FUZZERS := $(patsubst t/fuzz/%.c,$(B)/fuzz/%,$(wildcard t/fuzz/*.c))
 FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -DSANITIZED=1 \

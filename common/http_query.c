@@ -105,7 +105,7 @@ http_query_shown(struct buf *b, const char *q, size_t n)
 	struct buf name = BUF_INIT;
 	bool signature = is_signed(q, n, &name), first = true;
 	const char *p;
-	size_t at = 0, len;
+	size_t at = 0, len, begin = b->len;
 
 	while (next(q, n, &at, &p, &len, &name)) {
 		const char *s = buf_str(&name);
@@ -123,6 +123,8 @@ http_query_shown(struct buf *b, const char *q, size_t n)
 		first = false;
 		buf_add(b, p, len);
 	}
+	while (b->len > begin && b->p[b->len - 1] == '&')
+		b->len--;
 	buf_release(&name);
 	return hidden;
 }

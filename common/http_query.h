@@ -18,7 +18,7 @@ enum http_query_hidden {
 	HTTP_QUERY_SIGNATURE,       /* the parameters of a signed address, which are others each time it is signed */
 	HTTP_QUERY_SECRET,          /* others whose names are those of secrets: what told two files apart may be gone */
 };
-/* Appends what of a clean query events may show. Parameters keep their order. */
+/* Appends what of a clean query events may show. Parameters keep their order; '&' at the end go. */
 enum http_query_hidden http_query_shown(struct buf *, const char *q, size_t n);
 /* Appends what stands for it behind the path in a file's name: '?' and the query, its '/' as %2F; of an empty one nothing. */
 void http_query_name(struct buf *, const char *q, size_t n);

@@ -14,13 +14,12 @@ from webservers import Answers  # noqa: E402
 
 OUT = "out of memory"
 SEEDS = {       # of each target of t/fuzz but frame, whose seeds allocate nothing; the settings have many files, of which two hold what the others hold
-    "ftp_list": ["ftp/*.list"], "ftp_mlsd": ["ftp/*.mlsd"], "glob": ["http/*.txt"], "http_index": ["http/*"], "http_token": ["token/*"], "job": ["job/*"],
+    "ftp_list": ["ftp/*.list"], "ftp_mlsd": ["ftp/*.mlsd"], "glob": ["http/*.txt"], "http_index": ["http/*"], "http_query": ["http_query/*"],
+    "http_token": ["http_token/*"], "http_url": ["http_url/*"], "job": ["job/*"],
     "keys_answer": ["keys/*"], "s3_page": ["s3/*"], "sftp": ["sftp/*"], "yaml": ["yaml/tables_good.yaml", "yaml/alias_merge.yaml"],
 }
 TEXTS = {       # of those that have no files
     "ftp_reply": "220 a\r\n230-b\r\n c\r\n230 in\r\n257 \"/a \"\"b\"\"\"\r\n229 ok (|||2121|)\r\n227 ok (127,0,0,1,8,9)\r\n211-Features\r\n MLST size*;modify*;\r\n211 end\r\n",
-    "http_query": "a=1&b=%20c&d\np=2&q=x%2Fy\nhttps://example.org/x?y=1&z=2#f\n",
-    "http_url": "https://example.org:8443/a%20b/?x=1\n../c/d%2Fe/?y=2\nLink: <https://example.org/next?p=2>; rel=\"next\"\nContent-Type: text/html; charset=utf-8\nRetry-After: 30\n",
 }
 PAGE = b"<html><head><title>Index of /</title></head><body><h1>Index of /</h1><pre>" + b"".join(
     b"<a href=\"f%d.csv\">f%d.csv</a>  01-Jan-2024 00:00  5\n" % (i, i) for i in range(40)) + b"</pre></body></html>"

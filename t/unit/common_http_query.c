@@ -34,6 +34,7 @@ static const struct { const char *in, *want; enum http_query_hidden hidden; } sh
 	{ "Expires=1&Signature=x&Key-Pair-Id=K&v=2", "v=2", HTTP_QUERY_SIGNATURE }, { "expires=1&v=2", "expires=1&v=2", HTTP_QUERY_WHOLE },
 	{ "%73%69%67=x&v=2", "v=2", HTTP_QUERY_SIGNATURE }, { "SIG=x", "", HTTP_QUERY_SIGNATURE },
 	{ "id=7&access_token=abc", "id=7", HTTP_QUERY_SECRET }, { "api%5Fkey=abc&id=7", "id=7", HTTP_QUERY_SECRET }, { "token=a=b&id=1", "id=1", HTTP_QUERY_SECRET },
+	{ "v=2&&X-Amz-Date=1", "v=2", HTTP_QUERY_SIGNATURE }, { "&&X-Amz-Date=1", "", HTTP_QUERY_SIGNATURE }, { "&v=2", "&v=2", HTTP_QUERY_WHOLE },
 	{ "key=a", "", HTTP_QUERY_SECRET }, { "sig=x&token=y", "", HTTP_QUERY_SECRET }, { "token", "", HTTP_QUERY_SECRET },
 };
 
