@@ -308,6 +308,7 @@ def answers(t, w, _):
     for what, replies, cls in (
             ("a good listing", ls(GOOD), None),
             ("LIST says that there are no files", {"LIST": "450 No files found"}, None),
+            ("no files, behind some", ls(GOOD, "450 No files could be read any more"), "transient"),
             ("LIST is busy", {"LIST": "450 try again"}, "transient"),
             ("a part of the last line", ls(GOOD + b"-rw-r--r-- 1 0 0 7 Nov 2"), "truncated"),
             ("426 behind the data", ls(GOOD, "426 aborted"), "truncated"),
@@ -331,6 +332,19 @@ def answers(t, w, _):
         r, e, _ = w.run(f.source("/", **fields), timeout=60)
         got = (r["error"] and r["error"]["class"], len(e))
         t.is_(got, (cls, 0 if cls or "No files" in str(replies) else 2), "%s: %s" % (what, cls or "completed"))
+        f.stop()
+
+    class Below(dict):
+        """A reply of its own to CWD below the root."""
+        def get(self, verb, *default):
+            return self["below"] if verb == "CWD" and f.commands[-1] != "CWD /" else dict.get(self, verb, *default)
+    tree = {"/": b"drwxr-xr-x 1 0 0 0 Nov 23  2023 d\r\n" + GOOD}
+    for below, vanished in (("550 d: No such file or directory", True), ("550 The system cannot find the path specified.", True), ("550 Failed to change directory.", False),
+                            ("550 Requested action not taken. File unavailable (e.g., file not found, no access).", False), ("550 Directory not found, or no access.", False)):
+        f = Fake({"LIST": ["150 here", lambda at: tree.get(at, b""), "226 ok"]})
+        f.replies = Below(f.replies, below=below)
+        r, e, _ = w.run(f.source("/", recursive=True), timeout=30)
+        t.is_((r["event_type"], [u["path"] for u in r["sources"][0]["unreadable_entries"]], len(e)), ("job.completed", [], 2) if vanished else ("job.partial", ["/d"], 2), below)
         f.stop()
     listed, refused = ("job.completed", None, 2), ("job.failed", "protocol", 0)
     for what, replies, hasty, want in (

@@ -491,7 +491,8 @@ listing_failed(struct ftp_control *ctl, CURLcode code, struct err *e)
 	struct err why = ERR_INIT;
 	bool below = ctl->dir->depth > 0;
 
-	if (ftp_reply_no_files(ctl->reply.code, ctl->reply.text) && is_listing_verb(ctl))
+	/* Behind lines it is no word on an empty directory. */
+	if (!ctl->lines && is_listing_verb(ctl) && ftp_reply_no_files(ctl->reply.code, ctl->reply.text))
 		return dir_done(ctl, e);
 	if (was_idle_too_long(ctl, code) || (ftp_replied(ctl, code) && other_command(ctl)))
 		return dir_again(ctl, e);

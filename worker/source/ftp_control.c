@@ -582,6 +582,9 @@ surely_absent(const char *text)
 {
 	static const char *const words[] = { "no such", "not found", "cannot find", "can't find", "not exist", "doesn't exist" };
 
+	/* RFC 959's own words leave it open: "File unavailable (e.g., file not found, no access)". */
+	if (strcasestr(text, "access") || strcasestr(text, "unavailable"))
+		return false;
 	for (size_t i = 0; i < ARRAY_LEN(words); i++)
 		if (strcasestr(text, words[i]))
 			return true;
