@@ -29,6 +29,8 @@ struct part {                       /* one partition of a polling queue, ours or
 	rd_kafka_message_t **stash; /* read, but outside of the window; in order */
 	size_t n_stash, stash_cap;
 	struct written acked, sent; /* last commits: acknowledged, and sent (perhaps acknowledged unseen) */
+	struct offsets acked_of;    /* what the acknowledged one says, when somebody has asked since */
+	bool acked_read;
 	uint64_t acked_changes, sent_changes;
 	uintptr_t sent_seq;
 };
@@ -107,6 +109,13 @@ void consumer_committed(struct consumer *, rd_kafka_event_t *);
 void consumer_pause(struct consumer *, struct part *, bool paused);
 void written_set(struct written *, int64_t offset, const char *meta, size_t n);
 bool written_is(const struct written *, int64_t offset, const char *meta, size_t n);
+/* This commit is known to stand. */
+void consumer_part_acked(struct part *, int64_t offset, const char *meta, size_t n);
+
+enum consumer_place { PLACE_COMMITTED, PLACE_OPEN, PLACE_ELSEWHERE };
+/* Does the group's committed offset say that the message is done? Elsewhere: the partition is not ours, nobody knows here.
+ * topic: its defer_hash. */
+enum consumer_place consumer_place(struct consumer *, uint64_t topic, int32_t partition, int64_t offset);
 
 /* Commits within the commit interval. */
 void consumer_commit_soon(struct consumer *);

@@ -25,6 +25,7 @@
 #define DEFER_KEY 24                   /* bytes of the key that a partition's marks are signed with */
 #define DEFER_META_TEXT 35             /* "D1", base64 of the key, NUL */
 #define DEFER_MARK_MAX 2000            /* offsets in one mark */
+#define DEFER_ENDED_MAX 10000          /* ended jobs that are remembered, of each kind */
 
 struct defer_task { uint32_t attempt, charged, crashes; bool streamed; };
 
@@ -56,13 +57,18 @@ void defer_meta_write(const uint8_t key[DEFER_KEY], char text[DEFER_META_TEXT]);
 /* False: not such a metadata. */
 bool defer_meta_read(const char *text, size_t n, uint8_t key[DEFER_KEY]);
 
+struct defer_done {                     /* a record that is done, of a mark */
+	int64_t offset;
+	bool ended;                     /* its job has ended or was deferred anew; else the record was of no use */
+};
+
 /* Does the record claim to be a mark? */
 bool defer_mark_is(const struct out_header *, size_t n);
-/* Offsets, 1 to DEFER_MARK_MAX, become a whole record for the partition. */
-void defer_mark_write(const uint8_t key[DEFER_KEY], int32_t partition, const int64_t *offset, size_t n, struct out_record *);
-/* The offsets of a mark that was signed with this key for this partition: their number, or -1. */
+/* What is done, 1 to DEFER_MARK_MAX, becomes a whole record for the partition. */
+void defer_mark_write(const uint8_t key[DEFER_KEY], int32_t partition, const struct defer_done *, size_t n, struct out_record *);
+/* What a mark that was signed with this key for this partition says: their number, or -1. */
 int defer_mark_read(const uint8_t key[DEFER_KEY], int32_t partition, const struct out_header *, size_t n_headers,
-    const void *value, size_t n, int64_t out[DEFER_MARK_MAX]);
+    const void *value, size_t n, struct defer_done out[DEFER_MARK_MAX]);
 
 /* ---- defer_store.c: the records' bytes, in an unlinked file --------------------------------------------------------- */
 
@@ -84,13 +90,14 @@ enum defer_state {
 	DEFER_WAITING,
 	DEFER_IN_HAND,                  /* released: a job of jobs.c */
 	DEFER_SHADOW,                   /* the same as another one that is in hand: ends with it */
+	DEFER_ENDED,                    /* its job has ended: remembered by its origin, without its bytes */
 };
 
 struct defer_origin { uint64_t topic; int64_t offset; int32_t partition; uint8_t digest[16]; };
 
 struct defer_line;
 
-struct defer_entry {                    /* one record that is not done */
+struct defer_entry {                    /* one record that is not done, or remembered */
 	struct defer_line *line;        /* its partition's */
 	int64_t offset;
 	int64_t due_ns;
@@ -104,8 +111,13 @@ struct defer_entry {                    /* one record that is not done */
 	enum defer_state state;
 	bool cancel;                    /* an operator's wish: it ends when released */
 	bool quota;                     /* waits for one of its tenant's */
+	bool holds;                     /* ended, and its line still begins with it at the latest */
+	int64_t ended_ms;               /* loop time */
 	struct defer_tenant *early;     /* may be released before it is due; NULL: it may not */
-	TAILQ_ENTRY(defer_entry) next_early; /* while it is in the heap */
+	union {
+		TAILQ_ENTRY(defer_entry) next_early; /* while it is in the heap */
+		TAILQ_ENTRY(defer_entry) next_ended;
+	};
 	struct defer_entry *same;       /* next of the origins' bucket */
 	struct defer_entry *shadow;     /* that end with this one */
 };
@@ -119,6 +131,8 @@ struct defer_line {                     /* one partition's, by offset; zeroed be
 };
 
 TAILQ_HEAD(defer_entries, defer_entry);
+struct defer_ended { struct defer_entries list; size_t n; };   /* those that are remembered, the oldest first */
+
 struct defer_tenant {                   /* one with entries that may come early */
 	char *name;
 	size_t n;                       /* all of them */
@@ -132,18 +146,24 @@ struct defer_index {                    /* zeroed before its first use */
 	size_t n_heap, heap_cap;
 	struct defer_entry **bucket;
 	size_t n_buckets, n;
+	struct defer_ended ended[2];    /* [1]: those that hold their lines */
 };
 
 void defer_index_release(struct defer_index *);
 /* The next record of the line: higher than all before it. Owned by the index; not in the heap yet. */
 struct defer_entry *defer_add(struct defer_index *, struct defer_line *, int64_t offset, const struct defer_origin *);
+/* Its job has ended, and is remembered for now; holds: so is its place, and the line goes on to begin with it. Also of one that
+ * is remembered already. True: there were too many, and the oldest one of them is forgotten. */
+bool defer_end(struct defer_index *, struct defer_entry *, bool holds);
+/* Of both kinds. */
+size_t defer_ended(const struct defer_index *);
 /* Done: forgotten. */
 void defer_remove(struct defer_index *, struct defer_entry *);
 void defer_line_clear(struct defer_index *, struct defer_line *);
 struct defer_entry *defer_find(const struct defer_line *, int64_t offset);
 /* Of this origin and these bytes; line NULL: of any partition. */
 struct defer_entry *defer_find_origin(const struct defer_index *, const struct defer_line *, const struct defer_origin *);
-/* The lowest one that is not done, or NULL. */
+/* The lowest one that is not done, or is remembered together with its place; or NULL. */
 struct defer_entry *defer_line_first(const struct defer_line *);
 /* The heap: who waits for its time. */
 void defer_wait(struct defer_index *, struct defer_entry *);

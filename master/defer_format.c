@@ -308,7 +308,7 @@ defer_meta_read(const char *text, size_t n, uint8_t key[DEFER_KEY])
 	return good;
 }
 
-/* ---- marks ---------------------------------------------------------------------------------------------------------- */
+/* ---- marks: offsets with a comma between two, each with an 'e' behind it where its job has ended ---------------------------------------------------------------------------------------------------------- */
 
 static void
 sign(const uint8_t key[DEFER_KEY], int32_t partition, const void *value, size_t n, uint8_t mac[MAC_BYTES])
@@ -335,14 +335,14 @@ defer_mark_is(const struct out_header *h, size_t n)
 }
 
 void
-defer_mark_write(const uint8_t key[DEFER_KEY], int32_t partition, const int64_t *offset, size_t n, struct out_record *out)
+defer_mark_write(const uint8_t key[DEFER_KEY], int32_t partition, const struct defer_done *done, size_t n, struct out_record *out)
 {
 	struct buf text = BUF_INIT;
 	uint8_t mac[MAC_BYTES];
 
 	out_begin(out, 256);
 	for (size_t i = 0; i < n; i++)
-		buf_printf(&out->value, "%s%lld", i ? "," : "", (long long)offset[i]);
+		buf_printf(&out->value, "%s%lld%s", i ? "," : "", (long long)done[i].offset, done[i].ended ? "e" : "");
 	sign(key, partition, out->value.p, out->value.len, mac);
 	base64_encode(&text, mac, sizeof(mac));
 	put(out, "deferred_version", VERSION_TEXT);
@@ -366,7 +366,7 @@ signed_by(const uint8_t key[DEFER_KEY], int32_t partition, const char *text, con
 
 int
 defer_mark_read(const uint8_t key[DEFER_KEY], int32_t partition, const struct out_header *h, size_t n_headers, const void *value, size_t n,
-    int64_t out[DEFER_MARK_MAX])
+    struct defer_done out[DEFER_MARK_MAX])
 {
 	const char *p = value, *end = p + n;
 	char text[64];
@@ -382,9 +382,11 @@ defer_mark_read(const uint8_t key[DEFER_KEY], int32_t partition, const struct ou
 
 		if (found == DEFER_MARK_MAX || len >= sizeof(number))
 			return -1;
+		out[found].ended = len && p[len - 1] == 'e';
+		len -= out[found].ended;
 		memcpy(number, p, len);
 		number[len] = '\0';
-		if (units_int(number, &out[found]) < 0 || out[found] < 0)
+		if (units_int(number, &out[found].offset) < 0 || out[found].offset < 0)
 			return -1;
 		found++;
 		if (!comma)

@@ -187,6 +187,7 @@ early_forget(struct defer_index *x, struct defer_entry *e)
 {
 	struct defer_tenant *t = e->early;
 
+	e->early = NULL;
 	if (!t || --t->n)
 		return;
 	HASH_DEL(x->tenants, t);
@@ -203,6 +204,15 @@ defer_next_early(const struct defer_index *x, bool (*has_room)(void *, const cha
 		if (!TAILQ_EMPTY(&t->waiting) && has_room(arg, t->name))
 			return TAILQ_FIRST(&t->waiting);
 	return NULL;
+}
+
+/* ---- ended, and remembered ------------------------------------------------------------------------------------------ */
+
+static void
+ended_leave(struct defer_index *x, struct defer_entry *e)
+{
+	TAILQ_REMOVE(&x->ended[e->holds].list, e, next_ended);
+	x->ended[e->holds].n--;
 }
 
 /* ---- by offset ------------------------------------------------------------------------------------------------------ */
@@ -271,8 +281,8 @@ defer_find(const struct defer_line *l, int64_t offset)
 	return r ? r->e : NULL;
 }
 
-void
-defer_remove(struct defer_index *x, struct defer_entry *e)
+static void
+row_drop(struct defer_entry *e)
 {
 	struct defer_line *l = e->line;
 	struct defer_row *r = row_of(l, e->offset);
@@ -283,11 +293,48 @@ defer_remove(struct defer_index *x, struct defer_entry *e)
 	l->live--;
 	while (l->head < l->n && !l->row[l->head].e)
 		l->head++;
+}
+
+void
+defer_remove(struct defer_index *x, struct defer_entry *e)
+{
+	if (e->state == DEFER_ENDED)
+		ended_leave(x, e);
+	if (e->state != DEFER_ENDED || e->holds)
+		row_drop(e);
 	defer_unwait(x, e);
 	early_forget(x, e);
 	bucket_remove(x, e);
 	x->n--;
 	free(e);
+}
+
+bool
+defer_end(struct defer_index *x, struct defer_entry *e, bool holds)
+{
+	struct defer_ended *to = &x->ended[holds];
+
+	defer_unwait(x, e);
+	early_forget(x, e);
+	if (e->state == DEFER_ENDED)
+		ended_leave(x, e);
+	if (!holds && (e->state != DEFER_ENDED || e->holds))
+		row_drop(e);
+	e->state = DEFER_ENDED;
+	e->holds = holds;
+	if (!to->n)
+		TAILQ_INIT(&to->list);
+	TAILQ_INSERT_TAIL(&to->list, e, next_ended);
+	if (++to->n <= DEFER_ENDED_MAX)
+		return false;
+	defer_remove(x, TAILQ_FIRST(&to->list));
+	return true;
+}
+
+size_t
+defer_ended(const struct defer_index *x)
+{
+	return x->ended[0].n + x->ended[1].n;
 }
 
 struct defer_entry *
@@ -299,10 +346,15 @@ defer_line_first(const struct defer_line *l)
 void
 defer_line_clear(struct defer_index *x, struct defer_line *l)
 {
-	struct defer_entry *e;
+	struct defer_entry *e, *next;
 
 	while ((e = defer_line_first(l)))
 		defer_remove(x, e);
+	for (e = x->ended[0].n ? TAILQ_FIRST(&x->ended[0].list) : NULL; e; e = next) {
+		next = TAILQ_NEXT(e, next_ended);
+		if (e->line == l)
+			defer_remove(x, e);
+	}
 	free(l->row);
 	*l = (struct defer_line){ .row = NULL };
 }

@@ -18,8 +18,10 @@
  *
  * The same message twice (a crash between the acknowledgement of its deferral and the commit of its own offset; a copy
  * that was written again): both copies carry the same origin, the same bytes and the same count, and stand in the same
- * partition. The later one stands for both; a lower count is a leftover. Records that are none of a poller's are
- * released at once and end as dead letters of class invalid_job, under their place in this topic.
+ * partition. The later one stands for both; a lower count is a leftover. What has ended before its first message's offset
+ * was committed is remembered for as long (deferred_ended.c), so that neither message nor copy is done once more. Records
+ * that are none of a poller's are released at once and end as dead letters of class invalid_job, under their place in this
+ * topic.
  *
  * What was deferred because its tenant had too much waiting, and nothing else, is also released before it is due, once the
  * tenant has little.
@@ -84,10 +86,17 @@ deferred_frontier(const struct defer_part *p)
 void
 deferred_entry_free(struct deferred *d, struct defer_entry *e)
 {
-	if (e->state != DEFER_WAITING)
+	if (e->state == DEFER_IN_HAND || e->state == DEFER_SHADOW)
 		d->held--;
-	defer_store_drop(d->store, e->slot);
+	if (e->state != DEFER_ENDED)
+		defer_store_drop(d->store, e->slot);
 	defer_remove(&d->index, e);
+}
+
+size_t
+deferred_known(const struct deferred *d)
+{
+	return d->index.n - defer_ended(&d->index);
 }
 
 static void
@@ -329,14 +338,18 @@ take_deferral(struct deferred *d, struct defer_part *p, const rd_kafka_message_t
 {
 	struct defer_entry *e, *old;
 	struct defer_origin o;
+	bool ended;
 
 	origin_key(df->topic, df->partition, df->offset, sha256, &o);
-	old = defer_find_origin(&d->index, &p->line, &o);
-	if ((old && df->count < old->count) || in_hand(d, df, sha256)) {
+	/* One that ended by being deferred anew: this says as much, and for longer. */
+	while ((old = defer_find_origin(&d->index, &p->line, &o)) && old->state == DEFER_ENDED && df->count > old->count)
+		deferred_entry_free(d, old);
+	ended = old && old->state == DEFER_ENDED;
+	if (ended || (old && df->count < old->count) || in_hand(d, df, sha256)) {
 		defer_store_drop(d->store, slot);
 		metric_add(METRIC_JOBS_SKIPPED, 1, NULL, NULL);
 		metric_add(METRIC_KAFKA_CONSUMED, 1, d->m->cfg->topic_deferred, "skipped");
-		deferred_offset_done(d, p, msg->offset);
+		deferred_offset_done(d, p, msg->offset, ended);
 		return;
 	}
 	e = entry_add(d, p, msg, &o, slot);
@@ -361,7 +374,7 @@ take_deferral(struct deferred *d, struct defer_part *p, const rd_kafka_message_t
 		/* The quota was changed while it was written again; or it was too far ahead, and is not put off by each copy. */
 		else if (e->count == old->count && old->due_ns < e->due_ns)
 			e->due_ns = old->due_ns;
-		deferred_entry_done(d, p, old);
+		deferred_entry_done(d, p, old, false);
 	}
 	if (releases(p))
 		defer_wait(&d->index, e);
@@ -370,8 +383,8 @@ take_deferral(struct deferred *d, struct defer_part *p, const rd_kafka_message_t
 static void
 take_mark(struct deferred *d, struct defer_part *p, const rd_kafka_message_t *msg, const struct defer_record *r)
 {
-	static int64_t offset[DEFER_MARK_MAX];
-	int n = defer_mark_read(p->key, p->id, r->h, r->n_headers, r->value, r->n, offset);
+	static struct defer_done done[DEFER_MARK_MAX];
+	int n = defer_mark_read(p->key, p->id, r->h, r->n_headers, r->value, r->n, done);
 
 	if (n < 0) {
 		metric_add(METRIC_DEFERRED_REFUSED, 1, NULL, NULL);
@@ -379,9 +392,13 @@ take_mark(struct deferred *d, struct defer_part *p, const rd_kafka_message_t *ms
 		return;
 	}
 	for (int i = 0; i < n; i++) {
-		struct defer_entry *e = offset[i] < msg->offset ? defer_find(&p->line, offset[i]) : NULL;
+		struct defer_entry *e = done[i].offset < msg->offset ? defer_find(&p->line, done[i].offset) : NULL;
 
-		if (e && e->state == DEFER_WAITING)
+		if (!e || e->state != DEFER_WAITING)
+			continue;
+		if (done[i].ended)
+			deferred_remember(d, e);
+		else
 			deferred_entry_free(d, e);
 	}
 	consumer_commit_soon(d->m->consumer);
@@ -408,7 +425,7 @@ take(struct deferred *d, struct defer_part *p, const rd_kafka_message_t *msg)
 	defer_record_pack(&r, &packed);
 	if (defer_store_put(d->store, d->m->cfg->deferred_store, packed.p, packed.len, &slot, &e) < 0) {
 		if (!d->no_room[0])
-			LOG(LOG_ERROR, "deferred_no_room", LS("trouble", e.text), LI("jobs", d->index.n), LS("todo", "make room: " RISK));
+			LOG(LOG_ERROR, "deferred_no_room", LS("trouble", e.text), LI("jobs", deferred_known(d)), LS("todo", "make room: " RISK));
 		snprintf(d->no_room, sizeof(d->no_room), "deferred jobs are not read back: %s; %s", e.text, err_todo(e.cls));
 		return false;
 	}
@@ -512,7 +529,7 @@ static void
 hold_full(struct deferred *d)
 {
 	if (!d->full)
-		LOG(LOG_WARN, "deferred_full", LI("jobs", d->index.n), LS("todo", "raise deferred.jobs_max: " RISK));
+		LOG(LOG_WARN, "deferred_full", LI("jobs", deferred_known(d)), LS("todo", "raise deferred.jobs_max: " RISK));
 	d->full = true;
 	hold(d);
 }
@@ -551,7 +568,7 @@ deferred_message(struct deferred *d, rd_kafka_message_t *msg)
 			return;
 		}
 		d->no_room[0] = '\0';
-		if (d->index.n >= (size_t)d->m->cfg->deferred_jobs)
+		if (deferred_known(d) >= (size_t)d->m->cfg->deferred_jobs)
 			hold_full(d);
 		if (p->caught_up)
 			due_now(d);
@@ -660,8 +677,9 @@ deferred_tick(struct deferred *d)
 
 	if (!deferred_room(d))
 		d->held_ms = loop_now(d->m->loop);
-	if (d->full && d->index.n < (size_t)d->m->cfg->deferred_jobs)
+	if (d->full && deferred_known(d) < (size_t)d->m->cfg->deferred_jobs)
 		d->full = false;
+	deferred_forget(d);
 	if (msg) {
 		d->stuck = NULL;
 		deferred_message(d, msg);

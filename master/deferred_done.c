@@ -24,7 +24,7 @@ mark_soon(struct deferred *d)
 }
 
 void
-deferred_offset_done(struct deferred *d, struct defer_part *p, int64_t offset)
+deferred_offset_done(struct deferred *d, struct defer_part *p, int64_t offset, bool ended)
 {
 	consumer_commit_soon(d->m->consumer);
 	if (offset < deferred_frontier(p))
@@ -33,25 +33,28 @@ deferred_offset_done(struct deferred *d, struct defer_part *p, int64_t offset)
 		p->done_cap = p->done_cap ? p->done_cap * 2 : 64;
 		p->done = xreallocarray(p->done, p->done_cap, sizeof(*p->done));
 	}
-	p->done[p->n_done++] = offset;
+	p->done[p->n_done++] = (struct defer_done){ .offset = offset, .ended = ended };
 	mark_soon(d);
 }
 
 void
-deferred_entry_done(struct deferred *d, struct defer_part *p, struct defer_entry *e)
+deferred_entry_done(struct deferred *d, struct defer_part *p, struct defer_entry *e, bool ended)
 {
 	struct defer_entry *shadow = e->shadow, *next;
 	int64_t offset = e->offset;
 
-	deferred_entry_free(d, e);
-	deferred_offset_done(d, p, offset);
+	if (ended)
+		deferred_remember(d, e);
+	else
+		deferred_entry_free(d, e);
+	deferred_offset_done(d, p, offset, ended);
 	for (; shadow; shadow = next) {
 		next = shadow->shadow;
 		offset = shadow->offset;
 		deferred_entry_free(d, shadow);
-		deferred_offset_done(d, p, offset);
+		deferred_offset_done(d, p, offset, ended);
 	}
-	if (d->full && d->index.n * 10 < (size_t)d->m->cfg->deferred_jobs * 9)
+	if (d->full && deferred_known(d) * 10 < (size_t)d->m->cfg->deferred_jobs * 9)
 		d->full = false;
 }
 
@@ -65,7 +68,7 @@ deferred_completed(struct deferred *d, const struct origin *o)
 		return;
 	if (e->state != DEFER_IN_HAND)
 		BUG("a deferred job ended without having been released");
-	deferred_entry_done(d, p, e);
+	deferred_entry_done(d, p, e, true);
 }
 
 struct mark {
@@ -74,7 +77,7 @@ struct mark {
 	int32_t partition;
 	uint32_t epoch;
 	size_t n;
-	int64_t offset[];
+	struct defer_done done[];
 };
 
 static void
@@ -89,7 +92,7 @@ marked(struct ticket *ticket, enum delivery how, const char *why)
 		if (how != DELIVERY_OK) {
 			LOG(LOG_WARN, "deferred_mark_held", LI("partition", k->partition), LS("reason", why));
 			for (size_t i = 0; i < k->n; i++)
-				deferred_offset_done(d, p, k->offset[i]);
+				deferred_offset_done(d, p, k->done[i].offset, k->done[i].ended);
 			timer_set(d->m->loop, &d->mark, RETRY_MS);
 		} else if (p->n_done) {
 			mark_soon(d);
@@ -109,19 +112,19 @@ part_mark(struct deferred *d, struct defer_part *p)
 
 	/* Meanwhile the commit may say it. */
 	for (size_t i = 0; i < p->n_done; i++)
-		if (p->done[i] >= frontier)
+		if (p->done[i].offset >= frontier)
 			p->done[left++] = p->done[i];
 	p->n_done = left;
 	if (!left || p->marking || !p->acked_key || !p->assigned)
 		return;
-	k = xcalloc(1, sizeof(*k) + DEFER_MARK_MAX * sizeof(k->offset[0]));
+	k = xcalloc(1, sizeof(*k) + DEFER_MARK_MAX * sizeof(k->done[0]));
 	k->ticket.delivered = marked;
 	k->d = d;
 	k->partition = p->id;
 	k->epoch = p->epoch;
 	k->n = left < DEFER_MARK_MAX ? left : DEFER_MARK_MAX;
-	memcpy(k->offset, p->done, k->n * sizeof(k->offset[0]));
-	defer_mark_write(p->key, p->id, k->offset, k->n, &out);
+	memcpy(k->done, p->done, k->n * sizeof(k->done[0]));
+	defer_mark_write(p->key, p->id, k->done, k->n, &out);
 	if (publish_send(d->m->publisher, OUT_DEFERRED, &out, &k->ticket, &e) < 0) {
 		free(k);
 		timer_set(d->m->loop, &d->mark, RETRY_MS);

@@ -1,5 +1,5 @@
 /*
- * deferred_priv.h - what deferred.c, deferred_rewrite.c and deferred_view.c share; nobody else includes it.
+ * deferred_priv.h - what the files of struct deferred share; nobody else includes it.
  */
 #ifndef MASTER_DEFERRED_PRIV_H
 #define MASTER_DEFERRED_PRIV_H
@@ -18,7 +18,7 @@ struct defer_part {                     /* a partition of the deferred topic, ou
 	int64_t acked, sent;            /* frontiers committed: acknowledged, and sent; -1 none */
 	bool acked_key;                 /* the key is in the committed metadata: marks can be understood by the next owner */
 	uintptr_t sent_seq;
-	int64_t *done;                  /* beyond the frontier, not marked yet */
+	struct defer_done *done;        /* beyond the frontier, not marked yet */
 	size_t n_done, done_cap;
 	bool marking;                   /* a mark is on its way */
 };
@@ -38,6 +38,7 @@ struct deferred {
 	int64_t assigned_ms;            /* loop time of the last assignment */
 	int64_t retention_ms;           /* of the topic; -1 unknown, or none */
 	bool full;                      /* told that deferred.jobs_max is reached */
+	bool ended_full;                /* told that more have ended than are remembered */
 	int64_t held_ms;                /* loop time when there last was no room to read */
 	bool copies;                    /* some were written again since the reading was held: their copies are awaited */
 	bool list_full;
@@ -62,10 +63,13 @@ int64_t deferred_frontier(const struct defer_part *);
 struct defer_part *deferred_part_of(const struct deferred *, int32_t id);
 /* Forgets it, and its bytes. */
 void deferred_entry_free(struct deferred *, struct defer_entry *);
+/* Jobs that are known and have not ended. */
+size_t deferred_known(const struct deferred *);
 
 /* deferred_done.c */
-void deferred_entry_done(struct deferred *, struct defer_part *, struct defer_entry *);
-void deferred_offset_done(struct deferred *, struct defer_part *, int64_t offset);
+/* ended: the job has; else the record was of no use. */
+void deferred_entry_done(struct deferred *, struct defer_part *, struct defer_entry *, bool ended);
+void deferred_offset_done(struct deferred *, struct defer_part *, int64_t offset, bool ended);
 void deferred_mark_due(void *deferred);
 
 /* defer_record.c */
@@ -74,6 +78,12 @@ void defer_record_of(const rd_kafka_message_t *, struct defer_record *);
 void defer_record_pack(const struct defer_record *, struct buf *);
 /* Borrows from the buffer. */
 void defer_record_unpack(const struct buf *, struct defer_record *);
+
+/* deferred_ended.c */
+/* Its job has ended: forgotten; or remembered, where its first message may be read again. */
+void deferred_remember(struct deferred *, struct defer_entry *);
+/* Once a second: what need not be remembered any more is forgotten. */
+void deferred_forget(struct deferred *);
 
 /* deferred_rewrite.c */
 void deferred_sweep_due(void *deferred);

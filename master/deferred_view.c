@@ -14,7 +14,7 @@
 size_t
 deferred_count(const struct deferred *d)
 {
-	return d->index.n - d->held;
+	return deferred_known(d) - d->held;
 }
 
 static int

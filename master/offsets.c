@@ -220,6 +220,12 @@ offsets_done_beyond(const struct offsets *o)
 	return o->end - o->frontier - o->holes;
 }
 
+bool
+offsets_done(const struct offsets *o, int64_t offset)
+{
+	return o->known && (offset < o->frontier || (offset < o->end && bit_get(o, offset)));
+}
+
 /* ---- the text ---------------------------------------------------------------------------------------------- */
 
 static uint8_t

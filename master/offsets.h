@@ -63,6 +63,8 @@ bool offsets_half(const struct offsets *);
 /* Where reading goes on: at a start, and when the partition came back to us. -1: no position known. */
 int64_t offsets_resume(const struct offsets *);
 int64_t offsets_done_beyond(const struct offsets *);
+/* Is this one done? */
+bool offsets_done(const struct offsets *, int64_t offset);
 /* Replaces the text by the metadata for a commit of the frontier; "" where nothing is done beyond it. */
 void offsets_encode(const struct offsets *, struct buf *text);
 

@@ -9,6 +9,7 @@
 
 #include "common/xalloc.h"
 #include "master/consumer.h"
+#include "master/defer.h"
 #include "common/banned.h"
 
 #define PARTITIONS_MAX 1000000
@@ -30,6 +31,13 @@ bool
 written_is(const struct written *w, int64_t offset, const char *meta, size_t n)
 {
 	return w->meta && w->offset == offset && strlen(w->meta) == n && (!n || !memcmp(w->meta, meta, n));
+}
+
+void
+consumer_part_acked(struct part *p, int64_t offset, const char *meta, size_t n)
+{
+	written_set(&p->acked, offset, meta, n);
+	p->acked_read = false;
 }
 
 /* Its place in the table, which may be beyond the end; SIZE_MAX: no topic and number of ours. */
@@ -92,6 +100,7 @@ consumer_part_free(struct consumer *c, struct part *p)
 	if (p->queue)
 		rd_kafka_queue_destroy(p->queue);
 	offsets_release(&p->of);
+	offsets_release(&p->acked_of);
 	free(p->stash);
 	free(p->acked.meta);
 	free(p->sent.meta);
@@ -112,6 +121,34 @@ consumer_pause(struct consumer *c, struct part *p, bool paused)
 	p->paused = paused;
 	LOG(err ? LOG_WARN : LOG_INFO, paused ? "partition_paused" : "partition_resumed", LS("topic", p->topic), LI("partition", p->id),
 	    LI("in_hand", p->of.open), LI("span", p->of.end - p->of.frontier), LS("error", err ? rd_kafka_err2str(err) : NULL));
+}
+
+/* The text of a commit is read at most once, and only where the frontier alone does not say it. */
+static bool
+part_committed(struct part *p, int64_t offset)
+{
+	if (!p->acked.meta || p->acked.offset < 0)
+		return false;
+	if (offset < p->acked.offset)
+		return true;
+	if (!p->acked_read)
+		offsets_load(&p->acked_of, p->acked.offset, p->acked.meta, strlen(p->acked.meta));
+	p->acked_read = true;
+	return offsets_done(&p->acked_of, offset);
+}
+
+enum consumer_place
+consumer_place(struct consumer *c, uint64_t topic, int32_t partition, int64_t offset)
+{
+	for (size_t q = 0; q < c->n_queues; q++) {
+		struct part *p;
+
+		if (defer_hash(c->queues[q], strlen(c->queues[q])) != topic)
+			continue;
+		p = consumer_part(c, c->queues[q], partition);
+		return !p ? PLACE_ELSEWHERE : part_committed(p, offset) ? PLACE_COMMITTED : PLACE_OPEN;
+	}
+	return PLACE_ELSEWHERE;
 }
 
 /* ---- commits ---------------------------------------------------------------------------------------------------------------- */
@@ -227,7 +264,7 @@ consumer_committed(struct consumer *c, rd_kafka_event_t *ev)
 		}
 		if (!p || p->sent_seq != seq)
 			continue;
-		written_set(&p->acked, p->sent.offset, p->sent.meta, strlen(p->sent.meta));
+		consumer_part_acked(p, p->sent.offset, p->sent.meta, strlen(p->sent.meta));
 		p->acked_changes = p->sent_changes;
 	}
 	/* what is not acknowledged stays dirty; in a rebalance that is usual */

@@ -164,7 +164,7 @@ part_load(struct consumer *c, struct part *p, const rd_kafka_topic_partition_t *
 		LOG(LOG_WARN, "commit_metadata_ignored", LS("topic", p->topic), LI("partition", p->id), LI("offset", t->offset),
 		    LS("metadata", offsets_meta_name(how)), LI("bytes", t->metadata_size));
 	}
-	written_set(&p->acked, t->offset, t->metadata, meta_len(t));
+	consumer_part_acked(p, t->offset, t->metadata, meta_len(t));
 	written_set(&p->sent, t->offset, t->metadata, meta_len(t));
 	p->acked_changes = p->sent_changes = p->of.changes;
 }

@@ -224,7 +224,7 @@ def killed(t, b):
     w = World(b, name="killed", partitions=2)
     d = Daemon(w, CONF)
     n = 40
-    w.push(*[job("k-%d" % i, generated(1), scheduled_at=later(3600 if i % 4 == 0 else 2)) for i in range(n)], partition=lambda i: i % 2)
+    w.push(*[job("k-%d" % i, generated(1), scheduled_at=later(3600 if i % 4 == 0 else 4)) for i in range(n)], partition=lambda i: i % 2)
     soon = ["k-%d" % i for i in range(n) if i % 4]
     w.results(len(soon), 30)
     # the marks, and the commits, are there
@@ -261,7 +261,7 @@ def marked_or_committed(w, n):
     done = set()
     for p, o, _, value, h in headers_of(w):
         if "deferred_mark" in h:
-            done |= {(p, int(x)) for x in value.decode().split(",")}
+            done |= {(p, int(x.rstrip("e"))) for x in value.decode().split(",")}
         elif o < at[p]:
             done.add((p, o))
     return len(done) >= n
@@ -280,6 +280,80 @@ def redelivered(t, b):
     m = conserved(t, d, 5, "a message that comes again")
     t.is_(sorted(ids(w.reader("results").drain())), ["a-%d" % i for i in range(5)], "a message that was deferred and comes again is done once")
     t.ok(d.metric("poller_jobs_repeats_skipped_total", m) >= 5, "it was skipped")
+    return stop(d)
+
+
+def committed_deferred(w):
+    """{partition: offset} of the deferred topic as the group committed it."""
+    from confluent_kafka import Consumer, TopicPartition
+    c = Consumer({"bootstrap.servers": w.broker.bootstrap, "group.id": w.group, "enable.auto.commit": False, "log_level": 0})
+    try:
+        return {x.partition: x.offset for x in c.committed([TopicPartition(w.topics["deferred"], p) for p in range(w.n_partitions["deferred"])], timeout=15)}
+    finally:
+        c.close()
+
+
+def ended_marks(w):
+    """The places in the deferred topic of which a mark says that their job has ended."""
+    return {(p, int(x[:-1])) for p, _, _, value, h in headers_of(w) if "deferred_mark" in h for x in value.decode().split(",") if x.endswith("e")}
+
+
+OFFSET_COMMIT = 8       # its number in Kafka's protocol
+
+
+def ended_first(t, b):
+    """Kafka takes no commit while a deferred job comes due and ends; the master dies: the first message comes again, and its job is not done again."""
+    for name, others in (("alone", 0), ("behind", 1)):
+        w = World(b, name=name, deferred_partitions=1)
+        d = Daemon(w, CONF)
+        w.push(*[job("waits", generated(1), scheduled_at=later(3600))] * others)
+        wait_deferred(d, others)
+        # the key of the marks stands in the group's offsets
+        wait_for("the first commits", lambda: committed_deferred(w) == {0: 0} and w.committed() == {0: others or -1001}, 20, every=0.2)
+        b.do("push_errors", OFFSET_COMMIT, 28, 10000)
+        w.push(job("soon", generated(1), scheduled_at=later(4)))
+        w.result_of("soon")
+        wait_for("the mark of its end", lambda: (0, others) in ended_marks(w), 10, every=0.2)
+        t.is_((w.committed(), committed_deferred(w)), ({0: others or -1001}, {0: 0}), "%s: a deferred job ends, and neither its end nor its first message's is committed" % name)
+        d.kill()
+        b.do("clear_errors", OFFSET_COMMIT)
+        d = Daemon(w, CONF, keep=d)
+        wait_for("the message to be read again", lambda: w.committed() == {0: others + 1}, 30, every=0.2)
+        conserved(t, d, 0, name)
+        t.is_(ids(w.reader("results").drain()), ["soon"], "%s: after kill -9 it comes again, and is done once" % name)
+        t.is_(ids(deferred(d)), ["waits"] * others, "%s: who waits waits on" % name)
+        wait_for("the frontier to follow", lambda: committed_deferred(w)[0] >= (0 if others else 1), 20, every=0.2)
+        t.is_(d.stop(), 0, "it stops")
+
+
+def ended_unread(t, b):
+    """A deferred job ends while the broker of its first message is away: it is known when that comes again, also after one more kill -9."""
+    w = World(b, name="unread", deferred_partitions=1)
+    b.do("coordinator", w.group, 1)
+    for topic in w.topics:
+        b.do("leader", w.topics[topic], 0, 2 if topic == "jobs" else 1)
+    d = Daemon(w, CONF)
+    wait_for("the first commit", lambda: committed_deferred(w) == {0: 0}, 20, every=0.2)
+    b.do("push_errors", OFFSET_COMMIT, 28, 10000)
+    w.push(job("first", generated(1), scheduled_at=later(5)), job("second", generated(1), scheduled_at=later(22)))
+    wait_deferred(d, 2)
+    d.kill()
+    b.do("clear_errors", OFFSET_COMMIT)
+    b.do("down", 2)
+    t.is_(w.committed(), {0: -1001}, "two jobs are deferred, and their offsets not committed")
+    d = Daemon(w, CONF, keep=d, ready=False)
+    w.result_of("first")
+    wait_for("the mark of its end", lambda: (0, 0) in ended_marks(w), 20, every=0.2)
+    t.is_(committed_deferred(w), {0: 0}, "one ends while its message cannot be read: a restart will read its end again")
+    d.kill()
+    d = Daemon(w, CONF, keep=d, ready=False)
+    w.result_of("second")
+    b.do("up", 2)
+    wait_for("the messages to be read again", lambda: w.committed() == {0: 2}, 30, every=0.2)
+    m = conserved(t, d, 1, "unread")
+    t.is_(sorted(ids(w.reader("results").drain())), ["first", "second"], "both messages come again, and are done once")
+    t.is_(d.metric("poller_jobs_repeats_skipped_total", m), 2, "they were skipped")
+    wait_for("the frontier to follow", lambda: committed_deferred(w)[0] >= 2, 20, every=0.2)
     return stop(d)
 
 
@@ -434,7 +508,7 @@ def main():
     t = Tap()
     need(t, "iis-pollerd", "iis-poller-worker", "iis-pollerctl")
     lanes(t, (MockBroker(t), whole, no_topic), (MockBroker(t), killed), (MockBroker(t), retries, forged), (MockBroker(t), redelivered, rewritten, drained),
-          (MockBroker(t), rebalanced), (MockBroker(t), cancel_held, slow_down))
+          (MockBroker(t), rebalanced, ended_first), (MockBroker(t), cancel_held, slow_down), (MockBroker(t, brokers=2), ended_unread))
     t.done()
 
 

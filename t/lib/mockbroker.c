@@ -4,7 +4,8 @@
  *	mockbroker [BROKERS]     prints "READY host:port,..." and answers each line with "OK" or "ERR text"
  *
  * topic NAME PARTITIONS | down N | up N | rtt N MS | topic_error TOPIC CODE | push_errors APIKEY CODE COUNT |
- * leader TOPIC PARTITION BROKER | quit. N -1 means all brokers. The end of standard input ends it.
+ * clear_errors APIKEY | leader TOPIC PARTITION BROKER | coordinator GROUP BROKER | quit. N -1 means all brokers. The end of
+ * standard input ends it.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -85,6 +86,20 @@ do_leader(rd_kafka_mock_cluster_t *m, char **text, const long *number)
 	return rd_kafka_mock_partition_set_leader(m, text[0], (int32_t)number[0], (int32_t)number[1]);
 }
 
+static rd_kafka_resp_err_t
+do_clear_errors(rd_kafka_mock_cluster_t *m, char **text, const long *number)
+{
+	(void)text;
+	rd_kafka_mock_clear_request_errors(m, (int16_t)number[0]);
+	return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static rd_kafka_resp_err_t
+do_coordinator(rd_kafka_mock_cluster_t *m, char **text, const long *number)
+{
+	return rd_kafka_mock_coordinator_set(m, "group", text[0], (int32_t)number[0]);
+}
+
 static const struct verb verbs[] = {
 	{ "topic", 2, 1, do_topic },
 	{ "down", 1, 0, do_down },
@@ -92,7 +107,9 @@ static const struct verb verbs[] = {
 	{ "rtt", 2, 0, do_rtt },
 	{ "topic_error", 2, 1, do_topic_error },
 	{ "push_errors", 3, 0, do_push_errors },
+	{ "clear_errors", 1, 0, do_clear_errors },
 	{ "leader", 3, 1, do_leader },
+	{ "coordinator", 2, 1, do_coordinator },
 };
 
 static size_t

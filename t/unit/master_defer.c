@@ -102,7 +102,7 @@ START_TEST(marks)
 {
 	uint8_t key[DEFER_KEY], other[DEFER_KEY], read_back[DEFER_KEY];
 	char meta[DEFER_META_TEXT];
-	static int64_t offset[DEFER_MARK_MAX], got[DEFER_MARK_MAX];
+	static struct defer_done done[DEFER_MARK_MAX], got[DEFER_MARK_MAX];
 	struct out_record out;
 
 	defer_key_make(key);
@@ -116,12 +116,13 @@ START_TEST(marks)
 	ck_assert(!defer_meta_read(meta, strlen(meta), read_back));
 	out_record_init(&out);
 	for (size_t i = 0; i < DEFER_MARK_MAX; i++)
-		offset[i] = INT64_MAX - (int64_t)i;
-	defer_mark_write(key, 5, offset, DEFER_MARK_MAX, &out);
+		done[i] = (struct defer_done){ .offset = INT64_MAX - (int64_t)i, .ended = i % 3 == 0 };
+	defer_mark_write(key, 5, done, DEFER_MARK_MAX, &out);
 	ck_assert_int_eq(out.partition, 5);
 	ck_assert(!out.has_key && defer_mark_is(out.h, out.n_headers));
 	ck_assert_int_eq(defer_mark_read(key, 5, out.h, out.n_headers, out.value.p, out.value.len, got), DEFER_MARK_MAX);
-	ck_assert(!memcmp(offset, got, sizeof(got)));
+	for (size_t i = 0; i < DEFER_MARK_MAX; i++)
+		ck_assert(got[i].offset == done[i].offset && got[i].ended == done[i].ended);
 	ck_assert_int_eq(defer_mark_read(other, 5, out.h, out.n_headers, out.value.p, out.value.len, got), -1);
 	ck_assert_int_eq(defer_mark_read(key, 6, out.h, out.n_headers, out.value.p, out.value.len, got), -1);
 	out.value.p[0] = '8';
@@ -222,6 +223,53 @@ START_TEST(frontier)
 }
 END_TEST
 
+/* What has ended is found by its origin; it holds its line or not, and the oldest gives way. */
+START_TEST(remembered)
+{
+	struct defer_index x;
+	struct defer_line line[2];
+	struct defer_origin o;
+
+	memset(&x, 0, sizeof(x));
+	memset(line, 0, sizeof(line));
+	for (int64_t i = 0; i < 6; i++) {
+		o = origin(i);
+		defer_wait(&x, defer_add(&x, &line[i % 2], i, &o));
+	}
+	ck_assert(!defer_end(&x, defer_find(&line[0], 0), true));
+	ck_assert(!defer_end(&x, defer_find(&line[1], 1), false));
+	ck_assert_uint_eq(x.n_heap, 4);
+	ck_assert_uint_eq(defer_ended(&x), 2);
+	ck_assert_int_eq(defer_line_first(&line[0])->offset, 0);
+	ck_assert_int_eq(defer_line_first(&line[1])->offset, 3);
+	o = origin(1);
+	ck_assert_int_eq(defer_find_origin(&x, &line[1], &o)->state, DEFER_ENDED);
+	/* it lets go of its line, and is known still */
+	ck_assert(!defer_end(&x, defer_find(&line[0], 0), false));
+	ck_assert_int_eq(defer_line_first(&line[0])->offset, 2);
+	ck_assert_uint_eq(x.ended[0].n, 2);
+	o = origin(0);
+	ck_assert_ptr_nonnull(defer_find_origin(&x, NULL, &o));
+	/* a line that goes takes with it what it is remembered for */
+	defer_line_clear(&x, &line[0]);
+	ck_assert_ptr_null(defer_find_origin(&x, NULL, &o));
+	ck_assert_uint_eq(defer_ended(&x), 1);
+	for (int64_t i = 0; i < DEFER_ENDED_MAX; i++) {
+		o = origin(100 + i);
+		ck_assert(!defer_end(&x, defer_add(&x, &line[1], 100 + i, &o), true));
+	}
+	o = origin(99999);
+	ck_assert(defer_end(&x, defer_add(&x, &line[1], 99999, &o), true));
+	ck_assert_ptr_nonnull(defer_find_origin(&x, NULL, &o));
+	ck_assert_ptr_null(defer_find(&line[1], 100));
+	ck_assert_ptr_nonnull(defer_find(&line[1], 101));
+	ck_assert_uint_eq(defer_ended(&x), DEFER_ENDED_MAX + 1);
+	defer_line_clear(&x, &line[1]);
+	ck_assert_uint_eq(x.n + defer_ended(&x), 0);
+	defer_index_release(&x);
+}
+END_TEST
+
 /* ---- the file ------------------------------------------------------------------------------------------------------- */
 
 START_TEST(sealed_file)
@@ -294,6 +342,7 @@ main(void)
 	tcase_add_test(t, marks);
 	tcase_add_test(t, due_order);
 	tcase_add_test(t, frontier);
+	tcase_add_test(t, remembered);
 	tcase_add_test(t, sealed_file);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "common/uuid.h"
 #include "common/xalloc.h"
 #include "master/deferred_priv.h"
 #include "master/event_priv.h"
@@ -26,6 +27,9 @@ static enum defer_why why;              /* of the message that is being read, an
 static const char *org;
 static size_t backlog;                  /* tasks of any tenant that wait: what is released waits */
 static struct out_record record;        /* the headers of the message that is being read */
+static enum consumer_place place;       /* of any first message */
+static bool first_in_hand;              /* any first message, as it came from the polling queue */
+static struct out_record marked;        /* the last mark that was sent */
 
 /* ---- stand-ins --------------------------------------------------------------------------------------------------------- */
 
@@ -36,13 +40,26 @@ bool consumer_may_read(const struct consumer *c) { (void)c; return true; }
 bool consumer_traceparent_valid(const char *text) { return text[0] != '\0'; }
 const char *publisher_trouble(const struct publisher *p) { (void)p; return NULL; }
 bool publish_room(const struct publisher *p, size_t n) { (void)p; (void)n; return true; }
-struct jobrec *jobs_find(const struct jobs *j, const struct origin *o) { (void)j; (void)o; return NULL; }
 void jobs_revoke(struct jobs *j, int32_t partition, uint32_t of) { (void)j; (void)partition; (void)of; }
 const char *origin_topic(const struct config *cfg, const struct origin *o) { return o->topic ? o->topic : cfg->topic_jobs; }
+enum consumer_place consumer_place(struct consumer *c, uint64_t topic, int32_t p, int64_t o) { (void)c; (void)topic; (void)p; (void)o; return place; }
 int spool_open(struct master *mm, struct err *e) { (void)mm; (void)e; return memfd_create("spool", MFD_CLOEXEC); }
 
 size_t jobs_bytes(const struct jobs *j) { (void)j; return 0; }
 size_t tenant_backlog(const struct master *mm, const char *name) { (void)mm; (void)name; return backlog; }
+
+/* Of the bytes that all messages here have. */
+struct jobrec *
+jobs_find(const struct jobs *j, const struct origin *o)
+{
+	static struct jobrec rec;
+	static const char zeros[10];
+
+	(void)j;
+	(void)o;
+	sha256_hex(zeros, sizeof(zeros), rec.payload_sha256);
+	return first_in_hand ? &rec : NULL;
+}
 
 void
 jobs_accept(struct jobs *j, const struct message *msg)
@@ -57,9 +74,12 @@ int
 publish_send(struct publisher *p, enum out_topic topic, const struct out_record *r, struct ticket *t, struct err *e)
 {
 	(void)p;
-	(void)r;
 	(void)e;
 	ck_assert_int_eq(topic, OUT_DEFERRED);
+	if (defer_mark_is(r->h, r->n_headers)) {
+		buf_clear(&marked.value);
+		buf_add(&marked.value, r->value.p, r->value.len);
+	}
 	ck_assert_uint_lt(n_sent, ARRAY_LEN(tickets));
 	tickets[n_sent++] = t;
 	return 0;
@@ -133,6 +153,9 @@ begin(const char *text)
 	ck_assert_int_eq(deferred_start(d, &e), 0);
 	timer_cancel(m.loop, &d->sweep);
 	n_accepted = n_sent = backlog = 0;
+	place = PLACE_COMMITTED;
+	first_in_hand = false;
+	buf_clear(&marked.value);
 	why = DEFER_SCHEDULE;
 	org = "acme";
 }
@@ -419,6 +442,119 @@ START_TEST(marks_after_going_back)
 }
 END_TEST
 
+/* Is the first message of this job to be skipped when it comes again? */
+static bool
+known(int64_t job)
+{
+	static const char zeros[10];
+	const struct origin o = { .topic = "jobs", .partition = 0, .offset = job };
+	char sha256[65];
+
+	sha256_hex(zeros, sizeof(zeros), sha256);
+	return deferred_holds(d, &o, sha256);
+}
+
+/* Given to the next poller, with what the last mark said. */
+static void
+read_again(int64_t jobs)
+{
+	struct defer_done done[8];
+	size_t n = 0;
+	char meta[DEFER_META_TEXT];
+	rd_kafka_topic_partition_t t = { .partition = 0, .offset = 0, .metadata = meta };
+	rd_kafka_topic_partition_list_t *none = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_message_t *msg = xcalloc(1, sizeof(*msg) + marked.value.len + 1);
+
+	for (const char *p = buf_str(&marked.value); *p; n++) {
+		char *end;
+
+		done[n].offset = strtoll(p, &end, 10);
+		done[n].ended = *end == 'e';
+		p = end + (*end == 'e');
+		p += *p == ',';
+	}
+	defer_meta_write(d->parts[0]->key, meta);
+	deferred_drop_lost(d, none);
+	rd_kafka_topic_partition_list_destroy(none);
+	deferred_assign(d, &t, DEFER_META_TEXT - 1);
+	for (int i = 0; i < jobs; i++)
+		arrives(i, i, 1000, 10);
+	defer_mark_write(d->parts[0]->key, 0, done, n, &record);
+	msg->offset = jobs;
+	msg->payload = msg + 1;
+	msg->len = record.value.len;
+	memcpy(msg + 1, record.value.p, record.value.len);
+	deferred_message(d, msg);
+	end_of_partition(jobs + 1);
+}
+
+/* Ended before its first message's offset was committed: remembered, here and by the next one, until it is. */
+START_TEST(ended_is_remembered)
+{
+	begin("deferred: {jobs_max: 16}\n");
+	assign();
+	d->parts[0]->acked_key = true;
+	for (int i = 0; i < 4; i++)
+		arrives(i, i, i < 3 ? -1 : 1000, 10);
+	end_of_partition(4);
+	d->due.fn(d->due.arg);
+	ck_assert_uint_eq(n_accepted, 3);
+	/* committed long ago: as good as never seen */
+	ends(0);
+	ck_assert(!known(0));
+	ck_assert_int_eq(deferred_frontier(d->parts[0]), 1);
+	place = PLACE_OPEN;
+	ends(1);
+	place = PLACE_ELSEWHERE;
+	ends(2);
+	ck_assert(known(1) && known(2) && known(3) && !known(4));
+	ck_assert_uint_eq(deferred_count(d), 1);
+	ck_assert_int_eq(deferred_frontier(d->parts[0]), 1);
+	deferred_flush(d);
+	ck_assert_str_eq(buf_str(&marked.value), "1e,2e");
+	/* a copy of it that was written by whoever read the message again */
+	arrives(5, 1, -1, 10);
+	ck_assert_uint_eq(deferred_known(d), 1);
+	place = PLACE_OPEN;
+	read_again(4);
+	ck_assert(known(0) && known(1) && known(2) && known(3));
+	ck_assert_uint_eq(deferred_known(d), 2);
+	ck_assert_uint_eq(defer_ended(&d->index), 2);
+	/* its partition went elsewhere: the line is let go */
+	release_all();
+	place = PLACE_ELSEWHERE;
+	ends(0);
+	deferred_forget(d);
+	ck_assert(known(1) && known(2));
+	ck_assert_int_eq(deferred_frontier(d->parts[0]), 3);
+	place = PLACE_COMMITTED;
+	deferred_forget(d);
+	ck_assert(!known(0) && !known(1) && !known(2) && known(3));
+	ck_assert_uint_eq(d->index.n, 1);
+	end();
+}
+END_TEST
+
+/* A copy of a message that is in hand itself is of no use, but its job has not ended: the message that comes again is the job. */
+START_TEST(useless_is_not_ended)
+{
+	begin("deferred: {jobs_max: 16}\n");
+	assign();
+	d->parts[0]->acked_key = true;
+	place = PLACE_OPEN;
+	arrives(0, 0, 1000, 10);
+	first_in_hand = true;
+	arrives(1, 1, -1, 10);
+	first_in_hand = false;
+	ck_assert(known(0) && !known(1));
+	deferred_flush(d);
+	ck_assert_str_eq(buf_str(&marked.value), "1");
+	read_again(2);
+	ck_assert(known(0) && !known(1));
+	end();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -435,6 +571,8 @@ main(void)
 	tcase_add_test(t, broken_store_stays);
 	tcase_add_test(t, full_and_rebalanced);
 	tcase_add_test(t, marks_after_going_back);
+	tcase_add_test(t, ended_is_remembered);
+	tcase_add_test(t, useless_is_not_ended);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_set_tap(r, "-");
