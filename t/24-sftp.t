@@ -545,7 +545,7 @@ def odd_servers(t, x):
         s.stop()
         return r, e, sorted(p.decode() for p in paths(e, "/t"))
     for fault, number, what in (("none", "", "a server of the test's own"), ("handles", 2, "one that opens two directories at most"), ("handles", 1, "... or only one"),
-                                ("bare", "", "one that tells names alone"), ("reverse", "", "one that answers in another order"), ("one", "", "one name a reply")):
+                                ("bare", "", "one that tells names alone"), ("reverse", "", "one that answers in another order"), ("mute", "", "one whose statuses have no words"), ("one", "", "one name a reply")):
         r, e, got = ask(fault, number)
         t.ok(r["event_type"] == "job.completed" and got == every and all(i["file_size"] == int(i["file_name"][1:3]) for i in e), what, r.raw, len(got))
     for mode, more in (("readdir", 1000), ("lstat", 0)):
@@ -575,6 +575,11 @@ def odd_servers(t, x):
     for fault, n in (("slash", 2), ("nul", 1)):
         r, e, got = ask(fault)
         t.ok(r["event_type"] == "job.partial" and got == every and r["sources"][0]["unreadable"] == n, "%s: names that are none are named" % fault, r.raw, len(got))
+    for fault, n in (("typeless", 1), ("untold", 25)):
+        r, e, got = ask(fault)
+        q = r["sources"][0]
+        t.ok(r["event_type"] == "job.partial" and got == [p for p in every if not p.startswith("d3/f%s" % ("00" if n == 1 else ""))] and q["unreadable"] == n and
+             "what it is" in q["unreadable_entries"][0]["reason"], "%s: names of which the server does not tell what they are are named" % fault, r.raw, len(got))
     r, e, got = ask("dots")
     t.ok(r["event_type"] == "job.completed" and got == every, "dots: no names", r.raw, len(got))
     r, e, got = ask("stat", follow_symlinks="files")

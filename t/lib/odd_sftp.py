@@ -9,7 +9,8 @@ beyond); bare (names without attributes or long names); reverse (replies in reve
 a reply); empty (replies without names, for ever); repeat (the same names, for ever); slash, nul, dots (names that are none); id (a reply to nobody); twice
 (each reply twice); huge (a packet too large); end (gone after NUMBER replies); midst (the third READDIR of a directory
 fails); vanish (two directories are gone when they are opened); denied (one may not be opened); fails (one cannot); lost (CONNECTION_LOST);
-version (it speaks version 6); endless (each directory holds another); stat (no directory but the root can be looked at); lies (sizes that READDIR tells are wrong); loop (d0 holds a link to /t).
+version (it speaks version 6); endless (each directory holds another); stat (no directory but the root can be looked at); lies (sizes that READDIR tells are wrong); loop (d0 holds a link to /t); typeless
+(of f00.csv in d3 nothing tells what it is, its mode has permissions alone); untold (of d3's files not even a mode is told); mute (statuses are a code alone).
 """
 import os
 import select
@@ -62,6 +63,13 @@ def names(path):
     return [b".", b".."] + [b"f%02d.csv" % i for i in range(FILES)] + [b"l.csv"] + odd
 
 
+def told(path):
+    """The attributes of a name that keep quiet about its type; None: of most they do not."""
+    if FAULT == "typeless" and path == b"/t/d3/f00.csv":
+        return attrs(0o644, 0)
+    return struct.pack(">IQ", 1, 5) if FAULT == "untold" and path.startswith(b"/t/d3/f") else None
+
+
 class Server:
     def __init__(self):
         self.handles, self.next, self.replies, self.held = {}, 0, 0, []
@@ -85,7 +93,7 @@ class Server:
         self.held = []
 
     def status(self, rid, code):
-        self.send(101, rid + u32(code) + text(b"words of the server") + text(b""))
+        self.send(101, rid + u32(code) + (b"" if FAULT == "mute" else text(b"words of the server") + text(b"")))
 
     def opendir(self, rid, path):
         got = tree(path)
@@ -128,7 +136,7 @@ class Server:
                 got = 0o40755, 0
             if FAULT == "lies":
                 got = got[0], got[1] + 1000
-            body += text(n) + (text(b"") + u32(0) if FAULT == "bare" else text(b"") + attrs(*got))
+            body += text(n) + text(b"") + (u32(0) if FAULT == "bare" else attrs(*got) if told(h[0] + b"/" + n) is None else told(h[0] + b"/" + n))
         return self.send(104, body)
 
     def stat(self, rid, path, follow):
@@ -137,6 +145,8 @@ class Server:
             return self.status(rid, DENIED)
         if got and follow and got[0] & 0o120000 == 0o120000:
             got = (0o40755, 0) if path.endswith(b"/up") else (0o100644, 0)
+        if got and told(path) is not None:
+            return self.send(105, rid + told(path))
         return self.send(105, rid + attrs(*got)) if got else self.status(rid, NO_SUCH_FILE)
 
     def serve(self, kind, p):

@@ -366,21 +366,48 @@ link_real(struct listing *l, struct question *q, struct sftp_reply *r, struct er
 	return link_known(l, q, p, p ? n : 0, e);
 }
 
+/* From the mode; where the server tells none, from the first letter of a line like that of ls -l. */
+static bool
+type_of(const struct sftp_name *n, enum entry_type *type)
+{
+	const char *p;
+	size_t len;
+
+	if (n->attrs.flags & SFTP_HAS_MODE && n->attrs.mode & S_IFMT) {
+		*type = sftp_mode_type(n->attrs.mode);
+		return true;
+	}
+	*type = ENTRY_OTHER;
+	if (!sftp_longname_owners(n, &p, &len, &p, &len))
+		return false;
+	*type = *n->longname == '-' ? ENTRY_FILE : *n->longname == 'd' ? ENTRY_DIR : *n->longname == 'l' ? ENTRY_LINK : ENTRY_OTHER;
+	return true;
+}
+
+static int
+type_untold(struct listing *l, const struct question *q, struct err *e)
+{
+	struct buf path = BUF_INIT;
+	int rc;
+
+	question_path(q, &path);
+	rc = run_listed(l->run, e) || run_unreadable(l->run, path.p, path.len, "the server does not tell what it is", e) ? -1 : 0;
+	buf_release(&path);
+	return rc;
+}
+
 static int
 lstat_known(struct listing *l, struct question *q, const struct sftp_reply *r, struct err *e)
 {
+	enum entry_type type;
 	struct entry en;
 
 	if (r->status != SFTP_OK)
 		return unanswered(l, q, r, e);
 	q->name.attrs = r->attrs;
 	if (q->step == ASK_TYPE) {
-		/* Asked once: a server that does not tell it even here has no files for us. */
-		if (!(r->attrs.flags & SFTP_HAS_MODE)) {
-			q->name.attrs.flags |= SFTP_HAS_MODE;
-			q->name.attrs.mode = 0;
-		}
-		return name_listed(l, q->folder, &q->name, e);
+		/* Asked once: what a server does not tell even here is nothing that could be passed over. */
+		return type_of(&q->name, &type) ? name_listed(l, q->folder, &q->name, e) : type_untold(l, q, e);
 	}
 	entry_init(&en, q->name.name, q->name.name_n, q->type);
 	return report(l, q->folder, &en, &q->name, e);
@@ -419,24 +446,6 @@ answered(struct listing *l, struct question *q, struct sftp_reply *r, struct err
 }
 
 /* ---- names ---------------------------------------------------------------------------------- */
-
-/* From the mode; where the server tells none, from the first letter of a line like that of ls -l. */
-static bool
-type_of(const struct sftp_name *n, enum entry_type *type)
-{
-	const char *p;
-	size_t len;
-
-	if (n->attrs.flags & SFTP_HAS_MODE && n->attrs.mode & S_IFMT) {
-		*type = sftp_mode_type(n->attrs.mode);
-		return true;
-	}
-	*type = ENTRY_OTHER;
-	if (!sftp_longname_owners(n, &p, &len, &p, &len))
-		return n->attrs.flags & SFTP_HAS_MODE && !n->attrs.mode;
-	*type = *n->longname == '-' ? ENTRY_FILE : *n->longname == 'd' ? ENTRY_DIR : *n->longname == 'l' ? ENTRY_LINK : ENTRY_OTHER;
-	return true;
-}
 
 static int
 name_listed(struct listing *l, struct folder *f, const struct sftp_name *n, struct err *e)
