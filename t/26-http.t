@@ -194,6 +194,14 @@ def heads(t, x, s, tree):
     r, e, _ = x.run(apache.url["fancy"] + "d002/", filters={"min_size": 50}, timeout=90)
     t.is_(len(e), sum(1 for p, n in paths.items() if p.startswith(b"d002/") and n >= 50), "a filter by size")
     x.good(apache.url["dav"] + "d003/", {p[5:].decode() for p in paths if p.startswith(b"d003/")}, "webdav", {"source_type": "webdav"})
+    for gone, want, cls in ((1, ["b.csv"], None), (2, [], "transient")):
+        web = Answers(lambda q: page("a.csv", "b.csv") if q.path == "/" else {"status": 404 if gone == 2 or q.path == "/a.csv" else 200})
+        if cls:
+            x.bad(web.url + "/", cls, "a server that answers 404 to every HEAD has no empty index", "HEAD of each of 2 files", "head_mode", source={"head_mode": "all"})
+            x.good(web.url + "/", ["a.csv", "b.csv"], "and is served without them", {"head_mode": "none"})
+        else:
+            x.good(web.url + "/", want, "one file that vanished is passed over", {"head_mode": "all"})
+        web.stop()
     lighttpd = Lighttpd(big.root)
     r, e, _ = x.run(lighttpd.url["html"], {"recursive": True, "max_connections": 8}, timeout=120, file_pattern="f000?.csv")
     t.is_((r["event_type"], len(e)), ("job.completed", 10 * dirs), "lighttpd says 503 to listings at once: fewer are asked for, none is lost")

@@ -393,6 +393,7 @@ head_answered(struct http_request *q, struct http_head *h, struct err *e)
 	enum tree_want want;
 	struct entry en;
 
+	q->c->answered++;
 	if (became_dir(q) || (h->open && status / 100 == 2 && by_type(&q->answer) == &index_html)) {
 		/* One that was asked about as a file was counted as one. */
 		if (!h->open)
@@ -410,6 +411,7 @@ head_answered(struct http_request *q, struct http_head *h, struct err *e)
 		return http_report_head(q, h, e);
 	switch (status == 500 ? ERR_PERMANENT : http_status_class(status)) {
 	case ERR_NOT_FOUND:
+		q->c->gone++;
 		run_skipped(q->c->run);
 		return 0;
 	case ERR_AUTH:
@@ -631,6 +633,16 @@ refill(struct http_request *q, struct err *e)
 	return rc ? rc : fill(q->c, e);
 }
 
+/* One that the index showed a moment ago may have vanished. That all have is more likely a server that does not take HEAD. */
+static int
+all_gone(const struct conn *c, struct err *e)
+{
+	if (c->gone < 2 || c->gone < c->answered)
+		return 0;
+	return err_set(e, ERR_TRANSIENT, "the server answered 404 to the HEAD of each of %llu files that its index shows: where it does not take HEAD, "
+	    "head_mode: none is for it", (unsigned long long)c->gone);
+}
+
 static int
 list_tree(struct conn *c, struct err *e)
 {
@@ -654,7 +666,7 @@ list_tree(struct conn *c, struct err *e)
 		if (rc)
 			return rc;
 		if (!active(c) && run_clock() >= c->resume_ns)
-			return tree_stopped(c->tree) || !c->first ? 0 : err_set(e, ERR_INTERNAL, "HEADs are left over");
+			return tree_stopped(c->tree) ? 0 : c->first ? err_set(e, ERR_INTERNAL, "HEADs are left over") : all_gone(c, e);
 		rc = active(c) ? curl_session_run(c->session, e) : run_wait(c->run, c->resume_ns, e);
 		if (rc)
 			return rc;
@@ -731,7 +743,7 @@ read_task(struct conn *c, struct run *r)
 	c->most = c->limit = r->task->connections;
 	c->head_most = heads && heads < c->most ? (unsigned)heads : c->most;
 	c->resume_ns = 0;
-	c->entries = 0;
+	c->entries = c->answered = c->gone = 0;
 	c->last = &c->first;
 }
 

@@ -59,6 +59,7 @@ struct conn {
 	struct tree *tree;
 	struct http_head *first, **last; /* HEADs that wait */
 	size_t queued, queued_bytes;
+	uint64_t answered, gone;        /* HEADs: those that came back, and those of them that found nothing */
 	struct buf name, text, url;     /* of the entry at hand */
 	struct buf query, shown;        /* query_links: that of its link, whole and as events show it; empty: none */
 	size_t path_n;                  /* with a query: so much of name is path */
