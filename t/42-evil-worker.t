@@ -128,12 +128,18 @@ def credentials(t, b):
         since = d.mark()
         r, _, letters = w.run({"source_type": "s3", "bucket": "bucket", "role_arn": "arn:aws:iam::123456789012:role/x", "role_session_name": "evil-" + kind, "access_key_id": "AKIA",
                                "secret_access_key": "not-to-be-told"})
+        # The log comes by another way than the record.
+        try:
+            wait_for("two refusals", lambda: len(refused(d, since, rule)) >= 2, 5)
+        except Timeout:
+            pass
         t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "worker_protocol" and len(refused(d, since, rule)) == 2 and alive(d.pid),
              "credentials-%s: refused with \"%s\", twice, then dead-lettered" % (kind, rule), r.raw, refused(d, since, ""))
         t.ok(not any("not-to-be-told" in x for x in d.raw) and b"not-to-be-told" not in r.raw + letters[0].raw, "credentials-%s: no secret is told" % kind)
     w.push(job("honest", generated(1, name_template="good_{index}")))
     t.is_(w.result_of("honest")["event_type"], "job.completed", "the next job is served")
     t.is_(d.stop(), 0, "exit 0")
+    t.is_(len(refused(d, 0, "")), 12, "six times two refusals, and no other")
 
 
 def starts(t, b):
