@@ -6,7 +6,7 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import (ROOT, Daemon, MockBroker, Tap, World, clean_env, folder, free_port, generated, need, program, run,  # noqa: E402
+from poller import (ROOT, Daemon, MockBroker, Tap, World, clean_env, closed_port, folder, generated, need, program, run,  # noqa: E402
                     without_override, yaml_text)
 
 D = None
@@ -159,7 +159,7 @@ def online(t, b):
     b.do("topic_error", "no-such-topic", "3")  # the embedded broker makes any topic it is asked about
     code, out, err = run(program("iis-pollerd"), "-t", "--online", "-c", path, "-o", "topics.results=no-such-topic")
     t.ok(code == 69 and "no-such-topic" in err, "a missing topic is named: exit 69", code, err)
-    code, out, err = run(program("iis-pollerd"), "-t", "--online", "-c", path, "-o", "kafka.bootstrap_servers=127.0.0.1:%d" % free_port(), timeout=30)
+    code, out, err = run(program("iis-pollerd"), "-t", "--online", "-c", path, "-o", "kafka.bootstrap_servers=127.0.0.1:%d" % closed_port(), timeout=30)
     t.ok(code == 69 and "127.0.0.1" in err, "no broker there: exit 69, named", code, err)
 
 

@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 import ftpservers  # noqa: E402
 import sshd  # noqa: E402
 import trees  # noqa: E402
-from poller import ROOT, Daemon, MockBroker, Tap, World, conservation, folder, free_port, invalid, job, need  # noqa: E402
+from poller import ROOT, Daemon, MockBroker, Tap, World, closed_port, conservation, folder, invalid, job, need  # noqa: E402
 from s3servers import Pages  # noqa: E402
 from servers import Proxy  # noqa: E402
 from webservers import Answers  # noqa: E402
@@ -104,7 +104,7 @@ PLAIN = {"http": (http, "list"), "s3": (s3, "list"), "ftp": (ftp, "open"), "sftp
 
 def no_answer(a):
     """Before a word was spoken: refused, unreachable, deaf, silent, and silent in the midst."""
-    deaf, mute, closed = a.held(full_port()), a.held(Mute()), free_port()
+    deaf, mute, closed = a.held(full_port()), a.held(Mute()), closed_port()
     begun = {"http": b"HTTP/1.1 200 OK\r\nContent-Ty", "s3": b"HTTP/1.1 200 OK\r\nContent-Ty", "ftp": b"220 welc", "sftp": b"SSH-2.0-Odd"}
     for kind, (at, phase) in PLAIN.items():
         a.add("%s: refused" % kind, at(closed), "transient", phase, closed)

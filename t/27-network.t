@@ -11,7 +11,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import trees  # noqa: E402
-from poller import (SLOW, Daemon, MockBroker, Tap, World, conservation, folder, free_port, job, need, program, rfc3339, run,  # noqa: E402
+from poller import (SLOW, Daemon, MockBroker, Tap, World, closed_port, conservation, folder, job, need, program, rfc3339, run,  # noqa: E402
                     without_override)
 from servers import SERVED, Absent, Proxy, ServedDummy, free_range  # noqa: E402
 
@@ -172,7 +172,7 @@ def proxy_breaks(t):
             x.order("cut")
             t.is_((read_all(s), read_all(other)), ((b"", "end"), (b"", "end")), "netproxy: ordered to cut what is open")
     p.close()
-    with Proxy(("127.0.0.1", free_port())) as x:
+    with Proxy(("127.0.0.1", closed_port())) as x:
         t.is_((through(x)[1], x.stop()["refused"]), ("reset", 1), "netproxy: its server refuses")
 
 
@@ -556,7 +556,7 @@ def says_peer(r, at):
 
 
 def unreachable(t, w, served):
-    refused, deaf = At(free_port()), Deaf()
+    refused, deaf = At(closed_port()), Deaf()
     batch = Batch(w)
     a = batch.add(served.through(refused, served.source("small", **ONCE)))
     b = batch.add(served.through(deaf, served.source("small", connect_timeout="700ms", **ONCE)))

@@ -18,7 +18,7 @@ import ftpservers  # noqa: E402
 import trees  # noqa: E402
 import webservers  # noqa: E402
 from certificates import Certificates, read  # noqa: E402
-from poller import Daemon, MockBroker, Tap, World, conservation, folder, free_port, need, program, run  # noqa: E402
+from poller import Daemon, MockBroker, Tap, World, closed_port, conservation, folder, free_port, need, program, run  # noqa: E402
 from servers import SERVED, Absent, Served  # noqa: E402
 
 FILES = {"a.csv": 5, "b c.csv": 6, "deep/d.csv": 7, "deep/er/e.csv": 8}
@@ -302,7 +302,7 @@ def proxies(t, x, served):
         x.bad("%s: no password: auth, the proxy's" % what, dict(plain, proxy={"url": p.url}), "auth", "proxy", peer=p.address)
         x.bad("%s: a destination that policy refuses" % what, dict(moved(served, plain, FORBIDDEN, 8080), proxy=login), "policy", FORBIDDEN)
         t.is_(len(p.asked), n, "%s: of none of them the proxy was told" % what)
-        gone = free_port()
+        gone = closed_port()
         x.bad("%s: a destination that the proxy does not reach: transient" % what, dict(moved(served, plain, "localhost", gone), proxy=login), "transient", "proxy", peer=p.address)
         t.is_(p.asked[n:n + 1], [("address", "127.0.0.1", gone)], "%s: it was told that address" % what)
         x.bad("%s: a proxy that is not there: transient" % what, dict(plain, proxy=dict(login, url=p.url.replace(str(p.port), str(gone)))), "transient", peer="127.0.0.1:%d" % gone)

@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import (ROOT, SLOW, Daemon, MockBroker, Tap, World, clean_env, folder, free_port, generated, invalid, job, need, program, run,  # noqa: E402
+from poller import (ROOT, SLOW, Daemon, MockBroker, Tap, World, clean_env, closed_port, folder, generated, invalid, job, need, program, run,  # noqa: E402
                     wait_for)
 
 SECRET = "hunter2-is-secret"
@@ -500,7 +500,7 @@ def stale(t, w, d):
 # ---- ready, and the end ----------------------------------------------------------------------------------------------------------
 
 def not_ready(t, b):
-    e = Daemon(World(b), {"kafka.bootstrap_servers": "127.0.0.1:%d" % free_port()}, ready=False)
+    e = Daemon(World(b), {"kafka.bootstrap_servers": "127.0.0.1:%d" % closed_port()}, ready=False)
     e.wait_log("control_ready")
     code, out, err = wait_for("ping to say not ready", lambda: (lambda r: r if r[0] == 1 else None)(e.ctl("ping")))
     t.ok(out["ready"] is False and out["reason"], "ping of one that is not ready: 1, and why", out)

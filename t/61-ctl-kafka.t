@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import (SLOW, Daemon, Lines, MockBroker, Tap, World, clean_env, folder, free_port, generated, invalid, job, need, program, run,  # noqa: E402
+from poller import (SLOW, Daemon, Lines, MockBroker, Tap, World, clean_env, closed_port, folder, generated, invalid, job, need, program, run,  # noqa: E402
                     validate, wait_for)
 
 STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -136,7 +136,7 @@ def push_refused(t, w, d):
     code, out, err = d.ctl("push", "-t", "dummy", "-i", "dry", "-n", "3", "--dry-run")
     t.ok(code == 0 and [x["job_id"] for x in out] == ["dry-1", "dry-2", "dry-3"] and not [x for x in out if validate("job", x)], "push --dry-run shows what would be sent", out, err)
     t.is_(plain(d, "push", "-t", "dummy", "-i", "dry", "-n", "3", "--dry-run")[1].count("\n"), 3, "as JSON lines without --json, too")
-    nowhere = "127.0.0.1:%d" % free_port()
+    nowhere = "127.0.0.1:%d" % closed_port()
     t.is_(d.ctl("-b", nowhere, "push", "-t", "dummy", "-i", "dry", "--dry-run")[0], 0, "it needs no broker")
     t.is_(len(queued(w)), before, "nothing of all these was sent")
     began = time.monotonic()
@@ -207,7 +207,7 @@ def peek(t, w, d):
     for which, n, want in (("jobs", 2, "has partitions 0 to 1"), ("jobs", 2147483647, "has partitions 0 to 1"), ("dlq", 1, "has only partition 0")):
         code, out, err = d.ctl("peek", which, "--partition", n)
         t.ok(code == 64 and not out and w.topics[which] + " " + want in err, "peek %s --partition %d: 64, %s" % (which, n, want), code, out, err)
-    code, out, err = d.ctl("-b", "127.0.0.1:%d" % free_port(), "peek", "jobs", "-w", WAIT)
+    code, out, err = d.ctl("-b", "127.0.0.1:%d" % closed_port(), "peek", "jobs", "-w", WAIT)
     t.ok(code == 69 and "do not answer" in err, "peek without a broker: 69", code, err)
     code, out, err = d.ctl("-o", "topics.results=not-there", "peek", "results", "-w", WAIT)
     t.ok(code == 69 and "not-there does not exist" in err, "peek of a missing topic: 69", code, err)
@@ -350,7 +350,7 @@ def lag(t, b):
         w.result_of("slow-%d" % i)
     out = all_committed(0)
     t.is_(({x["partition"]: x["lag"] for x in out["partitions"]}, [x["done_beyond"] for x in out["partitions"]]), (undone(w), [0, 0]), "when they have ended: 0")
-    code, out, err = d.ctl("-b", "127.0.0.1:%d" % free_port(), "lag", "-w", WAIT)
+    code, out, err = d.ctl("-b", "127.0.0.1:%d" % closed_port(), "lag", "-w", WAIT)
     t.ok(code == 69 and "do not answer" in err, "lag without a broker: 69", code, err)
     code, out, err = d.ctl("-o", "topics.polling_queue=not-there", "lag", "-w", WAIT)
     t.ok(code == 69 and "not-there does not exist" in err, "lag of a missing topic: 69", code, err)
@@ -384,7 +384,7 @@ def verify(t, w, d):
 
 def verify_fails(t, b, w, d):
     missing = ["-o", "topics.results=not-there", "verify", "--wait", WAIT]
-    nowhere = "127.0.0.1:%d" % free_port()
+    nowhere = "127.0.0.1:%d" % closed_port()
     alone = Daemon(World(b), start=False)
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -1046,3 +1046,11 @@ def free_port(given=set()):
         if port not in given:
             given.add(port)
             return port
+
+
+def closed_port(held=[]):
+    """One that refuses, to the end of the test: bound, so that no server is given it, and nobody listens there."""
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    held.append(s)
+    return s.getsockname()[1]
