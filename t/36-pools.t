@@ -12,6 +12,7 @@ from poller import ROOT, MockBroker, Tap, World, conservation, folder, generated
 def served(d, since=0):
     """[(pid, org_id, job_id)] of the tasks that began, in their order, as the log tells."""
     up, got = {}, []
+    d.log.catch_up()
     with d.log.cond:
         lines = list(d.log.lines)
     for i, x in enumerate(lines):
@@ -25,6 +26,7 @@ def served(d, since=0):
 def attempts(d):
     """{pid: [(job_id, attempt)]} of all that ran, as a log of level debug tells"""
     busy, got = None, {}
+    d.log.catch_up()
     with d.log.cond:
         lines = list(d.log.lines)
     for x in lines:

@@ -153,7 +153,8 @@ def storm(t, w, d):
     t.ok(sum(r["attempt"] - 1 for r in rs) <= kills, "%d kills cost %d attempts: those of their own tasks" % (kills, sum(r["attempt"] - 1 for r in rs)))
     # From the death of a slot's worker to the next one that is ready; many deaths in a row are answered at the pace that guards the master.
     died, gaps = {}, []
-    for x in d.log.lines:
+    d.log.catch_up()
+    for x in list(d.log.lines):
         if x.get("event") == "worker_died" and x["signal"] == signal.SIGKILL:
             died[x["slot"]] = seconds(x["time"])
         elif x.get("event") == "worker_ready" and x["slot"] in died:

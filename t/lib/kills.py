@@ -31,7 +31,7 @@ class WholeLog(Daemon):
         tail = subprocess.Popen(["tail", "-n", "+1", "-f", "-s", "0.1", "--pid=%d" % self.pid, path],
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace")
         poller._processes.extend((self.process, tail))
-        self.log = poller.Lines(tail.stdout, self._line)
+        self.log = poller.Lines(tail.stdout, self._line, lambda: os.path.getsize(path))
         if ready:
             self.wait_ready(timeout)
         return self

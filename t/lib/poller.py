@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -23,6 +24,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 import traceback
@@ -402,25 +404,45 @@ class Record:
 # ---- brokers ----------------------------------------------------------------------------------------------------------------------
 
 class Lines:
-    """A child's output, read by a thread, awaited by others."""
+    """A child's output, read by a thread, awaited by others. written: asks how many bytes it has written, where stream is no pipe of its own."""
 
-    def __init__(self, stream, seen=None):
+    def __init__(self, stream, seen=None, written=None):
         self.cond = threading.Condition()
         self.lines = []
+        self.taken = 0          # bytes
+        self.written = written or self._written
         self.ended = False
         self.seen = seen
-        self.thread = threading.Thread(target=self._run, args=(stream,), daemon=True)
+        self.stream = stream
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
-    def _run(self, stream):
-        for line in stream:
-            line = line.rstrip("\n")
-            with self.cond:
-                self.lines.append(self.seen(line) if self.seen else line)
+    def _run(self):
+        fd, rest = self.stream.fileno(), b""
+        ready = select.poll()
+        ready.register(fd, select.POLLIN)
+        while not self.ended:
+            ready.poll()
+            with self.cond:     # who has it finds in the lines what is not in the pipe
+                got = os.read(fd, 65536)
+                self.taken += len(got)
+                *whole, rest = (rest + got).split(b"\n")
+                for line in whole if got or not rest else whole + [rest]:
+                    line = line.rstrip(b"\r").decode(errors="replace")
+                    self.lines.append(self.seen(line) if self.seen else line)
+                self.ended = not got
                 self.cond.notify_all()
+
+    def _written(self):
+        return self.taken + struct.unpack("i", fcntl.ioctl(self.stream.fileno(), termios.FIONREAD, b"\0" * 4))[0]
+
+    def catch_up(self, timeout=10):
+        """Until all that has been written by now is in the lines: the thread may be late on a busy machine."""
+        end = deadline(timeout)
         with self.cond:
-            self.ended = True
-            self.cond.notify_all()
+            want = self.written()
+            while self.taken < want and not self.ended and time.monotonic() < end:
+                self.cond.wait(end - time.monotonic())
 
     def wait(self, probe, timeout, what):
         """probe(lines) until it gives something true."""
@@ -894,11 +916,14 @@ class Daemon:
         return line.get("event") == event and all(line.get(k) == v for k, v in fields.items())
 
     def logged(self, event, since=0, **fields):
+        """What the daemon had logged of it before this call."""
+        self.log.catch_up()
         with self.log.cond:
             return [x for x in self.log.lines[since:] if self._matches(x, event, fields)]
 
     def mark(self):
         """A place in the log, for since="""
+        self.log.catch_up()
         with self.log.cond:
             return len(self.log.lines)
 
@@ -912,6 +937,7 @@ class Daemon:
     def workers(self):
         """Pids of the workers that are up, by slot, as the log tells."""
         up = {}
+        self.log.catch_up()
         with self.log.cond:
             for x in self.log.lines:
                 if x.get("event") == "worker_ready":
@@ -997,7 +1023,7 @@ class Daemon:
 
     def wait_exit(self, timeout=30):
         code = self.process.wait(timeout * SLOW)
-        self.log.thread.join(5)
+        self.log.thread.join(5 * SLOW)
         return code
 
     def stop(self, timeout=45):
