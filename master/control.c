@@ -31,6 +31,7 @@
 #define READERS_MAX 12           /* all of them: whoever may stop the daemon always finds a seat */
 #define REQUEST_MS 5000
 #define REPLY_MS 10000
+#define LATER_MS 9000            /* for an answer that comes later: iis-pollerctl waits ten seconds */
 #define ACCEPT_AGAIN_MS 100      /* after the descriptors ran out */
 #define PROBE_MS 1000            /* for the answer of another master */
 #define LOCK_MS 2000             /* for another master that is starting here */
@@ -46,6 +47,8 @@ struct client {
 	struct buf in, out;
 	size_t sent;
 	bool answered;
+	bool later;                     /* the answer comes by control_answer */
+	uint64_t serial;                /* of the connection */
 };
 
 struct control {
@@ -58,6 +61,7 @@ struct control {
 	ino_t ino;
 	bool bound;
 	gid_t group;                    /* (gid_t)-1: none */
+	uint64_t serials;               /* the last one given */
 	struct client client[CLIENTS_MAX];
 };
 
@@ -137,6 +141,17 @@ answer(struct client *cl, int status, const struct buf *body)
 	pump(cl);
 }
 
+void
+control_answer(struct control *c, struct control_seat s, int status, const struct buf *body)
+{
+	struct client *cl = &c->client[s.i];
+
+	if (cl->fd < 0 || cl->serial != s.serial || !cl->later)
+		return;
+	cl->later = false;
+	answer(cl, status, body);
+}
+
 /* ---- requests ---------------------------------------------------------------------------------------------------------- */
 
 static const struct verb *
@@ -171,7 +186,8 @@ split(char *line, struct control_request *rq, const struct verb **v)
 static int
 run(struct client *cl, char *line, struct buf *body)
 {
-	struct control_request rq = { .m = cl->c->m, .uid = cl->peer.uid, .pid = cl->peer.pid };
+	struct control_request rq = { .m = cl->c->m, .uid = cl->peer.uid, .pid = cl->peer.pid,
+		.seat = { .i = (size_t)(cl - cl->c->client), .serial = cl->serial } };
 	const struct verb *v;
 	int status;
 
@@ -185,7 +201,7 @@ run(struct client *cl, char *line, struct buf *body)
 		    (unsigned)geteuid(), (unsigned)rq.uid);
 	}
 	status = v->run(&rq, body);
-	if (v->admin)
+	if (v->admin && status != CONTROL_LATER)
 		LOG(LOG_INFO, "control_action", LS("verb", v->name), LS("argument", rq.word[1]), LI("peer_uid", rq.uid), LI("peer_pid", rq.pid),
 		    LI("status", status));
 	return status;
@@ -203,7 +219,14 @@ handle_line(struct client *cl, size_t n)
 		status = control_fail(&body, EX_USAGE, "a NUL byte in the request");
 	else
 		status = run(cl, cl->in.p, &body);
-	answer(cl, status, &body);
+	if (status != CONTROL_LATER) {
+		answer(cl, status, &body);
+	} else {
+		/* Nothing that it says or does is of interest until then. */
+		cl->later = true;
+		loop_watch_set(cl->w, 0);
+		timer_set(cl->c->m->loop, &cl->deadline, LATER_MS);
+	}
 	buf_release(&body);
 }
 
@@ -350,7 +373,8 @@ welcome(struct control *c, int fd)
 	cl->peer = peer;
 	cl->admin = admin;
 	cl->sent = 0;
-	cl->answered = false;
+	cl->answered = cl->later = false;
+	cl->serial = ++c->serials;
 	timer_set(c->m->loop, &cl->deadline, REQUEST_MS);
 }
 

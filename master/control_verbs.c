@@ -426,23 +426,52 @@ control_config(const struct control_request *rq, struct buf *out)
 
 /* ---- acting ------------------------------------------------------------------------------------------------------------ */
 
+static void
+cancelled_json(struct buf *out, const char *job_id, size_t n)
+{
+	struct jsonw j;
+
+	jsonw_init(&j, out);
+	jsonw_object(&j, NULL);
+	jsonw_str(&j, "job_id", job_id);
+	jsonw_int(&j, "cancelled", (int64_t)n);
+	jsonw_end_object(&j);
+}
+
+static void
+cancel_told(const struct deferred_asker *a, size_t recorded, size_t others, const char *why)
+{
+	struct buf out = BUF_INIT;
+	int status = 0;
+
+	if (others)
+		status = control_fail(&out, EX_TEMPFAIL, "%zu cancelled; %zu deferred with the job_id %s not, or not for sure: %s; ask again", a->in_hand + recorded,
+		    others, a->job_id, why);
+	else
+		cancelled_json(&out, a->job_id, a->in_hand + recorded);
+	LOG(LOG_INFO, "control_action", LS("verb", "job-cancel"), LS("argument", a->job_id), LI("peer_uid", a->uid), LI("peer_pid", a->pid), LI("status", status));
+	control_answer(a->m->control, a->seat, status, &out);
+	buf_release(&out);
+}
+
 int
 control_job_cancel(const struct control_request *rq, struct buf *out)
 {
-	struct jsonw j;
-	size_t n;
+	struct deferred_asker a = { .told = cancel_told, .m = rq->m, .seat = rq->seat, .uid = rq->uid, .pid = rq->pid };
 
 	if (rq->n != 2)
 		return control_fail(out, EX_USAGE, "job-cancel takes one job_id");
-	n = jobs_cancel(rq->m->jobs, rq->word[1]) + deferred_cancel(rq->m->deferred, rq->word[1]);
-	if (!n)
+	a.in_hand = jobs_cancel(rq->m->jobs, rq->word[1]);
+	/* No job has a longer one. */
+	if (strlen(rq->word[1]) < sizeof(a.job_id)) {
+		snprintf(a.job_id, sizeof(a.job_id), "%s", rq->word[1]);
+		if (deferred_cancel(rq->m->deferred, &a))
+			return CONTROL_LATER;
+	}
+	if (!a.in_hand)
 		return control_fail(out, EX_NOINPUT, "no job in hand and none deferred of the partitions held has the job_id %s, or it is ending already",
 		    rq->word[1]);
-	jsonw_init(&j, out);
-	jsonw_object(&j, NULL);
-	jsonw_str(&j, "job_id", rq->word[1]);
-	jsonw_int(&j, "cancelled", (int64_t)n);
-	jsonw_end_object(&j);
+	cancelled_json(out, rq->word[1], a.in_hand);
 	return 0;
 }
 

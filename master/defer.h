@@ -57,6 +57,8 @@ void defer_meta_write(const uint8_t key[DEFER_KEY], char text[DEFER_META_TEXT]);
 /* False: not such a metadata. */
 bool defer_meta_read(const char *text, size_t n, uint8_t key[DEFER_KEY]);
 
+struct defer_origin { uint64_t topic; int64_t offset; int32_t partition; uint8_t digest[16]; };
+
 struct defer_done {                     /* a record that is done, of a mark */
 	int64_t offset;
 	bool ended;                     /* its job has ended or was deferred anew; else the record was of no use */
@@ -69,6 +71,12 @@ void defer_mark_write(const uint8_t key[DEFER_KEY], int32_t partition, const str
 /* What a mark that was signed with this key for this partition says: their number, or -1. */
 int defer_mark_read(const uint8_t key[DEFER_KEY], int32_t partition, const struct out_header *, size_t n_headers,
     const void *value, size_t n, struct defer_done out[DEFER_MARK_MAX]);
+
+/* An operator's wish that the job of this origin be cancelled, as a record of the partition that it waits in: a mark, too. */
+void defer_cancel_write(const uint8_t key[DEFER_KEY], int32_t partition, const struct defer_origin *, struct out_record *);
+/* False: no such record, or not signed with this key for this partition. */
+bool defer_cancel_read(const uint8_t key[DEFER_KEY], int32_t partition, const struct out_header *, size_t n_headers,
+    const void *value, size_t n, struct defer_origin *);
 
 /* ---- defer_store.c: the records' bytes, in an unlinked file --------------------------------------------------------- */
 
@@ -93,8 +101,6 @@ enum defer_state {
 	DEFER_ENDED,                    /* its job has ended: remembered by its origin, without its bytes */
 };
 
-struct defer_origin { uint64_t topic; int64_t offset; int32_t partition; uint8_t digest[16]; };
-
 struct defer_line;
 
 struct defer_entry {                    /* one record that is not done, or remembered */
@@ -109,7 +115,8 @@ struct defer_entry {                    /* one record that is not done, or remem
 	uint32_t count;
 	size_t heap;                    /* place there + 1; 0: not in it */
 	enum defer_state state;
-	bool cancel;                    /* an operator's wish: it ends when released */
+	bool cancel;                    /* an operator's wish, and it stands in Kafka: it ends when released */
+	bool wished;                    /* the wish is on its way there */
 	bool quota;                     /* waits for one of its tenant's */
 	bool holds;                     /* ended, and its line still begins with it at the latest */
 	int64_t ended_ms;               /* loop time */

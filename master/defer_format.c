@@ -334,15 +334,13 @@ defer_mark_is(const struct out_header *h, size_t n)
 	return false;
 }
 
-void
-defer_mark_write(const uint8_t key[DEFER_KEY], int32_t partition, const struct defer_done *done, size_t n, struct out_record *out)
+/* The value is written: the headers say what it is, and that it is the group's. */
+static void
+finish_signed(const uint8_t key[DEFER_KEY], int32_t partition, struct out_record *out)
 {
 	struct buf text = BUF_INIT;
 	uint8_t mac[MAC_BYTES];
 
-	out_begin(out, 256);
-	for (size_t i = 0; i < n; i++)
-		buf_printf(&out->value, "%s%lld%s", i ? "," : "", (long long)done[i].offset, done[i].ended ? "e" : "");
 	sign(key, partition, out->value.p, out->value.len, mac);
 	base64_encode(&text, mac, sizeof(mac));
 	put(out, "deferred_version", VERSION_TEXT);
@@ -351,8 +349,17 @@ defer_mark_write(const uint8_t key[DEFER_KEY], int32_t partition, const struct d
 	buf_release(&text);
 }
 
+void
+defer_mark_write(const uint8_t key[DEFER_KEY], int32_t partition, const struct defer_done *done, size_t n, struct out_record *out)
+{
+	out_begin(out, 256);
+	for (size_t i = 0; i < n; i++)
+		buf_printf(&out->value, "%s%lld%s", i ? "," : "", (long long)done[i].offset, done[i].ended ? "e" : "");
+	finish_signed(key, partition, out);
+}
+
 static bool
-signed_by(const uint8_t key[DEFER_KEY], int32_t partition, const char *text, const void *value, size_t n)
+signed_text(const uint8_t key[DEFER_KEY], int32_t partition, const char *text, const void *value, size_t n)
 {
 	struct buf b = BUF_INIT;
 	uint8_t mac[MAC_BYTES];
@@ -364,16 +371,23 @@ signed_by(const uint8_t key[DEFER_KEY], int32_t partition, const char *text, con
 	return good;
 }
 
+static bool
+signed_by(const uint8_t key[DEFER_KEY], int32_t partition, const struct out_header *h, size_t n_headers, const void *value, size_t n)
+{
+	char text[64];
+
+	return n && !get(h, n_headers, "deferred_version", text, 8) && !strcmp(text, VERSION_TEXT) &&
+	    !get(h, n_headers, "deferred_mark", text, sizeof(text) - 1) && signed_text(key, partition, text, value, n);
+}
+
 int
 defer_mark_read(const uint8_t key[DEFER_KEY], int32_t partition, const struct out_header *h, size_t n_headers, const void *value, size_t n,
     struct defer_done out[DEFER_MARK_MAX])
 {
 	const char *p = value, *end = p + n;
-	char text[64];
 	int found = 0;
 
-	if (!n || get(h, n_headers, "deferred_version", text, 8) || strcmp(text, VERSION_TEXT) ||
-	    get(h, n_headers, "deferred_mark", text, sizeof(text) - 1) || !signed_by(key, partition, text, value, n))
+	if (!signed_by(key, partition, h, n_headers, value, n))
 		return -1;
 	for (;;) {
 		char number[24];
@@ -393,4 +407,56 @@ defer_mark_read(const uint8_t key[DEFER_KEY], int32_t partition, const struct ou
 			return found;
 		p = comma + 1;
 	}
+}
+
+/* ---- wishes: "cancel", and the origin as hexadecimal digits ----------------------------------------------------------- */
+
+#define CANCEL_WORD "cancel "
+#define CANCEL_DIGITS (16 + 8 + 16 + 32)
+
+void
+defer_cancel_write(const uint8_t key[DEFER_KEY], int32_t partition, const struct defer_origin *o, struct out_record *out)
+{
+	out_begin(out, 256);
+	buf_printf(&out->value, CANCEL_WORD "%016llx%08x%016llx", (unsigned long long)o->topic, (unsigned)o->partition, (unsigned long long)o->offset);
+	for (size_t i = 0; i < sizeof(o->digest); i++)
+		buf_printf(&out->value, "%02x", o->digest[i]);
+	finish_signed(key, partition, out);
+}
+
+/* The next n digits, at most 16. */
+static bool
+digits(const char **p, size_t n, uint64_t *v)
+{
+	*v = 0;
+	for (size_t i = 0; i < n; i++, ++*p) {
+		const char *all = "0123456789abcdef", *at = **p ? strchr(all, **p) : NULL;
+
+		if (!at)
+			return false;
+		*v = *v << 4 | (uint64_t)(at - all);
+	}
+	return true;
+}
+
+bool
+defer_cancel_read(const uint8_t key[DEFER_KEY], int32_t partition, const struct out_header *h, size_t n_headers, const void *value, size_t n,
+    struct defer_origin *o)
+{
+	const char *p = value;
+	uint64_t id, offset, byte;
+
+	if (n != strlen(CANCEL_WORD) + CANCEL_DIGITS || memcmp(p, CANCEL_WORD, strlen(CANCEL_WORD)) || !signed_by(key, partition, h, n_headers, value, n))
+		return false;
+	p += strlen(CANCEL_WORD);
+	if (!digits(&p, 16, &o->topic) || !digits(&p, 8, &id) || !digits(&p, 16, &offset))
+		return false;
+	o->partition = (int32_t)id;
+	o->offset = (int64_t)offset;
+	for (size_t i = 0; i < sizeof(o->digest); i++) {
+		if (!digits(&p, 2, &byte))
+			return false;
+		o->digest[i] = (uint8_t)byte;
+	}
+	return true;
 }

@@ -369,6 +369,7 @@ take_deferral(struct deferred *d, struct defer_part *p, const rd_kafka_message_t
 	}
 	if (old && old->state == DEFER_WAITING) {
 		e->cancel = old->cancel;
+		e->wished = old->wished;
 		if (e->cancel)
 			e->due_ns = 0;
 		/* The quota was changed while it was written again; or it was too far ahead, and is not put off by each copy. */
@@ -384,7 +385,14 @@ static void
 take_mark(struct deferred *d, struct defer_part *p, const rd_kafka_message_t *msg, const struct defer_record *r)
 {
 	static struct defer_done done[DEFER_MARK_MAX];
-	int n = defer_mark_read(p->key, p->id, r->h, r->n_headers, r->value, r->n, done);
+	struct defer_origin o;
+	int n;
+
+	if (defer_cancel_read(p->key, p->id, r->h, r->n_headers, r->value, r->n, &o)) {
+		deferred_wish(d, p, &o);
+		return;
+	}
+	n = defer_mark_read(p->key, p->id, r->h, r->n_headers, r->value, r->n, done);
 
 	if (n < 0) {
 		metric_add(METRIC_DEFERRED_REFUSED, 1, NULL, NULL);
@@ -699,6 +707,7 @@ deferred_new(struct master *m)
 	timer_init(&d->due, release_due, d);
 	timer_init(&d->mark, deferred_mark_due, d);
 	timer_init(&d->sweep, deferred_sweep_due, d);
+	LIST_INIT(&d->wishes);
 	return d;
 }
 
@@ -740,6 +749,7 @@ deferred_free(struct deferred *d)
 		free(d->parts[i]);
 	}
 	free(d->parts);
+	deferred_wishes_free(d);
 	defer_index_release(&d->index);
 	defer_store_free(d->store);
 	free(d);

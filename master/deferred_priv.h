@@ -35,6 +35,7 @@ struct deferred {
 	struct timer sweep;             /* what has grown old is written again */
 	rd_kafka_message_t *stuck;      /* read, but there was no room for it */
 	size_t rewriting;               /* copies on their way */
+	LIST_HEAD(, wishes) wishes;     /* to cancel jobs, on their way */
 	int64_t assigned_ms;            /* loop time of the last assignment */
 	int64_t retention_ms;           /* of the topic; -1 unknown, or none */
 	bool full;                      /* told that deferred.jobs_max is reached */
@@ -84,6 +85,11 @@ void defer_record_unpack(const struct buf *, struct defer_record *);
 void deferred_remember(struct deferred *, struct defer_entry *);
 /* Once a second: what need not be remembered any more is forgotten. */
 void deferred_forget(struct deferred *);
+
+/* deferred_view.c */
+/* The job of this origin, where it has not ended, is cancelled: a record says that somebody wished it. */
+void deferred_wish(struct deferred *, struct defer_part *, const struct defer_origin *);
+void deferred_wishes_free(struct deferred *);
 
 /* deferred_rewrite.c */
 void deferred_sweep_due(void *deferred);

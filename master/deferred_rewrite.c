@@ -112,8 +112,8 @@ part_sweep(struct deferred *d, struct defer_part *p, int64_t now_ms)
 
 		if (e && !why)
 			return;
-		/* one that is in hand ends soon */
-		if (e && e->state == DEFER_WAITING && (!e->rewritten_ms || loop_ms - e->rewritten_ms > AGAIN_MS))
+		/* One that is in hand ends soon, and one that is cancelled: by a record that has to stand behind it. */
+		if (e && e->state == DEFER_WAITING && !e->cancel && !e->wished && (!e->rewritten_ms || loop_ms - e->rewritten_ms > AGAIN_MS))
 			rewrite(d, p, e, why);
 	}
 }

@@ -686,6 +686,21 @@ jobs_cancel(struct jobs *j, const char *job_id)
 	return n;
 }
 
+void
+jobs_cancel_at(struct jobs *j, const struct origin *at)
+{
+	struct jobrec *rec;
+
+	TAILQ_FOREACH(rec, &j->list, entry)
+		if (rec->at.deferred == at->deferred && rec->at.epoch == at->epoch && rec->at.partition == at->partition && rec->at.offset == at->offset)
+			break;
+	if (!rec || rec->cancelled)
+		return;
+	take_back(rec);
+	if (!rec->finishing)
+		jobs_cancel_one(rec);
+}
+
 static void
 lift(struct jobs *j, struct task *t)
 {

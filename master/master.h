@@ -249,6 +249,8 @@ struct jobrec *jobs_find(const struct jobs *, const struct origin *);
 void jobs_revoke(struct jobs *, int32_t partition, uint32_t epoch);
 /* 0, or -1: no such job. By job_id; every job that carries it. Returns the number. */
 size_t jobs_cancel(struct jobs *, const char *job_id);
+/* The same of the one that came from this place. */
+void jobs_cancel_at(struct jobs *, const struct origin *at);
 /* A reload has changed what tenants may share. */
 void jobs_reloaded(struct jobs *);
 size_t jobs_count(const struct jobs *);
@@ -399,8 +401,19 @@ void deferred_completed(struct deferred *, const struct origin *);
 bool deferred_holds(const struct deferred *, const struct origin *, const char *payload_sha256);
 /* jobs.c: there may be room; what is due is released. */
 void deferred_kick(struct deferred *);
-/* Of the waiting jobs with this job_id: they end as cancelled. Returns their number. */
-size_t deferred_cancel(struct deferred *, const char *job_id);
+struct control_seat { size_t i; uint64_t serial; };     /* a peer of the control socket that waits for its answer */
+struct deferred_asker {                 /* wants the waiting jobs with this job_id cancelled */
+	/* Once: of so many of them Kafka has the wish, so that they will end as cancelled; of the others it is not known, and why. */
+	void (*told)(const struct deferred_asker *, size_t recorded, size_t others, const char *why);
+	struct master *m;
+	struct control_seat seat;
+	uid_t uid;
+	pid_t pid;
+	size_t in_hand;                 /* jobs with this job_id that were cancelled elsewhere */
+	char job_id[256];
+};
+/* How many there are; with 0 nobody is told anything. Else told, now or later, but within some seconds; the asker is copied. */
+size_t deferred_cancel(struct deferred *, const struct deferred_asker *);
 /* A reload has changed tenants' limits: those that wait for a quota ask again now, in the order in which they were due. */
 void deferred_quotas_changed(struct deferred *);
 /* NULL: fine. Else why deferred jobs are not read back. */

@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 from poller import *  # noqa: E402,F403
 from s3servers import Pages  # noqa: E402
 
+PRODUCE, OFFSET_COMMIT = 0, 8    # their numbers in Kafka's protocol
 CONF = {"jobs.hold_max": "500ms", "kafka.commit_interval": "50ms"}
 
 
@@ -137,6 +138,36 @@ def cancel(t, w, d):
     t.ok(code != 0 and "none deferred" in err, "one that is not there", err)
     code, _, err = d.ctl("jobs", "--deferred", "--state", "queued")
     t.ok(code == 64, "a deferred job has no state", err)
+
+
+def cancel_lasts(t, b):
+    """A deferred job that is cancelled cannot be released at once: a restart does not forget it. What Kafka does not take is not said to be cancelled."""
+    w = World(b, name="lasts", deferred_partitions=1)
+    d = Daemon(w, dict(CONF, **{"kafka.topic_check_interval": "1s"}))
+    w.push(job("cancelled", generated(1), scheduled_at=later(3600)), job("not-yet", generated(1), scheduled_at=later(3600)))
+    wait_deferred(d, 2)
+    # without its results' topic nothing is released
+    b.do("topic_error", w.topics["results"], 29)
+    d.wait_not_ready(w.topics["results"])
+    code, got, err = d.ctl("job", "cancel", "cancelled")
+    t.is_((code, got and got["cancelled"]), (0, 1), "cancelled while nothing is released")
+    t.is_({x["job_id"]: x["cancelled"] for x in deferred(d)}, {"cancelled": True, "not-yet": False}, "it waits until it can end")
+    b.do("push_errors", PRODUCE, 29, 1000)
+    code, _, err = d.ctl("job", "cancel", "not-yet")
+    t.ok(code == 75 and "0 cancelled; 1 deferred" in err and "ask again" in err, "one of which Kafka does not take the wish is refused", code, err)
+    t.is_({x["job_id"]: x["cancelled"] for x in deferred(d)}, {"cancelled": True, "not-yet": False}, "and not cancelled")
+    d.kill()
+    b.do("topic_error", w.topics["results"], 0)
+    b.do("clear_errors", PRODUCE)
+    d = Daemon(w, CONF, keep=d)
+    r = w.results(1, 30)[0]
+    t.is_((r["job_id"], r["event_type"], r["error"]["class"]), ("cancelled", "job.cancelled", "cancelled"), "after kill -9 it ends as cancelled")
+    t.is_(ids(wait_deferred(d, 1)), ["not-yet"], "the other one waits")
+    code, got, _ = d.ctl("job", "cancel", "not-yet")
+    t.is_((code, got and got["cancelled"]), (0, 1), "and is cancelled when asked again")
+    w.result_of("not-yet")
+    t.is_(sorted((x["job_id"], x["event_type"]) for x in w.reader("results").drain()), [("cancelled", "job.cancelled"), ("not-yet", "job.cancelled")], "each once")
+    return stop(d)
 
 
 def cancel_held(t, b):
@@ -296,9 +327,6 @@ def committed_deferred(w):
 def ended_marks(w):
     """The places in the deferred topic of which a mark says that their job has ended."""
     return {(p, int(x[:-1])) for p, _, _, value, h in headers_of(w) if "deferred_mark" in h for x in value.decode().split(",") if x.endswith("e")}
-
-
-OFFSET_COMMIT = 8       # its number in Kafka's protocol
 
 
 def ended_first(t, b):
@@ -508,7 +536,7 @@ def main():
     t = Tap()
     need(t, "iis-pollerd", "iis-poller-worker", "iis-pollerctl")
     lanes(t, (MockBroker(t), whole, no_topic), (MockBroker(t), killed), (MockBroker(t), retries, forged), (MockBroker(t), redelivered, rewritten, drained),
-          (MockBroker(t), rebalanced, ended_first), (MockBroker(t), cancel_held, slow_down), (MockBroker(t, brokers=2), ended_unread))
+          (MockBroker(t), rebalanced, ended_first), (MockBroker(t), cancel_held, slow_down, cancel_lasts), (MockBroker(t, brokers=2), ended_unread))
     t.done()
 
 

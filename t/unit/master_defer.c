@@ -103,6 +103,7 @@ START_TEST(marks)
 	uint8_t key[DEFER_KEY], other[DEFER_KEY], read_back[DEFER_KEY];
 	char meta[DEFER_META_TEXT];
 	static struct defer_done done[DEFER_MARK_MAX], got[DEFER_MARK_MAX];
+	struct defer_origin back, o = { .topic = UINT64_MAX - 5, .partition = INT32_MAX, .offset = INT64_MAX - 1, .digest = { 0, 255, 16 } };
 	struct out_record out;
 
 	defer_key_make(key);
@@ -128,6 +129,16 @@ START_TEST(marks)
 	out.value.p[0] = '8';
 	ck_assert_int_eq(defer_mark_read(key, 5, out.h, out.n_headers, out.value.p, out.value.len, got), -1);
 	ck_assert_int_eq(defer_mark_read(key, 5, out.h, out.n_headers, "", 0, got), -1);
+	defer_cancel_write(key, 5, &o, &out);
+	ck_assert(out.partition == 5 && defer_mark_is(out.h, out.n_headers));
+	ck_assert(defer_cancel_read(key, 5, out.h, out.n_headers, out.value.p, out.value.len, &back));
+	ck_assert(o.topic == back.topic && o.partition == back.partition && o.offset == back.offset && !memcmp(o.digest, back.digest, sizeof(o.digest)));
+	ck_assert_int_eq(defer_mark_read(key, 5, out.h, out.n_headers, out.value.p, out.value.len, got), -1);
+	ck_assert(!defer_cancel_read(other, 5, out.h, out.n_headers, out.value.p, out.value.len, &back));
+	ck_assert(!defer_cancel_read(key, 6, out.h, out.n_headers, out.value.p, out.value.len, &back));
+	ck_assert(!defer_cancel_read(key, 5, out.h, out.n_headers, out.value.p, out.value.len - 1, &back));
+	out.value.p[out.value.len - 1] ^= 1;
+	ck_assert(!defer_cancel_read(key, 5, out.h, out.n_headers, out.value.p, out.value.len, &back));
 	out_record_release(&out);
 }
 END_TEST

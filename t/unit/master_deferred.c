@@ -30,6 +30,8 @@ static struct out_record record;        /* the headers of the message that is be
 static enum consumer_place place;       /* of any first message */
 static bool first_in_hand;              /* any first message, as it came from the polling queue */
 static struct out_record marked;        /* the last mark that was sent */
+static int64_t cancelled_at;            /* offset of the job in hand that was cancelled */
+static size_t told_recorded, told_others;
 
 /* ---- stand-ins --------------------------------------------------------------------------------------------------------- */
 
@@ -43,6 +45,7 @@ bool publish_room(const struct publisher *p, size_t n) { (void)p; (void)n; retur
 void jobs_revoke(struct jobs *j, int32_t partition, uint32_t of) { (void)j; (void)partition; (void)of; }
 const char *origin_topic(const struct config *cfg, const struct origin *o) { return o->topic ? o->topic : cfg->topic_jobs; }
 enum consumer_place consumer_place(struct consumer *c, uint64_t topic, int32_t p, int64_t o) { (void)c; (void)topic; (void)p; (void)o; return place; }
+void jobs_cancel_at(struct jobs *j, const struct origin *at) { (void)j; cancelled_at = at->offset; }
 int spool_open(struct master *mm, struct err *e) { (void)mm; (void)e; return memfd_create("spool", MFD_CLOEXEC); }
 
 size_t jobs_bytes(const struct jobs *j) { (void)j; return 0; }
@@ -155,6 +158,8 @@ begin(const char *text)
 	n_accepted = n_sent = backlog = 0;
 	place = PLACE_COMMITTED;
 	first_in_hand = false;
+	cancelled_at = -1;
+	told_recorded = told_others = SIZE_MAX;
 	buf_clear(&marked.value);
 	why = DEFER_SCHEDULE;
 	org = "acme";
@@ -454,16 +459,39 @@ known(int64_t job)
 	return deferred_holds(d, &o, sha256);
 }
 
+/* The record is read at the offset. */
+static void
+arrives_mark(int64_t offset)
+{
+	rd_kafka_message_t *msg = xcalloc(1, sizeof(*msg) + record.value.len);
+
+	msg->offset = offset;
+	msg->payload = msg + 1;
+	msg->len = record.value.len;
+	memcpy(msg + 1, record.value.p, record.value.len);
+	deferred_message(d, msg);
+}
+
+/* To the next poller, with the same key. */
+static void
+given_again(void)
+{
+	char meta[DEFER_META_TEXT];
+	rd_kafka_topic_partition_t t = { .partition = 0, .offset = 0, .metadata = meta };
+	rd_kafka_topic_partition_list_t *none = rd_kafka_topic_partition_list_new(1);
+
+	defer_meta_write(d->parts[0]->key, meta);
+	deferred_drop_lost(d, none);
+	rd_kafka_topic_partition_list_destroy(none);
+	deferred_assign(d, &t, DEFER_META_TEXT - 1);
+}
+
 /* Given to the next poller, with what the last mark said. */
 static void
 read_again(int64_t jobs)
 {
 	struct defer_done done[8];
 	size_t n = 0;
-	char meta[DEFER_META_TEXT];
-	rd_kafka_topic_partition_t t = { .partition = 0, .offset = 0, .metadata = meta };
-	rd_kafka_topic_partition_list_t *none = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_message_t *msg = xcalloc(1, sizeof(*msg) + marked.value.len + 1);
 
 	for (const char *p = buf_str(&marked.value); *p; n++) {
 		char *end;
@@ -473,18 +501,11 @@ read_again(int64_t jobs)
 		p = end + (*end == 'e');
 		p += *p == ',';
 	}
-	defer_meta_write(d->parts[0]->key, meta);
-	deferred_drop_lost(d, none);
-	rd_kafka_topic_partition_list_destroy(none);
-	deferred_assign(d, &t, DEFER_META_TEXT - 1);
+	given_again();
 	for (int i = 0; i < jobs; i++)
 		arrives(i, i, 1000, 10);
 	defer_mark_write(d->parts[0]->key, 0, done, n, &record);
-	msg->offset = jobs;
-	msg->payload = msg + 1;
-	msg->len = record.value.len;
-	memcpy(msg + 1, record.value.p, record.value.len);
-	deferred_message(d, msg);
+	arrives_mark(jobs);
 	end_of_partition(jobs + 1);
 }
 
@@ -555,6 +576,105 @@ START_TEST(useless_is_not_ended)
 }
 END_TEST
 
+static void
+told(const struct deferred_asker *a, size_t recorded, size_t others, const char *reason)
+{
+	(void)a;
+	ck_assert_msg(!others == !reason[0], "why: %s", reason);
+	ck_assert_msg(told_recorded == SIZE_MAX, "told once");
+	told_recorded = recorded;
+	told_others = others;
+}
+
+static size_t
+cancel(int64_t job)
+{
+	struct deferred_asker a = { .told = told };
+
+	told_recorded = told_others = SIZE_MAX;
+	snprintf(a.job_id, sizeof(a.job_id), "j-%lld", (long long)job);
+	return deferred_cancel(d, &a);
+}
+
+static void
+delivered(size_t i, enum delivery how)
+{
+	struct ticket *t = tickets[i];
+
+	tickets[i] = NULL;
+	t->delivered(t, how, "as the test says");
+}
+
+static bool
+is_cancelled(int64_t offset)
+{
+	return defer_find(&d->parts[0]->line, offset)->cancel;
+}
+
+/* A wish counts when Kafka has it, whatever happens to the job's record and to the poller. */
+START_TEST(cancelled_for_good)
+{
+	struct defer_origin o;
+
+	begin("deferred: {jobs_max: 16}\n");
+	assign();
+	for (int i = 0; i < 3; i++)
+		arrives(i, i, 1000, 10);
+	end_of_partition(3);
+	ck_assert_uint_eq(cancel(9), 0);
+	/* nobody after us could know it for ours */
+	ck_assert_uint_eq(cancel(0), 1);
+	ck_assert_uint_eq(told_recorded, SIZE_MAX);
+	loop_once(m.loop, 0);
+	ck_assert(told_recorded == 0 && told_others == 1 && n_sent == 0 && LIST_EMPTY(&d->wishes));
+	d->parts[0]->acked_key = true;
+	ck_assert_uint_eq(cancel(0), 1);
+	ck_assert_uint_eq(n_sent, 1);
+	ck_assert_uint_eq(told_recorded, SIZE_MAX);
+	/* it must stand behind the record */
+	deferred_sweep_due(d);
+	ck_assert_uint_eq(n_sent, 3);
+	delivered(0, DELIVERY_HOLD);
+	ck_assert(told_recorded == 0 && told_others == 1 && !is_cancelled(0) && LIST_EMPTY(&d->wishes));
+	ck_assert_uint_eq(cancel(0), 1);
+	delivered(3, DELIVERY_OK);
+	ck_assert(told_recorded == 1 && told_others == 0 && is_cancelled(0) && !is_cancelled(1));
+	/* its copy was on its way */
+	ck_assert_uint_eq(cancel(1), 1);
+	delivered(4, DELIVERY_OK);
+	arrives(3, 1, 1000, 10);
+	ck_assert(is_cancelled(3));
+	/* it came due meanwhile */
+	ck_assert_uint_eq(cancel(2), 1);
+	arrives(4, 2, -1, 10);
+	d->due.fn(d->due.arg);
+	ck_assert_uint_eq(n_accepted, 3);
+	delivered(5, DELIVERY_OK);
+	ck_assert_int_eq(cancelled_at, 4);
+	/* the next one */
+	o = defer_find(&d->parts[0]->line, 4)->origin;
+	given_again();
+	arrives(0, 0, 1000, 10);
+	arrives(1, 1, 1000, 10);
+	arrives(2, 2, 1000, 10);
+	defer_cancel_write(d->parts[0]->key, 1, &o, &record);
+	arrives_mark(3);
+	ck_assert(!is_cancelled(0) && !is_cancelled(1) && !is_cancelled(2));
+	defer_cancel_write(d->parts[0]->key, 0, &o, &record);
+	arrives_mark(4);
+	ck_assert(!is_cancelled(0) && !is_cancelled(1) && is_cancelled(2));
+	end_of_partition(5);
+	ck_assert_ptr_eq(defer_next(&d->index), defer_find(&d->parts[0]->line, 2));
+	/* the partition went elsewhere before Kafka had it */
+	d->parts[0]->acked_key = true;
+	ck_assert_uint_eq(cancel(0), 1);
+	given_again();
+	delivered(n_sent - 1, DELIVERY_OK);
+	ck_assert(told_recorded == 0 && told_others == 1);
+	end();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -573,6 +693,7 @@ main(void)
 	tcase_add_test(t, marks_after_going_back);
 	tcase_add_test(t, ended_is_remembered);
 	tcase_add_test(t, useless_is_not_ended);
+	tcase_add_test(t, cancelled_for_good);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_set_tap(r, "-");
