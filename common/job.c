@@ -140,6 +140,9 @@ unknown_member(struct job_parser *ps, const struct job_fields *f, const char *na
 	const char *hint = other_place(f, name);
 	char pointer[ERR_POINTER_MAX];
 
+	if (ps->limits->secret_set)
+		/* Its name is not told: it may be a secret in a wrong place. */
+		return job_refuse(ps, ERR_INVALID_JOB, f->base, NULL, "it has a member that is no field of this source type; iis-pollerctl sources shows those that are");
 	if (ps->limits->reject_unknown)
 		return job_refuse(ps, ERR_INVALID_JOB, f->base, name,
 		    "unknown field, and jobs.unknown_fields is reject%s%s", hint ? "; " : "",

@@ -152,6 +152,7 @@ struct job_limits {               /* what the settings say; see config.def */
 	size_t source_max;            /* bytes of one source's configuration */
 	int64_t timeout_max_ms;
 	bool reject_unknown;
+	bool secret_set;        /* what is read is no job: unknown members are refused, whatever the settings say */
 	bool allow_faults;            /* dummy.allow_faults */
 	bool allow_inline;            /* credentials.allow_inline */
 	bool allow_unverified_tls;    /* network.allow_unverified_tls */

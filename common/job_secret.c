@@ -62,7 +62,7 @@ parse(const char *p, size_t n, struct err *e)
 int
 job_secret_read(const char *p, size_t n, enum source_type type, struct field_value *v, struct err *e)
 {
-	static const struct job_limits limits = { .reject_unknown = true };
+	static const struct job_limits limits = { .reject_unknown = true, .secret_set = true };
 	struct job_parser ps = { .limits = &limits, .e = e };
 	struct job_fields fields = { field_rows, SF__MAX, (int)type, v, "", "" };
 	bool given[SF__MAX] = { false };

@@ -346,6 +346,9 @@ def http_oauth2(t, x):
     other = {k: v for k, v in auth.items() if k not in ("client_secret", "type", "scopes")}
     x.good("http: oauth2, by reference, in the body", dict(source, auth=dict(other, client_auth="body", scopes="one", client_secret_ref=x.put(x.creds, "oauth", "canary/sec=ret\n"))), names)
     t.is_(state["asked"][-1][2:4], (None, "grant_type=client_credentials&scope=one&client_id=the%20client&client_secret=canary%2Fsec%3Dret"), "http: oauth2: where token_url alone says that it is oauth2")
+    r, e, dead = x.w.run(dict(source, retries=0, credentials_ref=x.put(x.creds, "wrongset", json.dumps({"auth": {"type": "oauth2", "c4nary": "x"}}))))
+    t.ok(r["error"]["class"] == "auth" and "wrongset" in r["error"]["message"] and "no field of this source type" in r["error"]["message"] and
+         b"c4nary" not in r.raw + dead[0].raw, "http: a secret set with a member that is none, whose name is not told", r.raw)
     x.good("http: oauth2, of a secret set", dict(source, credentials_ref=x.put(x.creds, "oauthset", json.dumps({"auth": dict(auth, scopes="set")}))), names)
     # 2. refused: another one, once
     state["valid"], n = set(), state["n"]
