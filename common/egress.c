@@ -32,7 +32,18 @@ static const struct range metadata[] = {
 	{ V4(169, 254, 170, 23, 32), "the metadata address of containers" },
 	{ V4(100, 100, 100, 200, 32), "a cloud's metadata address" },
 	{ V4(168, 63, 129, 16, 32), "a cloud's metadata address" },
+	{ V4(169, 254, 42, 42, 32), "a cloud's metadata address" },     /* Scaleway */
+	{ V4(169, 254, 0, 23, 32), "a cloud's metadata address" },      /* Tencent */
+	{ V4(169, 254, 10, 10, 32), "a cloud's metadata address" },
+	{ V4(192, 0, 0, 192, 32), "a cloud's metadata address" },       /* Oracle, of old */
 	{ V6(128, 0xfd, 0x00, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54), "a cloud's metadata address" },
+	/* By IPv6 they stand among private addresses, which jobs may reach: Google, Oracle, Akamai, Scaleway, Alibaba, OpenStack. */
+	{ V6(128, 0xfd, 0x20, 0, 0xce, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54), "a cloud's metadata address" },
+	{ V6(128, 0xfd, 0x00, 0, 0xc1, 0, 0, 0, 0, 0, 0, 0, 0, 0xa9, 0xfe, 0xa9, 0xfe), "a cloud's metadata address" },
+	{ V6(128, 0xfd, 0x00, 0xa9, 0xfe, 0xa9, 0xfe, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01), "a cloud's metadata address" },
+	{ V6(128, 0xfd, 0x00, 0, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x42), "a cloud's metadata address" },
+	{ V6(128, 0xfd, 0x00, 0x01, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0x01, 0x00, 0x02, 0x00), "a cloud's metadata address" },
+	{ V6(128, 0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xa9, 0xfe, 0xa9, 0xfe), "a cloud's metadata address" },
 	{ V6(128, 0xfd, 0x00, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x23), "the metadata address of containers" },
 };
 
