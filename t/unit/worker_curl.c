@@ -1124,6 +1124,12 @@ static const struct { const char *url, *text; } bad_proxies[] = {
 	{ "http://u:p@127.0.0.1:1", "belong into proxy.username" },
 	{ "127.0.0.1:1", "not a URL" },
 	{ "http://", "" },
+	/* other readers see another host there */
+	{ "http:/127.0.0.1:1/x://good.example", "more than scheme://host:port" },
+	{ "http:///127.0.0.1:1/x://good.example", "more than scheme://host:port" },
+	{ "http://127.0.0.1:1/x", "more than scheme://host:port" },
+	{ "http://127.0.0.1:1?x", "more than scheme://host:port" },
+	{ "http://127.0.0.1:1\\@good.example", "more than scheme://host:port" },
 };
 
 START_TEST(wrong_proxy_urls)

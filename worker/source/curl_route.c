@@ -63,6 +63,18 @@ take_proxy(struct proxy *p, CURLU *u)
 	return wrong;
 }
 
+/* libcurl takes "http:/a/b://c" for the host a; the master, which holds it to the tenant's hosts, looks behind "://". */
+static bool
+is_plain_origin(const char *url)
+{
+	const char *p = url + strcspn(url, ":/?#");
+
+	if (strncmp(p, "://", 3))
+		return false;
+	p += 3 + strcspn(p + 3, "/?#\\");
+	return !*p || !strcmp(p, "/");
+}
+
 int
 route_proxy(struct proxy *p, const char *url, struct err *e)
 {
@@ -76,7 +88,12 @@ route_proxy(struct proxy *p, const char *url, struct err *e)
 	u = curl_url();
 	if (!u)
 		return err_set(e, ERR_SYSTEM, "out of memory");
-	wrong = curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) ? "it is not a URL" : take_proxy(p, u);
+	if (curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME))
+		wrong = "it is not a URL";
+	else if (!is_plain_origin(url))
+		wrong = "it is more than scheme://host:port";
+	else
+		wrong = take_proxy(p, u);
 	curl_url_cleanup(u);
 	return wrong ? err_set(e, ERR_PERMANENT, "proxy.url: %s", wrong) : 0;
 }
