@@ -433,6 +433,29 @@ serve_ftp_denied(int fd)
 	until_closed(fd);
 }
 
+/* Logs in; to NOOP it says what nobody will have read when the client goes, or what comes behind that. */
+static void
+serve_ftp_left(int fd)
+{
+	static const char stray[] = "150 stray\r\n226 of what was asked before\r\n";
+	char line[1024];
+
+	say(fd, "220 hello\r\n");
+	for (;;) {
+		read_to(fd, "\r\n", line, sizeof(line));
+		if (!strncmp(line, "NOOP late", 9)) {
+			while (recv(fd, line, sizeof(line), 0) > 0)
+				;
+			say(fd, stray);
+			record("said", 4);
+			for (;;)
+				pause();
+		}
+		say(fd, !strncmp(line, "USER", 4) ? "331 password\r\n" : !strncmp(line, "PASS", 4) ? "230 in\r\n" :
+		    !strncmp(line, "PWD", 3) ? "257 \"/\"\r\n" : !strncmp(line, "NOOP", 4) ? stray : "200 fine\r\n");
+	}
+}
+
 /* A child for the server and one for each of its connections; they end with this process. */
 static uint16_t
 server(void (*serve)(int))
@@ -582,6 +605,8 @@ start(struct request *r, const char *url)
 	curl_session_aim(session, r->t.easy, url, !strncmp(url, "https", 5));
 	curl_easy_setopt(r->t.easy, CURLOPT_WRITEFUNCTION, take_body);
 	curl_easy_setopt(r->t.easy, CURLOPT_WRITEDATA, r);
+	/* of FTP a directory alone: no listing, just the login */
+	curl_easy_setopt(r->t.easy, CURLOPT_NOBODY, (long)(!strncmp(url, "ftp", 3) && url[strlen(url) - 1] == '/'));
 	ck_assert_int_eq(curl_session_start(session, &r->t, &e), 0);
 }
 
@@ -1143,6 +1168,41 @@ END_TEST
 
 /* --- sockets for others --- */
 
+/* A lane that was cut off: what was on its way to it comes before the end, or behind it. */
+START_TEST(lent_and_broken)
+{
+	static const char *const noop[] = { "NOOP\r\n", "NOOP late\r\n" };
+
+	for (int late = 0; late < 2; late++) {
+		uint16_t port = server(serve_ftp_left);
+		struct pollfd p = { .events = POLLIN };
+		unsigned before = shared->accepted;
+		struct request r;
+		char url[100];
+
+		snprintf(url, sizeof(url), "ftp://localhost:%u/", port);
+		open_session("ftp", "localhost", port);
+		start(&r, url);
+		ck_assert_int_eq(curl_session_run(session, &e), 0);
+		p.fd = curl_session_lend(session, &r.t);
+		ck_assert_int_ge(p.fd, 0);
+		ck_assert_int_eq(send(p.fd, noop[late], strlen(noop[late]), 0), (ssize_t)strlen(noop[late]));
+		if (!late)
+			ck_assert_int_eq(poll(&p, 1, 20000), 1);
+		curl_session_lend_over(session, p.fd, false);
+		while (late && !strstr(shared->log, "said"))
+			poll(NULL, 0, 1);
+		ck_assert(!curl_session_has(session, &r.t));
+		ck_assert_int_eq(curl_session_start(session, &r.t, &e), 0);
+		ck_assert_msg(!curl_session_run(session, &e), "late %d: %s", late, e.text);
+		ck_assert_msg(shared->accepted - before == 2, "late %d: libcurl goes on with a connection that was cut off", late);
+		curl_session_recycle(session, r.t.easy);
+		curl_session_free(session);
+		session = NULL;
+	}
+}
+END_TEST
+
 START_TEST(plain_socket)
 {
 	uint16_t port = server(serve_http), through = server(serve_connect);
@@ -1528,6 +1588,7 @@ main(void)
 	tcase_add_test(t, proxied_destinations_are_checked);
 	tcase_add_loop_test(t, broken_proxies, 0, (int)ARRAY_LEN(proxy_breaks));
 	tcase_add_loop_test(t, wrong_proxy_urls, 0, (int)ARRAY_LEN(bad_proxies));
+	tcase_add_test(t, lent_and_broken);
 	tcase_add_test(t, plain_socket);
 	tcase_add_test(t, no_plain_socket);
 	tcase_add_loop_test(t, tls, 0, (int)ARRAY_LEN(tls_rows));

@@ -498,6 +498,7 @@ hand_over(struct curl_handle *h, struct err *e)
 		return 0;
 	}
 	curl_sockets_release(h->session, h);
+	curl_sockets_drain(h->session, h);
 	if (curl_multi_add_handle(h->session->multi, h->easy))
 		return err_set(e, ERR_SYSTEM, "libcurl takes no further transfer");
 	h->in_multi = true;

@@ -104,6 +104,8 @@ curl_socket_t curl_open_socket(void *handle, curlsocktype, struct curl_sockaddr 
 int curl_close_socket(void *session, curl_socket_t);
 /* The handle begins a transfer of libcurl's, or ends: a socket that libcurl has given up is closed. */
 void curl_sockets_release(struct curl_session *, const struct curl_handle *);
+/* Before libcurl goes on: what a lane broke off must look as dead to it as it is. */
+void curl_sockets_drain(const struct curl_session *, const struct curl_handle *);
 /* All that are open are of the task before. */
 void curl_sockets_keep(struct curl_session *);
 /* A transfer has ended that opened none: the kept one that it went over has served. */

@@ -151,6 +151,29 @@ curl_sockets_release(struct curl_session *s, const struct curl_handle *h)
 			forget(s, i);
 }
 
+/*
+ * libcurl looks at an idle connection before it uses it. One that is shut down it takes for alive as long as bytes of before can
+ * be read, or an error; and the bytes then for the answer to what it did not ask, in a buffer that it does not have any more.
+ */
+void
+curl_sockets_drain(const struct curl_session *s, const struct curl_handle *h)
+{
+	char rest[4096];
+
+	for (unsigned i = 0; i < s->sockets; i++) {
+		unsigned errors = 0;
+		ssize_t n = 1;
+
+		if (s->socket[i].owner != h || !s->socket[i].broken)
+			continue;
+		/* No more than its buffer holds: it is shut down. */
+		while (n && errors < 2) {
+			n = recv(s->socket[i].fd, rest, sizeof(rest), MSG_DONTWAIT);
+			errors += n < 0;
+		}
+	}
+}
+
 void
 curl_sockets_disown(struct curl_session *s, const struct curl_handle *h)
 {
