@@ -276,6 +276,7 @@ jobs_accept(struct jobs *j, const struct message *msg)
 	/* A short message can name many sources, each of which takes far more than its text. */
 	jobs_grow(rec, (rec->job->n_sources - 1) * TASK_BYTES);
 	rec->payload = xmemdup0(msg->payload, msg->n);
+	tenant_took(rec);
 	rec->waits_long = wait_ms > m->cfg->jobs_hold_max;
 	make_tasks(rec, wait_ms, msg->deferral);
 	if (msg->cancel)

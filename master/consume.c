@@ -33,8 +33,8 @@
 
 /* ---- reading --------------------------------------------------------------------------------------------------------------- */
 
-static bool
-is_well(const struct consumer *c)
+bool
+consumer_is_well(const struct consumer *c)
 {
 	return c->subscribed && !c->stopped && c->closing == CLOSE_NO && c->rebalancing == REB_NONE && c->probe_good &&
 	    !c->fatal[0] && !publisher_trouble(c->m->publisher);
@@ -43,14 +43,14 @@ is_well(const struct consumer *c)
 bool
 consumer_may_read(const struct consumer *c)
 {
-	return is_well(c) && jobs_room(c->m->jobs, 0, 0);
+	return consumer_is_well(c) && jobs_room(c->m->jobs, 0, 0);
 }
 
 /* May a message more be read, to wait for its turn? */
 static bool
 may_take_in(const struct consumer *c)
 {
-	return is_well(c) && jobs_room(c->m->jobs, intake_count(c->intake), intake_bytes(c->intake));
+	return consumer_is_well(c) && jobs_room(c->m->jobs, intake_count(c->intake), intake_bytes(c->intake));
 }
 
 static bool

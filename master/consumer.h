@@ -25,6 +25,7 @@ struct part {                       /* one partition of a polling queue, ours or
 	struct offsets of;
 	bool assigned;
 	bool paused;                /* its own window is full */
+	size_t in_window;           /* scratch of tenants_crowd.c */
 	rd_kafka_queue_t *queue;    /* forwarded to the jobs queue */
 	rd_kafka_message_t **stash; /* read, but outside of the window; in order */
 	size_t n_stash, stash_cap;
@@ -92,6 +93,13 @@ struct consumer {
 	char group_trouble[512];    /* the next assignment clears it */
 	char fatal[640];            /* for good */
 };
+
+/* tenants_crowd.c asks: could messages be read, if there were room? Is the window of some partition full? */
+bool consumer_is_well(const struct consumer *);
+bool consumer_jammed(const struct consumer *);
+/* A count for each full window, cleared together; NULL: there is room in the job's, or it has none. */
+void consumer_windows_clear(struct consumer *);
+size_t *consumer_window(struct consumer *, const struct origin *at);
 
 /* partition.c */
 /* NULL: not ours; topic NULL: the first polling queue. */

@@ -160,6 +160,7 @@ jobs_defer(struct jobrec *rec, int64_t due_ns, enum defer_why why, struct err *e
 		jobs_unqueue(&rec->tasks[i]);
 		task_set_state(rec->m, &rec->tasks[i], TASK_RETRY);
 	}
+	tenant_gave(rec, false);
 	rec->finishing = rec->deferring = true;
 	rec->due_ns = due_ns;
 	rec->why = why;

@@ -621,13 +621,15 @@ release(struct deferred *d, struct defer_entry *en)
 	explicit_bzero(bytes.p, bytes.len);
 }
 
-/* Of what its jobs may take of the queue a small part: those that return find room, and go nowhere again. */
+/* Of what its jobs may take of the queue a small part, of a queue that is not half full: those that return find room, and go
+ * nowhere again. */
 static bool
 has_room(void *arg, const char *tenant)
 {
 	const struct master *m = arg;
 
-	return tenant_backlog(m, tenant) < (size_t)m->cfg->jobs_queue_max / EARLY_PART && jobs_bytes(m->jobs) < (size_t)m->cfg->jobs_queue_bytes / EARLY_PART;
+	return jobs_count(m->jobs) < (size_t)m->cfg->jobs_queue_max / 2 &&
+	    tenant_backlog(m, tenant) < (size_t)m->cfg->jobs_queue_max / EARLY_PART && jobs_bytes(m->jobs) < (size_t)m->cfg->jobs_queue_bytes / EARLY_PART;
 }
 
 static struct defer_entry *

@@ -23,8 +23,6 @@
 #define HOLD_MAX_MS 30000
 #define RECORDS_HOLD_MAX_MS 8000
 
-TAILQ_HEAD(job_list, jobrec);
-
 struct jobs {
 	struct master *m;
 	struct job_list list;           /* accepted and not ended, in order of arrival */
@@ -204,6 +202,7 @@ leave_list(struct jobrec *rec)
 {
 	struct jobs *j = rec->m->jobs;
 
+	tenant_gave(rec, rec->finishing && !rec->deferring);
 	TAILQ_REMOVE(&j->list, rec, entry);
 	if (rec->placed)
 		HASH_DEL(j->placed, rec);
@@ -798,4 +797,10 @@ struct jobrec *
 jobs_first(const struct jobs *j)
 {
 	return TAILQ_FIRST(&j->list);
+}
+
+struct jobrec *
+jobs_last(const struct jobs *j)
+{
+	return TAILQ_LAST(&j->list, job_list);
 }

@@ -228,6 +228,7 @@ struct jobrec {
 	uint32_t holds;                 /* how often in a row: the wait grows */
 	bool small_records;             /* one was too large: metadata, warnings and names are left out */
 	struct timer timer;             /* to send them again */
+	struct tenant_use *holder;      /* whose part of the queue it takes; NULL: nobody's, or it leaves for the deferred topic */
 	TAILQ_ENTRY(jobrec) entry;      /* jobs.c's list, in order of arrival */
 	UT_hash_handle hh;              /* jobs.c: by origin */
 	struct job_place { uint64_t topic; int64_t offset, partition; } place; /* of the origin; the topic's name hashed */
@@ -235,6 +236,8 @@ struct jobrec {
 };
 
 enum job_outcome { OUTCOME_COMPLETED, OUTCOME_PARTIAL, OUTCOME_FAILED, OUTCOME_CANCELLED, OUTCOME__MAX };
+
+TAILQ_HEAD(job_list, jobrec);
 
 struct jobs *jobs_new(struct master *);
 void jobs_free(struct jobs *);
@@ -255,8 +258,9 @@ void jobs_cancel_at(struct jobs *, const struct origin *at);
 void jobs_reloaded(struct jobs *);
 size_t jobs_count(const struct jobs *);
 size_t jobs_bytes(const struct jobs *);
-/* First job in order of arrival, then TAILQ_NEXT(j, entry). */
+/* First job in order of arrival, then TAILQ_NEXT(j, entry); last, then TAILQ_PREV(j, job_list, entry). */
 struct jobrec *jobs_first(const struct jobs *);
+struct jobrec *jobs_last(const struct jobs *);
 void task_set_state(struct master *, struct task *, enum task_state);
 const char *task_state_name(enum task_state);
 const char *job_outcome_name(enum job_outcome); /* "completed", ... */
@@ -316,6 +320,11 @@ void tenant_ended(struct master *, struct task *);
 /* It was admitted and did not start. */
 void tenant_passed(struct master *, struct task *);
 void tenants_reloaded(struct master *);
+/* tenants_crowd.c: a valid job is in hand; it has ended, or leaves for the deferred topic, or its partition was lost. */
+void tenant_took(struct jobrec *);
+void tenant_gave(struct jobrec *, bool ended);
+/* A partition is paused until more of its jobs have ended. */
+void tenants_window_full(struct master *);
 size_t tenants_parked(const struct tenants *, enum job_priority);
 /* metrics.tenants: its own name, or "other" */
 const char *tenant_label(struct master *, const char *org_id);

@@ -119,6 +119,8 @@ consumer_pause(struct consumer *c, struct part *p, bool paused)
 		err = list->elems[0].err;
 	rd_kafka_topic_partition_list_destroy(list);
 	p->paused = paused;
+	if (paused)
+		tenants_window_full(c->m);
 	LOG(err ? LOG_WARN : LOG_INFO, paused ? "partition_paused" : "partition_resumed", LS("topic", p->topic), LI("partition", p->id),
 	    LI("in_hand", p->of.open), LI("span", p->of.end - p->of.frontier), LS("error", err ? rd_kafka_err2str(err) : NULL));
 }
@@ -149,6 +151,37 @@ consumer_place(struct consumer *c, uint64_t topic, int32_t partition, int64_t of
 		return !p ? PLACE_ELSEWHERE : part_committed(p, offset) ? PLACE_COMMITTED : PLACE_OPEN;
 	}
 	return PLACE_ELSEWHERE;
+}
+
+static bool
+is_jammed(const struct part *p)
+{
+	return p && p->assigned && p->paused && !offsets_half(&p->of);
+}
+
+bool
+consumer_jammed(const struct consumer *c)
+{
+	for (size_t i = 0; i < c->n_parts; i++)
+		if (is_jammed(c->parts[i]))
+			return true;
+	return false;
+}
+
+void
+consumer_windows_clear(struct consumer *c)
+{
+	for (size_t i = 0; i < c->n_parts; i++)
+		if (c->parts[i])
+			c->parts[i]->in_window = 0;
+}
+
+size_t *
+consumer_window(struct consumer *c, const struct origin *at)
+{
+	struct part *p = at->deferred ? NULL : consumer_part(c, origin_topic(c->m->cfg, at), at->partition);
+
+	return is_jammed(p) && p->epoch == at->epoch ? &p->in_window : NULL;
 }
 
 /* ---- commits ---------------------------------------------------------------------------------------------------------------- */

@@ -5,7 +5,8 @@
  * endpoint.c asks before a task is given out, so that a task passes here first. One that may not start waits here and goes
  * to the front of its tenant's queue when it may: nothing is dropped, and no other tenant's task waits behind it. A job whose
  * token is further away than jobs.hold_max, and what a tenant has waiting, here or at its endpoints, beyond half of the jobs'
- * queue, goes to the deferred topic, so that no tenant's backlog keeps others' jobs from being read. Limits are those of tenant.def and count per daemon.
+ * queue, goes to the deferred topic, so that no tenant's backlog keeps others' jobs from being read (of one that is alone, or
+ * within its limits: tenants_crowd.c). Limits are those of tenant.def and count per daemon.
  * A tenant that has nothing in hand and was not seen for a while is forgotten.
  */
 #include <stdlib.h>
@@ -54,6 +55,8 @@ tenants_new(struct master *m)
 	TAILQ_INIT(&all->waiting);
 	timer_init(&all->tick, tick_due, all);
 	timer_init(&all->sweep, tenants_sweep_due, all);
+	timer_init(&all->look, tenants_look_due, all);
+	timer_init(&all->give, tenants_give_due, all);
 	return all;
 }
 
@@ -80,6 +83,8 @@ tenants_free(struct tenants *all)
 		forget(all, u);
 	timer_cancel(all->m->loop, &all->tick);
 	timer_cancel(all->m->loop, &all->sweep);
+	timer_cancel(all->m->loop, &all->look);
+	timer_cancel(all->m->loop, &all->give);
 	free(all->pool);
 	free(all);
 }
@@ -87,7 +92,7 @@ tenants_free(struct tenants *all)
 static bool
 idle(const struct tenant_use *u)
 {
-	return !u->running && !u->called && !u->n_room && !u->n_rate && !u->n_away;
+	return !u->held && !u->running && !u->called && !u->n_room && !u->n_rate && !u->n_away;
 }
 
 /* One with metrics of its own stays: its counters must not move to another name. */
@@ -103,8 +108,8 @@ forget_one(struct tenants *all)
 		forget(all, oldest);
 }
 
-static struct tenant_use *
-tenant_of(struct tenants *all, const char *name)
+struct tenant_use *
+tenant_use_of(struct tenants *all, const char *name)
 {
 	struct tenant_use *u;
 
@@ -158,7 +163,7 @@ void
 tenant_seen(struct master *m, const char *org_id, size_t pool)
 {
 	if (m->tenants)
-		seen(tenant_of(m->tenants, org_id), pool);
+		seen(tenant_use_of(m->tenants, org_id), pool);
 }
 
 int64_t
@@ -539,7 +544,7 @@ bool
 tenant_would_admit(struct master *m, const struct task *t)
 {
 	/* One that was called has its place. */
-	return !m || !m->tenants || t->waits_called || why_wait(tenant_of(m->tenants, t->job->org_id), t) == WAIT_NO;
+	return !m || !m->tenants || t->waits_called || why_wait(tenant_use_of(m->tenants, t->job->org_id), t) == WAIT_NO;
 }
 
 bool
@@ -550,7 +555,7 @@ tenant_admit(struct master *m, struct task *t)
 
 	if (!m || !m->tenants)
 		return true;
-	u = tenant_of(m->tenants, t->job->org_id);
+	u = tenant_use_of(m->tenants, t->job->org_id);
 	seen(u, t->pool);
 	came_back(t);
 	w = why_wait(u, t);
@@ -575,7 +580,7 @@ tenant_away(struct master *m, struct task *t)
 
 	if (!m->tenants)
 		return;
-	u = t->away_of = tenant_of(m->tenants, t->job->org_id);
+	u = t->away_of = tenant_use_of(m->tenants, t->job->org_id);
 	TAILQ_INSERT_TAIL(&u->away[t->job->job->priority], t, away);
 	u->n_away++;
 	grew(u);
@@ -634,7 +639,7 @@ tenant_started(struct master *m, struct task *t)
 
 	if (!m->tenants)
 		return;
-	u = t->tenant = tenant_of(m->tenants, t->job->org_id);
+	u = t->tenant = tenant_use_of(m->tenants, t->job->org_id);
 	if (wants_token(t)) {
 		token_take(u);
 		moved = has_its_token(u, t->job);
@@ -677,7 +682,7 @@ tenant_ended(struct master *m, struct task *t)
 struct bucket *
 tenant_bucket(struct master *m, const struct task *t, struct rate *r)
 {
-	struct tenant_use *u = tenant_of(m->tenants, t->job->org_id);
+	struct tenant_use *u = tenant_use_of(m->tenants, t->job->org_id);
 
 	*r = rate_of(tenant_use_conf(u)->requests_per_minute, MINUTE_NS);
 	return &u->requests;
@@ -736,7 +741,7 @@ tenants_parked(const struct tenants *all, enum job_priority p)
 const char *
 tenant_label(struct master *m, const char *org_id)
 {
-	struct tenant_use *u = tenant_of(m->tenants, org_id);
+	struct tenant_use *u = tenant_use_of(m->tenants, org_id);
 
 	if (!u->shown && m->tenants->shown < (size_t)m->cfg->metrics_tenants) {
 		u->shown = true;

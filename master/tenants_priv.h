@@ -41,6 +41,9 @@ struct tenant_use {
 	int64_t seen_ms;                /* the latest of its parts' */
 	bool shown;                     /* has metrics of its own */
 	struct timer timer;             /* the next job's token */
+	size_t held, held_bytes;        /* jobs in hand, but those that leave for the deferred topic */
+	size_t ended;                   /* of them since the last look */
+	unsigned slow;                  /* looks in a row that found it so */
 	TAILQ_ENTRY(tenant_use) entry;      /* of those with tasks that wait here */
 	bool listed;
 	UT_hash_handle hh;              /* in order of first use */
@@ -62,6 +65,10 @@ struct tenants {
 	size_t shown;
 	struct timer tick;
 	struct timer sweep;
+	size_t held[PRIORITY__MAX];     /* by all */
+	struct timer look, give;        /* where the queue or a window is full */
+	int64_t looked_ms;
+	size_t part_jobs, part_bytes;   /* what one may hold, as of the last look */
 };
 
 /* tenants.c */
@@ -72,7 +79,16 @@ int64_t tenant_token_wait(const struct tenant_use *, size_t before);
 /* Was work of other tenants seen there lately? */
 bool tenant_beside_others(struct tenant_use *, size_t pool);
 
+/* The one of that name, made if there is none. */
+struct tenant_use *tenant_use_of(struct tenants *, const char *name);
+
 /* tenants_sweep.c */
 void tenants_sweep_due(void *tenants);
+/* ns after which a job that was too much for the queue asks again. */
+int64_t tenant_later_part(struct tenant_use *, const struct jobrec *);
+
+/* tenants_crowd.c */
+void tenants_look_due(void *tenants);
+void tenants_give_due(void *tenants);
 
 #endif

@@ -71,8 +71,8 @@ sweep_rate(struct tenant_use *u, struct sweep *w)
 }
 
 /* Who knows when there is room? They ask again, each time after longer. */
-static int64_t
-later_part(struct tenant_use *u, const struct jobrec *rec)
+int64_t
+tenant_later_part(struct tenant_use *u, const struct jobrec *rec)
 {
 	int64_t ms = u->all->m->cfg->jobs_hold_max, doubled = rec->deferrals < LATER_DOUBLED_MAX ? rec->deferrals : LATER_DOUBLED_MAX;
 
@@ -94,7 +94,7 @@ sweep_one(struct tenant_use *u, struct jobrec *rec, struct part *part, struct sw
 	part->last = rec;
 	if (!jobs_deferrable(rec))
 		return true;
-	if (!sweep_add(w, rec, later_part(u, rec)))
+	if (!sweep_add(w, rec, tenant_later_part(u, rec)))
 		return false;
 	part->n--;
 	part->bytes -= rec->bytes;

@@ -25,7 +25,7 @@ def high(w, which):
 
 def window(t, b):
     w = World(b, partitions=2)
-    d = WholeLog(w, {"jobs.hold_max": "1h", "jobs.queue_bytes": "256MiB", "log.level": "debug"})
+    d = WholeLog(w, {"jobs.hold_max": "1h", "jobs.queue_max": 100000, "jobs.queue_bytes": "256MiB", "log.level": "debug"})
     # Jobs that wait for their time take no worker; those of one name are ended by one command.
     at = rfc3339(1800)
     first = json.dumps(job("first", generated(1), scheduled_at=at)).encode()
@@ -62,9 +62,26 @@ def window(t, b):
     t.is_(w.committed(), {0: WINDOW + BEYOND, 1: OTHERS}, "all offsets are committed")
 
 
+def slow(t, b):
+    """A window that is full of one tenant's jobs, which do not end: it gives them up, and what lies behind is read."""
+    w = World(b, partitions=1)
+    d = WholeLog(w, {"jobs.queue_max": 100000, "jobs.queue_bytes": "256MiB", "pools.theirs": {"workers": 1, "tenants": ["a"]}, "pools.rest": {"workers": 1}})
+    hour = json.dumps(job("hour", generated(1, delay="1h"), org_id="a")).encode()
+    w.push(*[hour] * (WINDOW + BEYOND), json.dumps(job("b", generated(1), org_id="b")).encode())
+    d.wait_log("partition_paused", partition=0, timeout=60)
+    t.is_(w.result_of("b", 60)["event_type"], "job.completed", "another tenant's job behind a full window of jobs that do not end is read and ends")
+    t.is_([r["job_id"] for r in w.reader("results").records], ["b"], "not one of them has ended")
+    t.is_({x["org_id"] for x in d.logged("job_deferred")}, {"a"}, "they wait in the deferred topic")
+    left, right = conservation(d)
+    t.is_(left, right, "accepted = ended + deferred + in hand")
+    d.kill()
+
+
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker", "iis-poller-http", "iis-pollerctl")
-    t.part(window, MockBroker(t))
+    b = MockBroker(t)
+    t.part(window, b)
+    t.part(slow, b)
 
 
 with Tap() as tap:

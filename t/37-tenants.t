@@ -8,7 +8,7 @@ import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from poller import Daemon, MockBroker, Tap, World, conservation, folder, generated, need, validate, wait_for  # noqa: E402
+from poller import Daemon, MockBroker, Tap, World, conservation, folder, generated, need, rfc3339, validate, wait_for  # noqa: E402
 from webservers import Answers  # noqa: E402
 
 LOGIN = {"username": "u", "path": "/in", "host_key_check": "off"}
@@ -300,10 +300,61 @@ def arrival(t, b):
     d.kill()
 
 
+def newcomer(t, b):
+    """Whoever comes when others have filled the queue, with jobs that do not end: it is read, although nobody knew of it."""
+    w = World(b)
+    d = Daemon(w, {"jobs.queue_max": 100, "pools.theirs": {"workers": 2, "tenants": ["a", "c"]}, "pools.rest": {"workers": 2}})
+    hour = generated(1, delay="1h")
+    # One that is alone, and what it sends last is not what it gives up.
+    w.push(*[{"job_id": "a-%d" % i, "org_id": "a", "source_config": hour} for i in range(300)])
+    w.push({"job_id": "a-high", "org_id": "a", "source_config": hour, "priority": "high"}, {"job_id": "b-0", "org_id": "b", "source_config": generated(1)})
+    t.is_(w.result_of("b-0", 60)["event_type"], "job.completed", "a newcomer's job behind 300 of one that is alone, of which none ends, is read and ends")
+    t.is_([x["job_id"] for x in w.reader("results").records], ["b-0"], "not one of theirs has ended")
+    t.is_(d.wait_log("tenant_slow")["org_id"], "a", "who had to give way is told")
+    w.push(*[{"job_id": "a-%d" % i, "org_id": "a", "source_config": hour, "priority": "low"} for i in range(300, 400)])
+    # Two have half each.
+    w.push(*[{"job_id": "c-%d" % i, "org_id": "c", "source_config": hour} for i in range(300)])
+    w.push({"job_id": "d-0", "org_id": "d", "source_config": generated(1)})
+    t.is_(w.result_of("d-0", 60)["event_type"], "job.completed", "so is one behind those of two that would fill it together")
+    t.is_([x["job_id"] for x in w.reader("results").records], ["b-0", "d-0"], "of them none has ended")
+    gone = {x["job_id"] for x in d.logged("job_deferred")}
+    t.ok("a-high" not in gone and {"a-%d" % i for i in range(200, 400)} <= gone, "the newest are given up, the lowest priority first", sorted(gone))
+    t.ok(not gone & {"a-%d" % i for i in range(25)} and all("%s-0" % x not in gone for x in "abcd"), "and not those that came first", sorted(gone))
+    left, right = conservation(d)
+    t.is_(left, right, "accepted = ended + deferred + in hand")
+    d.kill()
+
+
+def timed(t, b):
+    """The same where theirs wait for their time: it is kept."""
+    w = World(b)
+    d = Daemon(w, {"jobs.queue_max": 100, "jobs.hold_max": "1h"})
+    at = rfc3339(1800)
+    w.push(*[{"job_id": "a-%d" % i, "org_id": "a", "source_config": generated(1), "scheduled_at": at} for i in range(300)])
+    w.push({"job_id": "b", "org_id": "b", "source_config": generated(1)})
+    t.is_(w.result_of("b", 60)["event_type"], "job.completed", "a newcomer's job behind 300 that wait for their time, and were not to be deferred, is read and ends")
+    seconds = lambda s: datetime.datetime.fromisoformat(s.replace("Z", "+00:00")).timestamp()  # noqa: E731
+    x = d.ctl("jobs", "--deferred")[1]["jobs"]
+    t.ok({(y["org_id"], y["reason"]) for y in x} == {("a", "schedule")} and all(-0.1 < seconds(y["due"]) - seconds(at) < 5 for y in x), "they come back at that time", at, x[:3])
+    d.kill()
+
+
+def quick(t, b):
+    """One that is alone, with far more than the queue holds, of which all end: nothing is deferred."""
+    w = World(b)
+    d = Daemon(w, {"jobs.queue_max": 50, "workers.count": 2})
+    # Each look finds the queue full: 600 take longer than that.
+    w.push(*[{"job_id": "a-%d" % i, "org_id": "a", "source_config": generated(1, delay="20ms")} for i in range(600)])
+    got = w.results(600, 120)
+    t.is_({x["event_type"] for x in got}, {"job.completed"}, "600 jobs of one that is alone, through a queue of 50")
+    t.is_((d.logged("tenant_slow"), d.logged("job_deferred")), ([], []), "none of them goes the long way")
+    t.is_(d.stop(), 0, "exit 0")
+
+
 def main(t):
     need(t, "iis-pollerd", "iis-poller-worker")
     b = MockBroker(t)
-    for part in (policy, elsewhere, quotas, publishing, shares, backlog, early, unanswered, arrival):
+    for part in (policy, elsewhere, quotas, publishing, shares, backlog, early, unanswered, arrival, newcomer, timed, quick):
         if len(sys.argv) > 1 and part.__name__ not in sys.argv:
             continue
         t.part(part, b)
