@@ -493,6 +493,46 @@ START_TEST(kept_ones_make_room)
 }
 END_TEST
 
+/* Several keep some: one is asked, and another's owner has its next task, which could go on at once. It goes behind. */
+START_TEST(none_overtakes_one_that_lacks)
+{
+	struct item *b, *later;
+	struct slot *asked = NULL;
+
+	workers(4);
+	for (int i = 0; i < 3; i++)
+		put("a", 0, 1);
+	give();
+	for (size_t i = 0; i < 3; i++)
+		ck_assert_int_eq(kept(&slots[i], 1), 0);
+	for (size_t i = 0; i < 3; i++)
+		task_over(&slots[i]);
+	ck_assert_uint_eq(held(0), 3);
+	b = put("b", 0, 1);
+	give();
+	ck_assert_ptr_nonnull(b->task.parked);
+	for (size_t i = 0; i < 4; i++) {
+		if (!asked_to_drop(&played[i]))
+			continue;
+		ck_assert_ptr_null(asked);
+		asked = &slots[i];
+	}
+	ck_assert_ptr_nonnull(asked);
+	later = put("a", 0, 1);
+	give();
+	ck_assert_ptr_null(later->task.slot);
+	ck_assert_ptr_nonnull(later->task.parked);
+	/* Once that one has what it lacked, the other goes on with what is kept for it. */
+	ck_assert_int_eq(kept(asked, 0), 0);
+	give();
+	ck_assert_ptr_nonnull(b->task.slot);
+	ck_assert_ptr_nonnull(later->task.slot);
+	ck_assert_ptr_ne(later->task.slot, asked);
+	ck_assert_uint_eq(later->task.slot->kept, 1);
+	ck_assert_uint_eq(held(0), 3);
+}
+END_TEST
+
 /* It keeps some at one server, and is given a task at another: there it is counted until it says that they are closed. */
 START_TEST(counted_until_told)
 {
@@ -665,6 +705,7 @@ main(void)
 	tcase_add_test(t, parted);
 	tcase_add_test(t, kept_ones_are_used_again);
 	tcase_add_test(t, kept_ones_make_room);
+	tcase_add_test(t, none_overtakes_one_that_lacks);
 	tcase_add_test(t, counted_until_told);
 	tcase_add_loop_test(t, what_it_may_say, 0, (int)ARRAY_LEN(lies));
 	tcase_add_test(t, not_of_four_bytes);
