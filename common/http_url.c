@@ -303,6 +303,22 @@ http_url_resolve(const struct http_url *base, const char *ref, size_t n, struct 
 	return HTTP_REF_OK;
 }
 
+void
+http_ref_shown(const char *ref, size_t n, struct buf *b)
+{
+	size_t at = upto(ref, n, "/"), end;
+	const char *user = NULL;
+
+	if (at + 2 <= n && ref[at + 1] == '/' && (!at || ref[at - 1] == ':')) {
+		at += 2;
+		end = upto(ref + at, n - at, "/?#");
+		user = memrchr(ref + at, '@', end);
+	}
+	buf_add(b, ref, user ? at : n);
+	if (user)
+		buf_add(b, user + 1, (size_t)(ref + n - user - 1));
+}
+
 /* ---- text ---------------------------------------------------------------------------------------------------------------------- */
 
 void

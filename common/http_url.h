@@ -36,6 +36,8 @@ void http_url_release(struct http_url *);
  */
 enum http_ref { HTTP_REF_OK, HTTP_REF_OTHER, HTTP_REF_BAD };
 enum http_ref http_url_resolve(const struct http_url *base, const char *ref, size_t n, struct http_url *to);
+/* A reference that is not followed, for people: without user data. A query is the caller's to cut. */
+void http_ref_shown(const char *ref, size_t n, struct buf *);
 bool http_url_same_origin(const struct http_url *, const struct http_url *);
 /* "https://host" (with_port: always with its port) */
 void http_url_origin(const struct http_url *, bool with_port, struct buf *);

@@ -252,7 +252,7 @@ def redirects(t, x, s, tree):
     def script(q):
         path = urllib.parse.urlsplit(q.path).path
         to = {"/moved/": "/real/", "/other/": other.url + "/", "/loop/": "/loop2/", "/loop2/": "/loop/", "/self/": "/self/",
-              "/user/": "http://u:p@127.0.0.1:%d/" % other.port, "/ftp/": "ftp://127.0.0.1/", "/bad/": "http://127.0.0.1:99999/",
+              "/user/": "http://u:canary@127.0.0.1:%d/" % other.port, "/ftp/": "ftp://u:canary@127.0.0.1/#canary", "/bad/": "http://127.0.0.1:99999/",
               "/meta/": "http://169.254.169.254/latest/", "/noloc/": ""}.get(path)
         if path.startswith("/n") and path[2:-1].isdigit():
             n = int(path[2:-1])
@@ -278,8 +278,9 @@ def redirects(t, x, s, tree):
     away = Answers(lambda q: {"status": 302, "headers": {"Location": paged.url + "/"}})
     x.good(away.url + "/", ["n1.csv", "n3.csv"], "to another origin, which has a next page", dict(far, cookies="sid=secret-id"))
     t.is_([[k for k in ("Authorization", "X-Key", "Cookie") if k in h] for _, _, h in paged.seen], [[], []], "no credential goes to that one either")
-    x.bad(web.url + "/user/", "policy", "with a user in it", "user or password", source={"same_origin_only": False})
-    x.bad(web.url + "/ftp/", "protocol", "to another scheme", "no address")
+    said = [x.bad(web.url + "/user/", "policy", "with a user in it", "user or password", "http://127.0.0.1:%d/" % other.port, source={"same_origin_only": False}),
+            x.bad(web.url + "/ftp/", "protocol", "to another scheme", "no address")]
+    t.ok("canary" not in str([r.raw for r in said]), "whose password nobody is told", [r.raw for r in said])
     x.bad(web.url + "/bad/", "protocol", "to no address at all", "no address")
     x.bad(web.url + "/meta/", "policy", "to a metadata address", "169.254.169.254", source={"same_origin_only": False})
     x.bad(web.url + "/noloc/", "protocol", "without a target", "302")
@@ -432,7 +433,7 @@ def pages(t, x, s, tree):
             "/base/": {"headers": HTML, "body": (PAGE.replace("<head>", '<head><base href="/files/">') % line("a.csv")).encode()},
             "/base-far/": {"headers": HTML, "body": (PAGE.replace("<head>", '<head><base href="https://example.org/">') % line("a.csv")).encode()},
             "/links/": {"headers": HTML, "body": b"<p>Get <a href='a.csv'>this</a>, <a href='in/b.csv'>that</a> or <a href='/x'>home</a></p>"},
-            "/m/list.txt": {"headers": {"Content-Type": "text/plain"}, "body": b"# files\none.csv\nsub/two%20x.csv\n\n/elsewhere/three.csv\n"},
+            "/m/list.txt": {"headers": {"Content-Type": "text/plain"}, "body": b"# files\none.csv\nsub/two%20x.csv\n\n/elsewhere/three.csv\nhttps://u:canary@example.org/four@5.csv?canary\n"},
             "/list.jsonl": {"headers": {"Content-Type": "application/x-ndjson"}, "body": b'{"name":"a b%.csv","size":7,"mtime":"2024-01-01T00:00:00Z"}\n'
                             b'{"url":"c%20d.csv","size":8,"modified":1704067200,"etag":"\\"x\\""}\n'},
             "/list-cut.jsonl": {"body": b'{"name":"a.csv","size":7}\n{"name":"b.c'},
@@ -462,6 +463,7 @@ def pages(t, x, s, tree):
     x.bad(u + "/base-far/", "permanent", "<base> of another origin", "<base>")
     x.good(u + "/links/", ["a.csv", "in/b.csv"], "index_format links", {"index_format": "links", "head_mode": "none", "recursive": True})
     r, e = x.good(u + "/m/list.txt", ["one.csv", "sub/two x.csv"], "a text manifest", {"index_format": "manifest-text", "head_mode": "none", "recursive": True}, event="job.partial")
+    t.is_([v["path"] for v in r["sources"][0]["unreadable_entries"]], ["/elsewhere/three.csv", "https://example.org/four@5.csv"], "its addresses elsewhere, without user data")
     r, e = x.good(u + "/list.jsonl", ["a b%.csv", "c d.csv"], "a JSON-lines manifest", {"index_format": "manifest-jsonl"})
     t.is_(sorted((v["file_size"], v["modified_at"], v["file_url"]) for v in e),
           [(7, "2024-01-01T00:00:00Z", u + "/a%20b%25.csv"), (8, "2024-01-01T00:00:00Z", u + "/c%20d.csv")], "its sizes, times and addresses")

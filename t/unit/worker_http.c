@@ -87,6 +87,22 @@ START_TEST(reference)
 }
 END_TEST
 
+static const struct { const char *ref, *want; } shown_refs[] = {
+	{ "http://u:p@x/y#z", "http://x/y#z" }, { "//u@x/y", "//x/y" }, { "ftp://u:p@q@x", "ftp://x" }, { "http://x/a@b#c@d", "http://x/a@b#c@d" }, { "http://x?a@b", "http://x?a@b" },
+	{ "a@b/c", "a@b/c" }, { "/a//b@c/d", "/a//b@c/d" }, { "a//b@c", "a//b@c" }, { "/", "/" }, { "//", "//" }, { "http://", "http://" },
+	{ "http:/u@x", "http:/u@x" }, { "", "" },
+};
+
+START_TEST(shown_reference)
+{
+	struct buf b = BUF_INIT;
+
+	http_ref_shown(S(shown_refs[_i].ref), &b);
+	ck_assert_str_eq(buf_str(&b), shown_refs[_i].want);
+	buf_release(&b);
+}
+END_TEST
+
 static const struct { const char *in, *want; } paths[] = {
 	{ "/a%20b", "/a b" }, { "/%41%4a", "/AJ" }, { "/100%", "/100%" }, { "/%2", "/%2" }, { "/%zz", "/%zz" }, { "/%25", "/%" }, { "/%FF", "/\xff" },
 	{ "/a%2Fb", NULL }, { "/a%2fb", NULL }, { "/a%00", NULL }, { "/%2e%2e", "/.." },
@@ -539,6 +555,7 @@ main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, url, 0, ARRAY_LEN(urls));
 	tcase_add_loop_test(t, reference, 0, ARRAY_LEN(refs));
+	tcase_add_loop_test(t, shown_reference, 0, (int)ARRAY_LEN(shown_refs));
 	tcase_add_loop_test(t, decode, 0, ARRAY_LEN(paths));
 	tcase_add_loop_test(t, beside, 0, ARRAY_LEN(besides));
 	tcase_add_loop_test(t, http_date, 0, ARRAY_LEN(dates));

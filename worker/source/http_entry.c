@@ -376,8 +376,13 @@ take(struct http_listing *l, const char *name, size_t n, const struct index_entr
 static int
 unreadable_ref(struct http_listing *l, const char *ref, size_t n, const char *why, struct err *e)
 {
-	if (n && (*ref == '/' || memmem(ref, n, "://", 3)))
-		return run_unreadable(l->c->run, ref, n, why, e);
+	if (n && (*ref == '/' || memmem(ref, n, "://", 3))) {
+		struct buf *b = &l->c->text;
+
+		buf_clear(b);
+		http_ref_shown(ref, n, b);
+		return run_unreadable(l->c->run, buf_str(b), b->len, why, e);
+	}
 	return http_unreadable(l, ref, n, why, e);
 }
 

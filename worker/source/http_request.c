@@ -339,11 +339,13 @@ hop_fault(const struct http_request *q, const struct http_url *to, enum err_clas
 static int
 bad_hop(const struct http_request *q, enum err_class cls, const char *why, struct err *e)
 {
-	struct buf b = BUF_INIT, to = BUF_INIT;
+	struct buf b = BUF_INIT, ref = BUF_INIT, to = BUF_INIT;
 
-	escape_term(&to, q->answer.location, strcspn(q->answer.location, "?"));
+	http_ref_shown(q->answer.location, strcspn(q->answer.location, "?#"), &ref);
+	escape_term(&to, buf_str(&ref), ref.len);
 	err_set(e, cls, "%s: the redirect to %.300s is not followed: %s", http_request_text(q, &b), buf_str(&to), why);
 	buf_release(&b);
+	buf_release(&ref);
 	buf_release(&to);
 	return -1;
 }
