@@ -12,7 +12,7 @@ from kills import seconds  # noqa: E402
 from poller import SANITIZED, SLOW, Daemon, MockBroker, Tap, World, conservation, free_port, generated, job, need, rfc3339, wait_for  # noqa: E402
 
 N = 20000
-FIRST, SPREAD = 14 * SLOW, 10 * SLOW    # seconds from the push: when they are due
+FIRST, SPREAD = 18 * SLOW, 10 * SLOW    # seconds from the push: when they are due
 PARTITIONS = 8                          # of each topic: the mock broker keeps 5 MB a partition
 
 
