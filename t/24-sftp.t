@@ -151,7 +151,7 @@ def many(t, x):
     t.is_((r["event_type"], r["truncated"], len({i["file_path"] for i in e})), ("job.completed", True, 1234), "max_files in the midst of it")
     w.push({"job_id": "big", "source_config": x.server.source(tree.root, recursive=True)})
     r = w.result_of("big", 180)
-    got = paths([i for i in w.reader("events").drain(180) if i["job_id"] == "big"], tree.root)
+    got = paths([i for i in w.reader("events").drain(900) if i["job_id"] == "big"], tree.root)
     t.same_set(got, trees.big_paths(), "100 directories of 1,000 files: each once")
     t.diag("%.2f s" % r["duration_seconds"])
     w.push({"job_id": "inside", "source_config": x.inside.source(tree.root, recursive=True)})
@@ -622,19 +622,19 @@ def breaks(t, x):
 
 
 def latency(t, x):
-    """A round trip of 10 ms does not cost a directory."""
+    """A round trip of 50 ms does not cost a directory: so long that what the machine is busy with matters little beside it."""
     tree = trees.big()
     w = World(x.w.broker)
     d = Daemon(w, CONF)
-    proxy = Proxy(("127.0.0.1", x.inside.port), rtt_ms=10)
+    proxy = Proxy(("127.0.0.1", x.inside.port), rtt_ms=50)
     r, e, _ = w.run(x.inside.source(x.root, port=proxy.port, known_hosts=x.inside.known_hosts(port=proxy.port)))
-    good(t, r, e, 2, "a small listing over 10 ms")
+    good(t, r, e, 2, "a small listing over 50 ms")
     w.push({"job_id": "far", "source_config": x.inside.source(tree.root, port=proxy.port, known_hosts=x.inside.known_hosts(port=proxy.port), recursive=True)})
     r = w.result_of("far", 180)
-    t.is_((r["event_type"], r["matched"]), ("job.completed", 100000), "the big tree over 10 ms")
-    # one after the other: 100 directories of 13 round trips are 13 s
+    t.is_((r["event_type"], r["matched"]), ("job.completed", 100000), "the big tree over 50 ms")
+    # one after the other: 100 directories of 13 round trips are 65 s
     t.diag("%.2f s" % r["duration_seconds"])
-    t.ok(r["duration_seconds"] < 6.5 * SLOW, "in less than half of what it would take one after the other", r["duration_seconds"])
+    t.ok(r["duration_seconds"] < 32.5 * SLOW, "in less than half of what it would take one after the other", r["duration_seconds"])
     t.is_(d.stop(), 0, "that daemon stops")
     proxy.stop()
 
