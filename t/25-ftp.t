@@ -253,7 +253,7 @@ def connections(t, w, cert):
 def far(t, w, _):
     """Where a round trip costs 10 ms: more connections, as many as the job and the server allow."""
     tree = trees.big(60, 2)
-    for what, args, fields, most in (("the default", (), {}, 12), ("the job allows 3", (), {"max_connections": 3}, 3), ("a server that allows 5", ("-C", "5"), {}, 5)):
+    for what, args, fields, most in (("the default", (), {}, 16), ("the job allows 3", (), {"max_connections": 3}, 3), ("a server that allows 5", ("-C", "5"), {}, 5)):
         s = PureFtpd(tree.root, address="127.0.0.3", both=("127.0.0.4",), args=args)
         with Proxy(("127.0.0.3", s.port), "127.0.0.4:0", rtt_ms=10, map="127.0.0.4:%d-%d=127.0.0.3" % (s.passive, s.passive + 199)) as x:
             for again in ("", ", again"):

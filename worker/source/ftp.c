@@ -17,8 +17,8 @@
 #include "common/banned.h"
 
 #define FAR_NS INT64_C(3000000) /* a long way: round trips cost more than what is listed */
-#define AHEAD 4                 /* connections when nothing is known of the tree yet */
 #define LOGINS 7                /* under way at once: pure-ftpd's queue of those that come takes 9 */
+#define AHEAD (1 + LOGINS)      /* connections when nothing is known of the tree yet */
 
 enum { LIST_AUTO, LIST_MLSD, LIST_LIST, LIST_HIDDEN };  /* in the order of the field list_command */
 
@@ -638,8 +638,8 @@ ended(struct transfer *t, CURLcode code, struct err *e)
 /* ---- one task ---- */
 
 /*
- * A recursive job over a long way: what further logins take passes while the first directory is listed. A few, for the tree
- * may be small, and a server checks passwords at a price; on a kept connection no more than its last task had use for.
+ * A recursive job over a long way: what further logins take passes while the first directory is listed. No more than may log
+ * in at once, for the tree may be small; on a kept connection no more than its last task had use for.
  */
 static int
 log_in_ahead(struct conn *c, unsigned n, struct err *e)
