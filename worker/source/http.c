@@ -62,6 +62,7 @@ listing_free(struct http_listing *l)
 	http_url_release(&l->page);
 	http_url_release(&l->place);
 	buf_release(&l->path);
+	buf_release(&l->url);
 	http_names_release(&l->names);
 	http_names_release(&l->visited);
 	free(l);
@@ -151,6 +152,7 @@ set_page(struct http_request *q, struct err *e)
 	while (l->path.len && l->path.p[l->path.len - 1] != '/')
 		l->path.len--;
 	http_moved_page(l, q);
+	buf_clear(&l->url);
 	if (!*l->server && strlen(q->answer.server) < sizeof(l->server))
 		memcpy(l->server, q->answer.server, strlen(q->answer.server) + 1);
 	return 0;

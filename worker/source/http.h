@@ -148,6 +148,7 @@ struct http_listing {                   /* one directory; lives until its HEADs 
 	struct http_url page;           /* where the page at hand came from */
 	bool based;                     /* <base> was seen */
 	struct buf path;                /* page's path as bytes, up to and with its last '/' */
+	struct buf url;                 /* what the addresses of its files begin with; empty until one is written */
 	const struct index_format *format;
 	unsigned pending;               /* HEADs queued or under way */
 	unsigned pages;

@@ -172,9 +172,14 @@ file_url(struct http_listing *l, const char *name, size_t n, const struct buf *q
 {
 	struct buf *b = &l->c->url;
 
+	/* What all of the directory begin with. */
+	if (!l->url.len) {
+		http_url_origin(l->moved ? &l->place : &l->c->origin, false, &l->url);
+		http_moved_name(l, "", 0, &l->url);
+	}
 	buf_clear(b);
-	http_url_origin(l->moved ? &l->place : &l->c->origin, false, b);
-	http_moved_name(l, name, n, b);
+	buf_add(b, l->url.p, l->url.len);
+	escape_url_path(b, name, n);
 	if (dir)
 		buf_putc(b, '/');
 	if (query && query->len) {

@@ -32,7 +32,6 @@ struct json {
 	unsigned left;          /* hex digits to come */
 	uint32_t unit, high;
 	struct buf text;        /* the string or scalar at hand */
-	char key[KEY_MAX];      /* small letters, without '_' and '-' */
 	enum field field;       /* what the last key means: asked of every byte of a value */
 	/* the entry */
 	struct buf ref, path, name;
@@ -90,21 +89,23 @@ json_free(struct index_parser *p)
 /* ---- what an entry's members mean ---------------------------------------------------------------------------------------- */
 
 static enum field
-field_of(const char *key)
+field_of(const char *key, size_t n)
 {
-	static const struct { const char *key; enum field f; } rows[] = {
-		{ "url", F_REF }, { "href", F_REF }, { "link", F_REF },
-		{ "path", F_PATH }, { "key", F_PATH },
-		{ "name", F_NAME }, { "file", F_NAME }, { "filename", F_NAME },
-		{ "size", F_SIZE }, { "length", F_SIZE }, { "bytes", F_SIZE },
-		{ "mtime", F_MTIME }, { "modtime", F_MTIME }, { "modified", F_MTIME }, { "lastmodified", F_MTIME },
-		{ "modifiedat", F_MTIME },
-		{ "type", F_TYPE }, { "isdir", F_IS_DIR }, { "isdirectory", F_IS_DIR },
-		{ "etag", F_ETAG }, { "contenttype", F_CONTENT_TYPE }, { "mimetype", F_CONTENT_TYPE },
+#define ROW(key, f) { key, sizeof(key) - 1, f }
+	static const struct { const char *key; size_t n; enum field f; } rows[] = {
+		ROW("name", F_NAME), ROW("type", F_TYPE), ROW("size", F_SIZE), ROW("mtime", F_MTIME),
+		ROW("url", F_REF), ROW("href", F_REF), ROW("link", F_REF),
+		ROW("path", F_PATH), ROW("key", F_PATH),
+		ROW("file", F_NAME), ROW("filename", F_NAME),
+		ROW("length", F_SIZE), ROW("bytes", F_SIZE),
+		ROW("modtime", F_MTIME), ROW("modified", F_MTIME), ROW("lastmodified", F_MTIME), ROW("modifiedat", F_MTIME),
+		ROW("isdir", F_IS_DIR), ROW("isdirectory", F_IS_DIR),
+		ROW("etag", F_ETAG), ROW("contenttype", F_CONTENT_TYPE), ROW("mimetype", F_CONTENT_TYPE),
 	};
+#undef ROW
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		if (!strcmp(rows[i].key, key))
+		if (rows[i].n == n && !memcmp(rows[i].key, key, n))
 			return rows[i].f;
 	return F_NONE;
 }
@@ -205,6 +206,7 @@ take_value(struct json *j, bool string)
 static void
 take_key(struct json *j)
 {
+	char key[KEY_MAX];      /* small letters, without '_' and '-' */
 	size_t n = 0;
 
 	for (size_t i = 0; i < j->text.len; i++) {
@@ -212,14 +214,13 @@ take_key(struct json *j)
 
 		if (c == '_' || c == '-')
 			continue;
-		if (n == KEY_MAX - 1 || !c) {
+		if (n == KEY_MAX || !c) {
 			n = 0;
 			break;
 		}
-		j->key[n++] = (char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
+		key[n++] = (char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
 	}
-	j->key[n] = '\0';
-	j->field = field_of(j->key);
+	j->field = field_of(key, n);
 }
 
 static int
@@ -554,14 +555,30 @@ step(struct json *j, char c, struct err *e)
 	}
 }
 
+/* What of a string says nothing but itself, at once. */
+static size_t
+plain(struct json *j, const char *s, size_t n)
+{
+	size_t run = 0, room = j->text.len < INDEX_NAME_MAX ? INDEX_NAME_MAX - j->text.len : 0;
+
+	while (run < n && s[run] != '"' && s[run] != '\\' && (unsigned char)s[run] >= 0x20)
+		run++;
+	if (run && wanted(j))
+		buf_add(&j->text, s, run < room ? run : room);
+	return run;
+}
+
 static int
 json_feed(struct index_parser *p, const char *s, size_t n, struct err *e)
 {
 	struct json *j = (struct json *)p;
 
 	for (size_t i = 0; i < n; i++) {
-		int rc = step(j, s[i], e);
+		int rc;
 
+		if (j->state == STRING && !j->high)
+			i += plain(j, s + i, n - i);
+		rc = i < n ? step(j, s[i], e) : 0;
 		if (rc)
 			return rc;
 	}

@@ -104,11 +104,14 @@ static bool
 month_name(struct text *t, int *month)
 {
 	static const char names[] = "janfebmaraprmayjunjulaugsepoctnovdec";
+	char s[3];
 
 	if (t->end - t->p < 3)
 		return false;
+	for (int i = 0; i < 3; i++)
+		s[i] = (char)(t->p[i] >= 'A' && t->p[i] <= 'Z' ? t->p[i] | 32 : t->p[i]);
 	for (int i = 0; i < 12; i++)
-		if (!strncasecmp(t->p, names + (size_t)i * 3, 3)) {
+		if (!memcmp(s, names + (size_t)i * 3, 3)) {
 			*month = i + 1;
 			t->p += 3;
 			return true;
