@@ -97,6 +97,24 @@ void curl_cert_kept(struct curl_session *);
 /* The handle's transfer has ended. */
 void curl_cert_look(struct curl_session *, const struct curl_handle *);
 
+/* curl_turns.c: which transfers have begun */
+
+#define TURN_NS INT64_C(1000000000)     /* one turn of the loop waits no longer */
+
+/* The handle's transfer waits for its turn. */
+void curl_turns_wait(struct curl_handle *);
+/* It begins now. 0, or -1 with err. */
+int curl_turns_begin(struct curl_handle *, struct err *);
+/* Whose turn has come begins, as far as there are connections. *next: ns until the next one's turn comes. 0, or -1 with err. */
+int curl_turns_give(struct curl_session *, int64_t *next, struct err *);
+/* It waits no more, or is no more under way. */
+void curl_turns_leave(struct curl_handle *);
+
+/* curl_loop.c */
+
+/* Until none is under way, or one, if it is not NULL, has ended; RUN_STOP or -1 as curl_session_run. What is under way stays. */
+int curl_loop_run(struct curl_session *, const struct curl_handle *one, struct err *);
+
 /* curl_socket.c: the sockets of a session, libcurl's and the lanes' */
 
 /* CURLOPT_OPENSOCKETFUNCTION with the handle, CURLOPT_CLOSESOCKETFUNCTION with the session. */
