@@ -355,9 +355,15 @@ http_path_decode(const char *p, size_t n, struct buf *b)
 	size_t before = b->len;
 
 	for (size_t i = 0; i < n; i++) {
-		int c = (unsigned char)p[i];
+		const char *percent = memchr(p + i, '%', n - i);
+		size_t run = percent ? (size_t)(percent - p) - i : n - i;
+		int c = '%';
 
-		if (c == '%' && i + 2 < n && hex(p[i + 1]) >= 0 && hex(p[i + 2]) >= 0) {
+		buf_add(b, p + i, run);
+		i += run;
+		if (i == n)
+			break;
+		if (i + 2 < n && hex(p[i + 1]) >= 0 && hex(p[i + 2]) >= 0) {
 			c = hex(p[i + 1]) * 16 + hex(p[i + 2]);
 			i += 2;
 			if (!c || c == '/') {

@@ -489,13 +489,13 @@ attr_name(struct html *h, char c, struct err *e)
 }
 
 static int
-value_add(struct html *h, char c, struct err *e)
+value_add(struct html *h, const char *p, size_t n, struct err *e)
 {
 	if (!wanted(h))
 		return 0;
-	if (h->value.len >= INDEX_NAME_MAX)
+	if (n > INDEX_NAME_MAX - h->value.len)
 		return err_set(e, ERR_PROTOCOL, "the page holds a link of more than %d bytes", INDEX_NAME_MAX);
-	buf_putc(&h->value, c);
+	buf_add(&h->value, p, n);
 	return 0;
 }
 
@@ -508,7 +508,7 @@ value_before(struct html *h, char c, struct err *e)
 		return attr_step(h, c, e);
 	h->state = VALUE;
 	h->quote = c == '"' || c == '\'' ? c : 0;
-	return h->quote ? 0 : value_add(h, c, e);
+	return h->quote ? 0 : value_add(h, &c, 1, e);
 }
 
 static int
@@ -523,7 +523,7 @@ value(struct html *h, char c, struct err *e)
 		attr_ends(h);
 		return tag_ends(h, e);
 	}
-	return value_add(h, c, e);
+	return value_add(h, &c, 1, e);
 }
 
 /* Behind "<!": "--" makes a comment, anything else ends at the next '>'. */
@@ -632,14 +632,33 @@ step(struct html *h, char c, struct err *e)
 	}
 }
 
+/* What comes before the '<' behind a text, or before the quote behind a value, at once. */
+static int
+plain(struct html *h, const char *p, size_t n, size_t *run, struct err *e)
+{
+	char until = h->state == DATA ? '<' : h->state == VALUE ? h->quote : '\0';
+	const char *end = until ? memchr(p, until, n) : p;
+
+	*run = end ? (size_t)(end - p) : n;
+	if (h->state == VALUE)
+		return *run ? value_add(h, p, *run, e) : 0;
+	for (size_t i = 0; i < *run && (h->place != NOWHERE || !h->in_link); i++)
+		add_text(h, p[i]);
+	return 0;
+}
+
 static int
 html_feed(struct index_parser *p, const char *s, size_t n, struct err *e)
 {
 	struct html *h = (struct html *)p;
 
 	for (size_t i = 0; i < n; i++) {
-		int rc = step(h, s[i], e);
+		size_t run;
+		int rc = plain(h, s + i, n - i, &run, e);
 
+		i += run;
+		if (!rc && i < n)
+			rc = step(h, s[i], e);
 		if (rc)
 			return rc;
 	}
