@@ -418,6 +418,8 @@ def pages(t, x, s, tree):
             "/nothing/": {"headers": HTML, "body": b"<html><body>Hello</body></html>"},
             "/pdf/": {"headers": {"Content-Type": "application/pdf"}, "body": b"%PDF"},
             "/void/": {"headers": HTML},
+            "/packed/": {"headers": dict(HTML, **{"Content-Encoding": "br"}), "body": whole},
+            "/dav/": {"status": 207, "headers": {"Content-Type": "text/xml"}, "body": b'<multistatus xmlns="DAV:"/>'},
             "/short/": {"raw": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 9999\r\n\r\n" + whole[:500]},
             "/chunk/": {"raw": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n100\r\n" + whole[:256] + b"\r\n"},
             "/close/": {"raw": b"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n" + whole[:-20]},
@@ -449,6 +451,8 @@ def pages(t, x, s, tree):
     x.bad(u + "/nothing/", "permanent", "a page without links", "no index")
     x.bad(u + "/pdf/", "permanent", "no page", "application/pdf")
     x.bad(u + "/void/", "protocol", "an empty page", "empty")
+    x.bad(u + "/packed/", "protocol", "what nobody asked to be packed, and is not", "encoding")
+    x.bad(u + "/dav/", "protocol", "a multistatus without a response: no empty directory", "multistatus", source={"index_format": "webdav"})
     for name in ("short", "chunk", "close", "json-cut", "xml-cut"):
         x.bad("%s/%s/" % (u, name), "truncated", "cut: %s" % name)
     r, e, _ = x.run(u + "/closed/")

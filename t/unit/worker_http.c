@@ -397,7 +397,7 @@ static const struct { const struct index_format *f; const char *page, *want; enu
 	    "/a%20b|F|5|1704067200\n", ERR_OK },
 	{ &index_webdav, "<d:multistatus xmlns:d=\"DAV:\" xmlns:x=\"other\"><d:response><d:href>/d/</d:href><d:propstat><d:prop><d:resourcetype><d:collection/>"
 	    "</d:resourcetype><x:getcontentlength>7</x:getcontentlength></d:prop></d:propstat></d:response></d:multistatus>", "/d/|D|-1|-1\n", ERR_OK },
-	{ &index_webdav, "<multistatus/>", "", ERR_PROTOCOL }, { &index_webdav, "<multistatus xmlns=\"DAV:\"/>", "", ERR_OK },
+	{ &index_webdav, "<multistatus/>", "", ERR_PROTOCOL }, { &index_webdav, "<multistatus xmlns=\"DAV:\"/>", "", ERR_PROTOCOL },
 };
 
 START_TEST(made_page)

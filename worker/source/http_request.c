@@ -406,6 +406,8 @@ on_ended(struct transfer *t, CURLcode code, struct err *e)
 		*e = q->why;
 		rc = q->rc > 0 ? RUN_STOP : q->done(q, e);
 	} else if (code && !(q->enough && code == CURLE_WRITE_ERROR)) {
+		/* Not we have given up reading: what libcurl unpacks by itself (br, though nobody asked for it) was broken. */
+		code = code == CURLE_WRITE_ERROR ? CURLE_BAD_CONTENT_ENCODING : code;
 		curl_session_error(t, code, http_request_text(q, &b), &q->why);
 		q->rc = -1;
 		*e = q->why;

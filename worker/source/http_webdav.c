@@ -23,6 +23,7 @@ struct props {
 struct dav {
 	struct xml xml;
 	bool in_response, in_propstat, in_prop, in_type;
+	bool responses;                 /* there were some */
 	struct buf href;                /* a NUL behind each, where there are several */
 	unsigned status;                /* of the response; 0 none */
 	unsigned prop_status;
@@ -176,7 +177,12 @@ dav_end(struct xml *x, const char *name, const char *ns)
 
 	if (strcmp(ns, DAV_NS))
 		return;
-	if (!strcmp(name, "response")) {
+	if (!strcmp(name, "multistatus")) {
+		/* RFC 4918 section 9.1: of an empty collection there is its own. */
+		if (!d->responses)
+			xml_fail(x, ERR_PROTOCOL, "a multistatus without a response, not even of the directory itself");
+	} else if (!strcmp(name, "response")) {
+		d->responses = true;
 		response_ends(d);
 	} else if (!strcmp(name, "propstat")) {
 		propstat_ends(d);
