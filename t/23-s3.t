@@ -251,6 +251,9 @@ def faults(t, w):
     for code, status, cls in (("AccessDenied", 403, "auth"), ("ExpiredToken", 400, "auth"), ("RequestTimeTooSkewed", 403, "auth"), ("NoSuchBucket", 404, "not_found"),
                               ("PermanentRedirect", 301, "permanent"), ("InvalidBucketName", 400, "permanent"), ("MethodNotAllowed", 405, "permanent")):
         x.fails(code, Pages(fault=lambda r: Pages.error(status, code)).source(), cls, code, "told by the test")
+    said = b"<Error><Code>InvalidToken</Code><Message>canary-of-the-session is no token</Message></Error>"
+    r = x.fails("a token that the server repeats", Pages(fault=lambda r: (400, {}, said)).source(session_token="canary-of-the-session"), "auth", "InvalidToken")
+    t.ok(b"canary" not in r.raw, "is shown to nobody", r.raw)
     x.fails("a redirect is not followed", Pages(fault=lambda r: (302, {"Location": "http://127.0.0.1:1/"}, b"")).source(), "permanent", "302")
 
     def denied(r):

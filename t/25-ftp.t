@@ -334,6 +334,12 @@ def answers(t, w, _):
         t.is_(got, (cls, 0 if cls or "No files" in str(replies) else 2), "%s: %s" % (what, cls or "completed"))
         f.stop()
 
+    f = Fake({"PASS": "500 'PASS canary-secret': command not understood."})
+    r, e, _ = w.run(f.source("/", password="canary-secret"), timeout=60)
+    t.ok(r["error"]["class"] == "auth" or "500" in r["error"]["message"], "a server that does not take PASS fails the job", r.raw)
+    t.ok(b"canary" not in r.raw, "and its repeating the password tells nobody", r.raw)
+    f.stop()
+
     class Below(dict):
         """A reply of its own to CWD below the root."""
         def get(self, verb, *default):

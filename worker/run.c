@@ -11,6 +11,7 @@
 
 #include "worker/worker.h"
 #include "common/escape.h"
+#include "common/field.h"
 #include "common/log.h"
 #include "common/xalloc.h"
 #include "common/banned.h"
@@ -159,6 +160,22 @@ run_emit(struct run *r, struct record *rec, struct err *e)
 		return RUN_FAILED;
 	r->done.matched++;
 	return RUN_GO_ON;
+}
+
+bool
+run_repeats_secret(const struct run *r, const char *p, size_t n)
+{
+	enum { SHORTEST = 4, PIECE = 12 };      /* a shorter one is found in any words */
+
+	for (int i = 0; p && i < SF__MAX; i++) {
+		const char *s = r->task->source.v[i].s;
+		size_t len = field_rows[i].flags & FIELD_SECRET && s ? strlen(s) : 0, piece = len < PIECE ? len : PIECE;
+
+		for (size_t at = 0; len >= SHORTEST && at + piece <= len; at++)
+			if (memmem(p, n, s + at, piece))
+				return true;
+	}
+	return false;
 }
 
 int

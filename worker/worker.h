@@ -141,6 +141,8 @@ void run_note(struct run *, enum task_note);
 void run_skipped(struct run *);
 /* The entry is for the job: RUN_GO_ON, RUN_STOP (max_files reached: end the listing, it is right), RUN_FAILED. */
 int run_emit(struct run *, struct record *, struct err *);
+/* Does what a server says hold a secret of the task, or a piece of it? Such words are shown to nobody. */
+bool run_repeats_secret(const struct run *, const char *p, size_t n);
 /* The source refused an entry: 0, or -1 (AUTH) where the job says so. */
 int run_unreadable(struct run *, const char *path, size_t n, const char *reason, struct err *);
 /* Looks for CANCEL without an entry at hand; directories count as work, too. */

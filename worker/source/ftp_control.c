@@ -638,7 +638,11 @@ ftp_error(const struct ftp_control *ctl, CURLcode code, bool below, struct err *
 	if (below && cls == ERR_NOT_FOUND && (!surely_absent(ctl->reply.text) || memchr(ctl->dir->path, '\xff', ctl->dir->path_n)))
 		cls = ERR_AUTH;
 	buf_printf(&b, ": %s: %u ", what, ctl->reply.code);
-	escape_term(&b, ctl->reply.text, strlen(ctl->reply.text));
+	/* Some servers repeat the command that they do not take, and PASS is one. */
+	if (run_repeats_secret(ctl->c->run, ctl->reply.text, strlen(ctl->reply.text)))
+		buf_puts(&b, "(its words repeat the password)");
+	else
+		escape_term(&b, ctl->reply.text, strlen(ctl->reply.text));
 	err_set(e, cls, "%s", buf_str(&b));
 	buf_release(&b);
 	return -1;

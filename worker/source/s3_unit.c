@@ -192,7 +192,7 @@ server_error(struct unit *u, long status, enum err_class cls, struct err *e)
 		buf_puts(&b, ", ");
 		add_shown(&b, &p->text[S3_CODE], 64);
 	}
-	if (p->text[S3_MESSAGE].len) {
+	if (p->text[S3_MESSAGE].len && !run_repeats_secret(u->l->run, p->text[S3_MESSAGE].p, p->text[S3_MESSAGE].len)) {
 		buf_puts(&b, ": ");
 		add_shown(&b, &p->text[S3_MESSAGE], 200);
 	}
