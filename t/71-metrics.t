@@ -300,7 +300,8 @@ def revoked(t, b):
 def deferred(t, b):
     """A job that waits in Kafka, is written again there, and is late because another one fills the poller."""
     w = World(b, deferred_partitions=1)
-    d = started(w, {"jobs.hold_max": "100ms", "deferred.rewrite_interval": "1s", "jobs.queue_max": 16})
+    # All that fill it run: what waits would be given up.
+    d = started(w, {"jobs.hold_max": "100ms", "deferred.rewrite_interval": "1s", "jobs.queue_max": 16, "workers.count": 16})
     w.push(job("deferred", generated(0), scheduled_at=rfc3339(5)))
     t.is_(until(d, "poller_deferred_jobs", 1), 1, "deferred_jobs 1")
     w.push(*[job("fill-%d" % i, generated(10, delay="20s")) for i in range(16)])
