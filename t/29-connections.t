@@ -323,7 +323,7 @@ def secrets(t, b):
     good(t, w, "headers of a set, and the job's own", by_headers)
     t.is_((s.of()[-1][2].get("x-api-key"), s.of()[-1][2].get("x-other")), (SECRET, "mine"), "both were sent; of the same name the set's")
     asked = len(s.requests)
-    for name, words in (("nothing", "cannot open"), ("open", "chmod 0400"), ("broken", "unknown field")):
+    for name, words in (("nothing", "cannot open"), ("open", "chmod 0400"), ("broken", "no field of this source type")):
         r, e, dl = w.run(source(s, auth={"type": "basic"}, credentials_ref=name))
         t.ok(r["event_type"] == "job.failed" and r["error"]["class"] == "auth" and words in r["error"]["message"] and len(dl) == 1,
              "credentials_ref %s: auth, %s" % (name, words), r.raw)
