@@ -261,6 +261,9 @@ on_client(void *arg, int fd, uint32_t events)
 	(void)fd;
 	if (cl->answered)
 		pump(cl);
+	else if (cl->later)
+		/* Only its end comes through, and there may be words before it that are no second request. */
+		client_close(cl);
 	else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 		take(cl);
 }
